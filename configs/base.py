@@ -1,0 +1,144 @@
+"""The base experiment, field by field; `configs/base.py:tiny` is the same cut for a CPU.
+
+Waveform -> STFT -> DDPM noise in closed form -> diffusion transformer that predicts the clean
+spectrogram -> mean-square error, Adam. 5,388,802 parameters.
+
+A field that is None is unset. A field that the chosen kind would ignore must stay None: setting it
+is an error, not a silence.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+UNSET_INT = lambda: config_dict.placeholder(int)
+UNSET_FLOAT = lambda: config_dict.placeholder(float)
+UNSET_STR = lambda: config_dict.placeholder(str)
+
+
+def get_config(size="base"):
+    """The config for `--config=configs/base.py` or `--config=configs/base.py:tiny`."""
+    config = ConfigDict()
+    config.name = "base"
+    config.seed = 0  # of everything random: initial weights, crops, t, noise
+    config.workdir = "runs/base"  # checkpoints, logs, samples and report.html go here
+
+    config.data = data = ConfigDict()
+    data.source = "songbook"  # or a folder of sound files, or a Hugging Face name or local path
+    data.cache_dir = "~/.cache/specdiff_jax"  # prepared songs, shared by all runs
+    data.num_songs = 300  # songbook only: pieces to render
+    data.song_seconds = 30.0  # songbook only: seconds a piece
+    data.split = UNSET_STR()  # Hugging Face only: which split to read, e.g. "train"
+    data.audio_column = UNSET_STR()  # Hugging Face only, e.g. "audio"
+    data.caption_column = UNSET_STR()  # Hugging Face only
+    data.artist_column = UNSET_STR()  # Hugging Face only: splits never divide an artist
+    data.valid_fraction = 0.1  # of the artists, held out: validation, health, reference clips
+    data.test_fraction = 0.1  # of the artists, held out for `evaluate`
+    data.feed = "auto"  # "device": all songs on it; "host": read by a thread; "auto": by size
+    data.device_gigabytes = 8.0  # int16 songs up to this size live on the device
+
+    config.representation = representation = ConfigDict()
+    representation.kind = "complex"  # complex, log_magnitude, log_mel, polar
+    representation.sample_rate = 22_050  # Hz
+    representation.n_fft = 1024  # samples a window; 512 bins once the Nyquist bin is dropped
+    representation.hop = 256  # samples between frames
+    representation.frames = 1024  # a crop of 1023 * 256 samples = 11.9 s
+    representation.n_mels = UNSET_INT()  # log_mel only: bands
+    representation.floor_db = UNSET_FLOAT()  # logarithmic kinds: quieter than this is silence
+    representation.power = 0.5  # complex only: |X| ** power, which tames the peaks
+    representation.iterations = UNSET_INT()  # kinds without a phase: Griffin-Lim rounds
+    representation.standardize = "band"  # mean and std for each "band", or one "global" pair
+    representation.fit_crops = 256  # training crops that mean and std are taken from
+
+    config.schedule = schedule = ConfigDict()
+    schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, rectified_flow
+    schedule.steps = 1000  # ddpm_linear only: T
+    schedule.beta_min = 1e-4  # ddpm_linear only
+    schedule.beta_max = 0.02  # ddpm_linear only
+    schedule.log_snr_shift = 0.0  # below zero: more noise at every t, for larger tensors
+
+    config.diffusion = diffusion = ConfigDict()
+    diffusion.prediction = "x0"  # what the network says: x0, eps, v, velocity
+    diffusion.times = "discrete"  # t drawn from 1/T ... T/T, or "uniform", "stratified" in [0, 1)
+
+    config.model = model = ConfigDict()
+    model.patch = (8, 8)  # (bins, frames) of one token: 64 x 128 = 8192 tokens
+    model.width = 256  # numbers a token
+    model.depth = 4  # blocks
+    model.heads = 4  # attention heads, must divide width
+    model.mlp_ratio = 4  # hidden width of a block's MLP over width
+    model.block = "pre_ln"  # pre_ln: time added to the tokens; adaln_zero: time gates each branch
+    model.time_embedding = "dense"  # dense: Dense(1 -> width) of t; fourier: sinusoids of t
+    model.attention = "auto"  # plain, blockwise (never an L x L map), cudnn (GPU, bfloat16)
+    model.remat = False  # recompute each block in the backward pass: less memory, more time
+    model.dtype = "float32"  # of the arithmetic; parameters are always float32
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.kind = "adam"  # adam, adamw, muon
+    optimizer.learning_rate = 1e-4  # peak
+    optimizer.warmup_steps = 0  # linear from zero
+    optimizer.decay = "constant"  # after the warm-up: constant, linear or cosine to zero
+    optimizer.b1 = 0.9  # decay of the first moment
+    optimizer.b2 = 0.999  # decay of the second moment
+    optimizer.weight_decay = UNSET_FLOAT()  # adamw and muon only
+    optimizer.clip_norm = UNSET_FLOAT()  # clip gradients to this global norm
+    optimizer.accumulate = 1  # micro-batches a step; must divide batch_size
+    optimizer.ema_decay = 0.999  # of the moving average that validation and sampling use
+
+    config.train = train = ConfigDict()
+    train.batch_size = 8  # crops a step
+    train.num_epochs = 5  # an epoch is one random crop of every song
+    train.num_steps = UNSET_INT()  # or steps; set one of the two
+    train.steps_per_dispatch = 1  # steps in one XLA program; all intervals are multiples of it
+    train.valid_every = 50  # steps
+    train.checkpoint_every = 50  # steps
+    train.keep = 2  # newest checkpoints to keep
+
+    config.valid = valid = ConfigDict()
+    valid.crops = 8  # fixed held-out crops
+    valid.levels = 10  # noise levels, the middles of equal bins of t
+    valid.baseline_crops = 128  # training crops that the linear baselines are computed from
+
+    config.sample = sample = ConfigDict()
+    sample.sampler = "ddim"  # ddim, ddpm
+    sample.eta = 0.0  # ddim only: 0 deterministic, 1 ancestral
+    sample.steps = 50  # network evaluations
+    sample.count = 4  # clips
+    sample.batch_size = 4  # clips at a time; clip k is the same for any
+    sample.seed = 0
+    sample.ema = True  # sample from the moving average
+    sample.checkpoint_step = UNSET_INT()  # the newest where unset
+
+    if size == "tiny":
+        shrink(config)
+    elif size != "base":
+        raise ValueError(f"configs/base.py has base and tiny, not {size!r}")
+    return config
+
+
+def shrink(config):
+    """What a CPU can learn from in minutes: log-mel, and few, large patches."""
+    config.name = "tiny"
+    config.workdir = "runs/tiny"
+    config.representation.update(
+        kind="log_mel", n_mels=128, floor_db=-80.0, iterations=60, power=None, frames=256
+    )
+    config.schedule.update(kind="cosine", steps=None, beta_min=None, beta_max=None)
+    config.diffusion.times = "stratified"
+    config.model.update(patch=(128, 4), block="adaln_zero", time_embedding="fourier")
+    config.optimizer.update(
+        kind="adamw",
+        learning_rate=2e-3,
+        warmup_steps=100,
+        decay="cosine",
+        weight_decay=0.01,
+        clip_norm=1.0,
+    )
+    config.train.update(
+        batch_size=16,
+        num_epochs=None,
+        num_steps=2000,
+        steps_per_dispatch=20,
+        valid_every=400,
+        checkpoint_every=400,
+    )
+    config.valid.update(crops=128, baseline_crops=2048)
+    config.sample.update(count=8, batch_size=8)

@@ -1,0 +1,1 @@
+"""Sound: files, the STFT, and what the network sees of it. Knows nothing of diffusion."""

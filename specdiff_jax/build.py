@@ -1,0 +1,218 @@
+"""The one place where a config becomes objects.
+
+A config section holds the keyword arguments of a maker. None means unset; a set field that the
+chosen maker does not take is an error, so that no option is ever silently ignored.
+"""
+
+import difflib
+import inspect
+import math
+import pathlib
+
+import jax
+import optax
+
+from specdiff_jax.audio import representation as representations
+from specdiff_jax.audio.stft import check_framing
+from specdiff_jax.diffusion import losses, predictions, samplers, schedules
+from specdiff_jax.models.dit import BLOCKS, DiT
+from specdiff_jax.models.layers import ATTENTIONS, TIME_FEATURES
+from specdiff_jax.sources import folder, huggingface, songbook
+
+
+def choose(options, field, value):
+    """options[value], or an error that names the field, the choices and the nearest one."""
+    if value in options:
+        return options[value]
+    near = difflib.get_close_matches(str(value), options, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{field}={value!r} is not one of {', '.join(options)}{hint}")
+
+
+def set_fields(section, *apart):
+    """The fields of a section that are set, except those named."""
+    return {k: v for k, v in section.items() if v is not None and k not in apart}
+
+
+def refuse_unused(path, fields, used, chosen):
+    """Raises where a set field would be ignored by what was chosen."""
+    for name in sorted(set(fields) - set(used)):
+        raise ValueError(f"{path}.{name}={fields[name]!r} is not used by {chosen}; set it to None")
+
+
+def call(path, maker, fields, chosen):
+    """maker(**fields), refusing fields it does not take and naming those it misses."""
+    parameters = inspect.signature(maker).parameters
+    refuse_unused(path, fields, parameters, chosen)
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in fields:
+            raise ValueError(f"{path}.{name} must be set for {chosen}")
+    return maker(**fields)
+
+
+def source(config):
+    """An iterator of Song and Skipped over the configured collection."""
+    name, path = config.data.source, pathlib.Path(config.data.source)
+    own = ("num_songs", "song_seconds", "split", "audio_column", "caption_column", "artist_column")
+    fields = {k: v for k, v in set_fields(config.data).items() if k in own}
+    if name == "songbook":
+        names = {"num_songs": "num_pieces", "song_seconds": "seconds"}
+        refuse_unused("data", fields, names, "source 'songbook'")
+        return songbook.songs(**{names[k]: v for k, v in fields.items()})
+    for field in ("num_songs", "song_seconds"):
+        fields.pop(field, None)  # the base config's defaults; they speak of the songbook alone
+    dataset = path.suffix == ".parquet" or (path / "dataset_info.json").exists()
+    if path.is_dir() and not dataset and not any(path.rglob("*.parquet")):
+        refuse_unused("data", fields, (), "a folder of sound files")
+        return folder.songs(name)
+    if not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+        raise ValueError(
+            f"data.source={name!r} is not 'songbook', an existing path or a Hub name 'owner/name'"
+        )
+    fields = {"split": "train", "audio_column": "audio"} | fields
+    return huggingface.songs(name, **fields)
+
+
+def representation(config):
+    """The configured Representation, not fitted yet."""
+    fields = set_fields(config.representation, "fit_crops")
+    kind = fields["kind"]
+    own = choose(representations.OPTIONS, "representation.kind", kind)
+    shared = ("kind", "sample_rate", "n_fft", "hop", "frames", "standardize")
+    chosen = f"representation.kind={kind!r}"
+    refuse_unused("representation", fields, shared + own, chosen)
+    for name in own:
+        if name not in fields:
+            raise ValueError(f"representation.{name} must be set for {chosen}")
+    return representations.Representation(**fields)
+
+
+def schedule(config):
+    """The configured noise Schedule."""
+    fields = set_fields(config.schedule, "kind", "log_snr_shift")
+    maker = choose(schedules.SCHEDULES, "schedule.kind", config.schedule.kind)
+    made = call("schedule", maker, fields, f"schedule.kind={config.schedule.kind!r}")
+    shift = config.schedule.log_snr_shift
+    return schedules.shifted(made, shift) if shift else made
+
+
+def model(config, shape):
+    """The configured DiT for tensors of `shape` (F, T, C)."""
+    fields = set_fields(config.model)
+    choose(BLOCKS, "model.block", fields["block"])
+    choose(ATTENTIONS, "model.attention", fields["attention"])
+    choose(TIME_FEATURES, "model.time_embedding", fields["time_embedding"])
+    choose(dict.fromkeys(("float32", "bfloat16")), "model.dtype", fields["dtype"])
+    if fields["width"] % fields["heads"]:
+        raise ValueError(f"model.heads={fields['heads']} must divide model.width={fields['width']}")
+    for axis, size, patch in zip(("bins", "frames"), shape, fields["patch"], strict=False):
+        if size % patch:
+            raise ValueError(f"model.patch={fields['patch']} does not divide the {size} {axis}")
+    return DiT(shape=shape, **(fields | {"patch": tuple(fields["patch"])}))
+
+
+def num_steps(config, num_songs):
+    """Training steps: train.num_steps, or train.num_epochs over `num_songs`."""
+    steps, epochs = config.train.num_steps, config.train.num_epochs
+    if (steps is None) == (epochs is None):
+        raise ValueError("train: set one of num_steps and num_epochs, and leave the other None")
+    return steps if steps else math.ceil(epochs * num_songs / config.train.batch_size)
+
+
+def learning_rate(config, steps):
+    """The learning rate as a function of the step."""
+    o = config.optimizer
+    after = max(1, steps - o.warmup_steps)
+    decays = {
+        "constant": lambda: optax.constant_schedule(o.learning_rate),
+        "linear": lambda: optax.linear_schedule(o.learning_rate, 0.0, after),
+        "cosine": lambda: optax.cosine_decay_schedule(o.learning_rate, after),
+    }
+    decay = choose(decays, "optimizer.decay", o.decay)()
+    warmup = optax.linear_schedule(0.0, o.learning_rate, max(1, o.warmup_steps))
+    return optax.join_schedules([warmup, decay], [o.warmup_steps]) if o.warmup_steps else decay
+
+
+def optimizer(config, steps):
+    """The optax transformation: clipping, then the optimiser on its schedule."""
+    o = config.optimizer
+    apart = ("kind", "learning_rate", "warmup_steps", "decay", "clip_norm", "accumulate")
+    fields = set_fields(o, *apart, "ema_decay")
+    rate = learning_rate(config, steps)
+    makers = {
+        "adam": lambda b1, b2: optax.adam(rate, b1, b2),
+        "adamw": lambda b1, b2, weight_decay: optax.adamw(
+            rate, b1, b2, weight_decay=weight_decay, mask=matrices
+        ),
+        "muon": lambda b1, b2, weight_decay: optax.contrib.muon(
+            rate,
+            adam_b1=b1,
+            adam_b2=b2,
+            weight_decay=weight_decay,
+            weight_decay_mask=matrices,
+        ),
+    }
+    maker = choose(makers, "optimizer.kind", o.kind)
+    made = call("optimizer", maker, fields, f"optimizer.kind={o.kind!r}")
+    return optax.chain(optax.clip_by_global_norm(o.clip_norm), made) if o.clip_norm else made
+
+
+def matrices(params):
+    """Which parameters weight decay touches: those with two axes or more."""
+    return jax.tree.map(lambda p: p.ndim >= 2, params)
+
+
+def loss_fn(config, model, rep, schedule):
+    """(params, wave [B, N] int16 or float, key) -> (loss, metrics): the first straight line."""
+
+    def loss(params, wave, key):
+        x_0 = rep.encode(wave)  # [B, F, T, C]
+        network = lambda x_t, t: model.apply({"params": params}, x_t, t)[0]
+        d = config.diffusion
+        return losses.diffusion_loss(network, x_0, key, schedule, d.prediction, d.times)
+
+    return loss
+
+
+def denoiser(config, model, params, schedule):
+    """denoise(x_t, t [B]) -> (x_0, eps), the only thing that samplers and metrics see."""
+
+    def denoise(x_t, t):
+        output, _ = model.apply({"params": params}, x_t, t)
+        t = schedules.expand(t, x_t)
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        return predictions.to_x0_eps(config.diffusion.prediction, output, x_t, alpha, sigma)
+
+    return denoise
+
+
+def sampler(config, schedule):
+    """f(denoise, x_T, keys) -> x_0, with the configured sampler and time grid."""
+    s = config.sample
+    chosen = choose(samplers.SAMPLERS, "sample.sampler", s.sampler)
+    options = {"eta": s.eta} if s.eta else {}
+    if options and s.sampler != "ddim":
+        raise ValueError(f"sample.eta={s.eta} is not used by sampler {s.sampler!r}; set it to 0")
+    times = samplers.uniform_grid(schedule, s.steps)
+    return lambda denoise, x_T, keys: chosen(denoise, x_T, times, schedule, keys, **options)
+
+
+def check(config):
+    """Refuses wrong values and impossible combinations before any work."""
+    rep, made = representation(config), schedule(config)
+    check_framing(rep.n_fft, rep.hop)
+    model(config, rep.shape)
+    optimizer(config, num_steps(config, num_songs=1))
+    sampler(config, made)
+    choose(predictions.PREDICTIONS, "diffusion.prediction", config.diffusion.prediction)
+    choose(losses.TIMES, "diffusion.times", config.diffusion.times)(jax.random.key(0), 1, made)
+    t, o = config.train, config.optimizer
+    must_divide("optimizer.accumulate", o.accumulate, "train.batch_size", t.batch_size)
+    for name in ("valid_every", "checkpoint_every"):
+        must_divide("train.steps_per_dispatch", t.steps_per_dispatch, f"train.{name}", t[name])
+
+
+def must_divide(part_name, part, whole_name, whole):
+    """Raises ValueError unless `part` divides `whole`."""
+    if part < 1 or whole % part:
+        raise ValueError(f"{part_name}={part} must divide {whole_name}={whole}")

@@ -1,0 +1,1 @@
+"""Diffusion: schedules, predictions, losses, samplers. Knows nothing of sound or networks."""

@@ -1,0 +1,70 @@
+"""The best linear denoisers in closed form: what a network must beat to have learned anything.
+
+x_0 is cut into vectors; for each group of vectors with mean m and covariance U diag(lam) U^T the
+least-squares linear estimate from x_t is the Wiener filter (the posterior mean of a Gaussian)
+
+    x_0 = m + U diag(g) U^T (x_t - alpha m),    g = alpha lam / (alpha^2 lam + sigma^2),
+
+and on other data with second moments mu = E (U^T (x_0 - m))^2 its error, averaged over the noise,
+is mean((1 - alpha g)^2 mu + sigma^2 g^2). No noise is drawn.
+"""
+
+import numpy as np
+
+
+def by_band(x_0, patch):
+    """Each number alone, a group for each (band, channel).  # [F * C, B * T, 1]"""
+    b, f, t, c = x_0.shape
+    return x_0.transpose(1, 3, 0, 2).reshape(f * c, b * t, 1)
+
+
+def by_frame(x_0, patch):
+    """Whole frames, one group.  # [1, B * T, F * C]"""
+    b, f, t, c = x_0.shape
+    return x_0.transpose(0, 2, 1, 3).reshape(1, b * t, f * c)
+
+
+def by_patch(x_0, patch):
+    """The network's patches, a group for each row of them.  # [F / pf, B * T / pt, pf * pt * C]"""
+    (b, f, t, c), (pf, pt) = x_0.shape, patch
+    cut = x_0.reshape(b, f // pf, pf, t // pt, pt, c).transpose(1, 0, 3, 2, 4, 5)
+    return cut.reshape(f // pf, b * (t // pt), pf * pt * c)
+
+
+def fit(batches, cut, patch):
+    """Mean [G, d], eigenvectors [G, d, d] and eigenvalues [G, d] of the training vectors.
+
+    Args:
+      batches: iterable of x_0 [B, F, T, C], numpy.
+      cut: a value of CUTS; patch: (bins, frames).
+    """
+    count, first, second = 0, 0.0, 0.0
+    for x_0 in batches:
+        vectors = cut(np.asarray(x_0, np.float32), patch)  # [G, n, d]
+        first = first + vectors.sum(axis=1, dtype=np.float64)
+        second = second + np.matmul(vectors.transpose(0, 2, 1), vectors).astype(np.float64)
+        count += vectors.shape[1]
+    mean = first / count
+    covariance = second / count - mean[:, :, None] * mean[:, None, :]
+    values, vectors = np.linalg.eigh(covariance)
+    return mean, vectors, np.maximum(values, 0.0)
+
+
+def held_out_moments(fitted, batches, cut, patch):
+    """mu of the module docstring: mean squared projections of other data.  # [G, d]"""
+    mean, vectors, _ = fitted
+    total, count = 0.0, 0
+    for x_0 in batches:
+        centred = cut(np.asarray(x_0, np.float64), patch) - mean[:, None]
+        total = total + (np.matmul(centred, vectors) ** 2).sum(axis=1)
+        count += centred.shape[1]
+    return total / count
+
+
+def x0_error(values, moments, alpha, sigma):
+    """Mean-square x_0 error of the filter with eigenvalues `values` on data with `moments`."""
+    gain = alpha * values / (alpha**2 * values + sigma**2 + 1e-12)
+    return float(np.mean((1 - alpha * gain) ** 2 * moments + sigma**2 * gain**2))
+
+
+CUTS = {"band_wiener": by_band, "linear_frame": by_frame, "linear_patch": by_patch}

@@ -1,0 +1,64 @@
+"""What the network predicts. (x_0, eps) is the common language; a kind is two functions.
+
+`target(kind, x_0, eps, alpha, sigma)` is what the network should say, and
+`to_x0_eps(kind, output, x_t, alpha, sigma)` is what its saying means. alpha and sigma broadcast
+against x. With x_t = alpha x_0 + sigma eps each kind below is one linear equation more.
+"""
+
+import jax.numpy as jnp
+
+SMALL = 1e-8  # keeps the ends of the schedule, where alpha or sigma is zero, finite
+
+
+def _x0_target(x_0, eps, alpha, sigma):
+    return x_0
+
+
+def _from_x0(output, x_t, alpha, sigma):
+    return output, (x_t - alpha * output) / jnp.maximum(sigma, SMALL)
+
+
+def _eps_target(x_0, eps, alpha, sigma):
+    return eps
+
+
+def _from_eps(output, x_t, alpha, sigma):
+    return (x_t - sigma * output) / jnp.maximum(alpha, SMALL), output
+
+
+def _v_target(x_0, eps, alpha, sigma):
+    """v = alpha eps - sigma x_0 (Salimans & Ho 2022, appendix D)."""
+    return alpha * eps - sigma * x_0
+
+
+def _from_v(output, x_t, alpha, sigma):
+    scale = alpha**2 + sigma**2
+    return (alpha * x_t - sigma * output) / scale, (sigma * x_t + alpha * output) / scale
+
+
+def _velocity_target(x_0, eps, alpha, sigma):
+    """eps - x_0, the velocity of a rectified flow (Liu et al. 2022, eq. 1)."""
+    return eps - x_0
+
+
+def _from_velocity(output, x_t, alpha, sigma):
+    scale = alpha + sigma
+    return (x_t - sigma * output) / scale, (x_t + alpha * output) / scale
+
+
+def target(kind, x_0, eps, alpha, sigma):
+    """The network's regression target for a prediction kind."""
+    return PREDICTIONS[kind][0](x_0, eps, alpha, sigma)
+
+
+def to_x0_eps(kind, output, x_t, alpha, sigma):
+    """The pair (x_0, eps) that an output of the given kind implies."""
+    return PREDICTIONS[kind][1](output, x_t, alpha, sigma)
+
+
+PREDICTIONS = {
+    "x0": (_x0_target, _from_x0),
+    "eps": (_eps_target, _from_eps),
+    "v": (_v_target, _from_v),
+    "velocity": (_velocity_target, _from_velocity),
+}

@@ -1,0 +1,70 @@
+"""Is this run healthy? The model's x_0 error beside what needs no network at all."""
+
+import numpy as np
+
+from specdiff_jax.diffusion import linear
+
+NAMES = {
+    "constant": "the best constant",
+    "band_wiener": "the per-band Wiener filter",
+    "linear_frame": "the best linear denoiser of a frame",
+    "linear_patch": "the best linear denoiser of a patch",
+}
+
+
+def level_middles(count):
+    """The middles of `count` equal bins of t in (0, 1)."""
+    return (np.arange(count) + 0.5) / count
+
+
+def baselines(train_batches, valid_batches, patch, schedule, levels):
+    """x_0 error on held-out data of denoisers fitted to the training data.
+
+    Args:
+      train_batches, valid_batches: functions that return an iterable of x_0 [B, F, T, C].
+      patch: (bins, frames) of the model.
+      levels: [K] times t.
+
+    Returns:
+      {name: [K floats]} with the names of NAMES.
+    """
+    alpha = np.asarray(schedule.alpha(levels), np.float64)
+    sigma = np.asarray(schedule.sigma(levels), np.float64)
+    errors = {}
+    for name, cut in linear.CUTS.items():
+        fitted = linear.fit(train_batches(), cut, patch)
+        moments = linear.held_out_moments(fitted, valid_batches(), cut, patch)
+        pairs = list(zip(alpha, sigma, strict=True))
+        errors[name] = [linear.x0_error(fitted[2], moments, a, s) for a, s in pairs]
+        if name == "band_wiener":  # with no gain the filter is its mean: a constant
+            errors["constant"] = [linear.x0_error(0 * moments, moments, a, s) for a, s in pairs]
+    return {name: errors[name] for name in NAMES}
+
+
+def verdict(x0_error, errors, step, num_steps):
+    """(healthy, one line) from the model's error by level and the baselines'.
+
+    Beating the per-band filter is no more than an equaliser can do; a model that has learned
+    music beats the linear denoiser of its own patch.
+    """
+    mean = float(np.mean(x0_error))
+    means = {name: float(np.mean(values)) for name, values in errors.items()}
+    beaten = [name for name in NAMES if mean < means[name]]
+    if not np.isfinite(mean):
+        return False, f"unhealthy: x_0 error is not finite at step {step}"
+    strongest = min(means, key=means.get)
+    ratio = mean / means[strongest]
+    figure = f"x_0 error {mean:.4f} at step {step} of {num_steps}"
+    if len(beaten) == len(NAMES):
+        return (
+            True,
+            f"healthy: {figure}, {ratio:.2f} of {NAMES[strongest]} ({means[strongest]:.4f})",
+        )
+    unbeaten = min((n for n in NAMES if n not in beaten), key=means.get)
+    hint = "train on" if step < num_steps else "train longer, or see the loss curve"
+    if not beaten:
+        hint = "nothing learned yet: " + hint
+    return False, (
+        f"not healthy yet: {figure}, {mean / means[unbeaten]:.2f} of {NAMES[unbeaten]} "
+        f"({means[unbeaten]:.4f}); {hint}"
+    )

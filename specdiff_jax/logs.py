@@ -1,0 +1,65 @@
+"""Where a run's numbers go: metrics.jsonl, TensorBoard and a progress bar."""
+
+import json
+import pathlib
+
+import numpy as np
+import tensorboardX
+import tqdm
+
+
+class Logs:
+    """Writes one run's records; a context manager."""
+
+    def __init__(self, workdir, step, total):
+        self.workdir = pathlib.Path(workdir)
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        keep_until(self.workdir / "metrics.jsonl", step)
+        self.file = open(self.workdir / "metrics.jsonl", "a")
+        self.board = tensorboardX.SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step)
+        self.bar = tqdm.tqdm(
+            total=total, initial=step, unit="step", desc="train", smoothing=0.05, dynamic_ncols=True
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+        self.file.close()
+        self.board.close()
+
+    def write(self, kind, step, values):
+        """One line of metrics.jsonl; its numbers also as TensorBoard scalars."""
+        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            if np.isscalar(value):
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def advance(self, step, loss, audio_per_second):
+        """Moves the progress bar, which shows steps/s and time left itself."""
+        self.bar.set_postfix_str(f"loss {loss:.4f}, {audio_per_second:.0f} s audio/s", False)
+        self.bar.update(step - self.bar.n)
+
+
+def keep_until(path, step):
+    """Drops the lines a resumed run will write again: later steps, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if record["step"] <= step:
+            kept.append(line + "\n")
+    path.write_text("".join(kept))
+
+
+def add_clip(workdir, step, name, wave, sample_rate, picture):
+    """A clip's sound and spectrogram picture ([H, W, 3] uint8) to TensorBoard."""
+    with tensorboardX.SummaryWriter(str(pathlib.Path(workdir) / "tensorboard")) as board:
+        board.add_audio(name, np.clip(wave, -1, 1), step, sample_rate)
+        board.add_image(name, picture, step, dataformats="HWC")

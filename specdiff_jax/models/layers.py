@@ -1,0 +1,158 @@
+"""Small parts: patches in and out, attention in three forms, MLP, time embeddings."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+BLOCK = 256  # queries attended to at once by `blockwise_attention`
+
+
+class PatchIn(nn.Module):
+    """Convolution whose stride is its kernel: a matmul of patches. [B, F, T, C] -> [B, L, D].
+
+    Same parameters and result as nn.Conv(width, patch, strides=patch, padding="VALID").
+    """
+
+    patch: tuple[int, int]
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        (pf, pt), (b, f, t, c) = self.patch, x.shape
+        init = nn.initializers.lecun_normal(in_axis=(0, 1, 2))
+        kernel = self.param("kernel", init, (pf, pt, c, self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        patches = x.reshape(b, f // pf, pf, t // pt, pt, c).transpose(0, 1, 3, 2, 4, 5)
+        patches = patches.reshape(b, -1, pf * pt * c).astype(self.dtype)  # [B, L, P]
+        return patches @ kernel.reshape(-1, self.width).astype(self.dtype) + bias.astype(self.dtype)
+
+
+class PatchOut(nn.Module):
+    """Transposed convolution whose stride is its kernel. [B, L, D] -> [B, F, T, C] float32.
+
+    Same parameters and result as nn.ConvTranspose(C, patch, strides=patch, transpose_kernel=True).
+    """
+
+    patch: tuple[int, int]
+    shape: tuple[int, int, int]  # (F, T, C)
+    zero_init: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens):
+        (pf, pt), (f, t, c) = self.patch, self.shape
+        normal = nn.initializers.lecun_normal(in_axis=3, out_axis=(0, 1, 2))
+        init = nn.initializers.zeros if self.zero_init else normal
+        kernel = self.param("kernel", init, (pf, pt, c, tokens.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros, (c,))
+        weights = kernel.reshape(-1, tokens.shape[-1]).T.astype(self.dtype)  # [D, P]
+        patches = (tokens.astype(self.dtype) @ weights).astype(jnp.float32)
+        patches = patches.reshape(-1, f // pf, t // pt, pf, pt, c).transpose(0, 1, 3, 2, 4, 5)
+        return patches.reshape(-1, f, t, c) + bias
+
+
+def plain_attention(q, k, v):
+    """softmax(q k^T / sqrt(d)) v, all pairs at once.  # [B, L, H, d] each"""
+    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+
+
+def cudnn_attention(q, k, v):
+    """Flash attention of cuDNN: an NVIDIA GPU and bfloat16 or float16 only."""
+    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+
+def blockwise_attention(q, k, v):
+    """The same result a block of queries at a time, recomputed in the backward pass.
+
+    Never holds an L x L map. A CPU multiplies single matrices at several times the rate of
+    batched ones, so heads are mapped over there; elsewhere they are batched.
+    """
+    batch, tokens, heads, size = q.shape
+    block = math.gcd(tokens, BLOCK)
+
+    @jax.checkpoint
+    def attend(q, k, v):  # [Q, d], [L, d], [L, d]
+        scores = jnp.dot(q, k.T, preferred_element_type=jnp.float32) / math.sqrt(size)
+        return jnp.dot(jax.nn.softmax(scores).astype(v.dtype), v)
+
+    def one_head(qkv):
+        q, k, v = qkv
+        blocks = q.reshape(tokens // block, block, size)
+        return jax.lax.map(lambda q: attend(q, k, v), blocks).reshape(tokens, size)
+
+    over_heads = jax.lax.map if jax.default_backend() == "cpu" else lambda f, x: jax.vmap(f)(x)
+    flat = [x.transpose(0, 2, 1, 3).reshape(batch * heads, tokens, size) for x in (q, k, v)]
+    out = over_heads(one_head, tuple(flat))
+    return out.reshape(batch, heads, tokens, size).transpose(0, 2, 1, 3)
+
+
+def auto_attention(q, k, v):
+    """cuDNN where it can run; else blockwise from 1024 tokens; else plain."""
+    if jax.default_backend() == "gpu" and q.dtype == jnp.bfloat16 and q.shape[-1] % 8 == 0:
+        return cudnn_attention(q, k, v)
+    return blockwise_attention(q, k, v) if q.shape[1] >= 1024 else plain_attention(q, k, v)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]."""
+
+    heads: int
+    attend: Callable
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        b, n, d = x.shape
+        qkv = nn.Dense(3 * d, dtype=self.dtype, name="qkv")(x)
+        q, k, v = jnp.split(qkv.reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
+        return nn.Dense(d, dtype=self.dtype, name="out")(self.attend(q, k, v).reshape(b, n, d))
+
+
+class Mlp(nn.Module):
+    """Dense, GELU, Dense. [B, L, D] -> [B, L, D]."""
+
+    ratio: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        hidden = nn.gelu(nn.Dense(self.ratio * x.shape[-1], dtype=self.dtype)(x))
+        return nn.Dense(x.shape[-1], dtype=self.dtype)(hidden)
+
+
+def raw_time(t, width):
+    """t itself, for the base's Dense(1 -> width).  # [B] -> [B, 1]"""
+    return t[:, None]
+
+
+def fourier_time(t, width):
+    """Sinusoids of 1000 t at log-spaced frequencies (Ho et al. 2020).  # [B] -> [B, width]"""
+    frequencies = jnp.exp(-math.log(10_000) * jnp.arange(width // 2) / (width // 2))
+    angles = 1000.0 * t[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """Features of t, Dense, SiLU, Dense. [B] -> [B, D]."""
+
+    width: int
+    features: Callable
+
+    @nn.compact
+    def __call__(self, t):
+        hidden = nn.silu(nn.Dense(self.width)(self.features(t, self.width)))
+        return nn.Dense(self.width)(hidden)
+
+
+ATTENTIONS = {
+    "auto": auto_attention,
+    "plain": plain_attention,
+    "blockwise": blockwise_attention,
+    "cudnn": cudnn_attention,
+}
+TIME_FEATURES = {"dense": raw_time, "fourier": fourier_time}

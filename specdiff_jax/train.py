@@ -1,0 +1,134 @@
+"""--mode=train: from prepared songs to checkpoints.
+
+wave [B, N] -> stft -> encode: x_0 [B, F, T, C] -> q_sample: x_t -> DiT -> target -> mse -> loss
+"""
+
+import json
+import pathlib
+import signal
+import time
+
+import jax
+import numpy as np
+from absl import logging
+
+from specdiff_jax import build, checkpoints, health
+from specdiff_jax.logs import Logs
+from specdiff_jax.run import Run
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(config):
+    """Trains from the newest good checkpoint, or from the start, to the last step."""
+    job = Run(config)
+    step = checkpoints.newest_good(config.workdir)
+    if step is None:
+        job.fit_representation()
+        state, step = job.init(), 0
+    else:
+        state = job.restore(step)
+        logging.info("resumed from the checkpoint of step %d", step)
+    if step >= job.num_steps:
+        logging.info("all %d steps are done already", job.num_steps)
+        return
+    with Logs(config.workdir, step, job.num_steps) as logs, Interrupts() as interrupts:
+        loop(job, state, step, logs, interrupts)
+
+
+def loop(job, state, step, logs, interrupts):
+    """Dispatches steps, reads their metrics one dispatch late, validates and saves in between."""
+    t = job.config.train
+    writer = checkpoints.Writer(job.config.workdir, t.keep)
+    health_check = HealthCheck(job)
+    every = t.steps_per_dispatch
+    dispatches = [(i, min(every, job.num_steps - i)) for i in range(step, job.num_steps, every)]
+    pcm, batches = job.feed(dispatches)
+    train_step = job.train_step()
+    waiting, clock = None, time.perf_counter()
+    for (first, count), batch in zip(dispatches, batches, strict=True):
+        steps = np.arange(first, first + count, dtype=np.int32)
+        state, metrics = train_step(state, pcm, steps, batch)
+        if waiting:
+            clock = record(job, logs, *waiting, clock)
+        waiting, step = (first, count, metrics), first + count
+        last = step == job.num_steps or interrupts.caught
+        if last or step % t.valid_every == 0 or step % t.checkpoint_every == 0:
+            clock = record(job, logs, *waiting, clock)
+            waiting = None
+            if step == job.num_steps or step % t.valid_every == 0:
+                health_check(state, step, logs)
+            if last or step % t.checkpoint_every == 0:
+                writer.save(state, job.to_dict())
+            clock = time.perf_counter()
+        if interrupts.caught:
+            writer.finish()
+            logging.info("stopped at step %d, saved; the same command goes on from here", step)
+            raise SystemExit(128 + interrupts.caught)
+    writer.finish()
+
+
+def record(job, logs, first, count, metrics, clock):
+    """Logs one dispatch as one line and returns the time now; stops the run if it broke."""
+    metrics = jax.device_get(metrics)  # waits for the dispatch
+    now = time.perf_counter()
+    finite = metrics.pop("finite") > 0
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise ValueError(
+            f"non-finite loss or gradient at step {first + bad + 1} (loss {metrics['loss'][bad]}, "
+            f"grad_norm {metrics['grad_norm'][bad]}); parameters untouched, earlier checkpoints "
+            "kept; lower optimizer.learning_rate or set optimizer.clip_norm"
+        )
+    rate = count / (now - clock)
+    seconds = job.config.train.batch_size * job.rep.samples / job.rep.sample_rate
+    values = {name: float(np.mean(value)) for name, value in metrics.items()}
+    values["learning_rate"] = float(build.learning_rate(job.config, job.num_steps)(first))
+    values |= {"steps_per_second": rate, "audio_per_second": rate * seconds}
+    logs.write("train", first + count, values)
+    logs.advance(first + count, values["loss"], rate * seconds)
+    return now
+
+
+class HealthCheck:
+    """Validates the moving average on fixed (crop, t, noise) beside the linear baselines."""
+
+    def __init__(self, job):
+        self.job = job
+        self.levels = health.level_middles(job.config.valid.levels)
+        self.x0_error = job.validation(self.levels)
+        self.baselines = health.baselines(
+            job.train_batches, job.valid_batches, job.model.patch, job.schedule, self.levels
+        )
+
+    def __call__(self, state, step, logs):
+        errors = [float(e) for e in self.x0_error(state.ema_params)]
+        healthy, line = health.verdict(errors, self.baselines, step, self.job.num_steps)
+        levels = self.levels.tolist()
+        record = {"x0_error": float(np.mean(errors)), "x0_error_by_level": errors}
+        logs.write("valid", step, record | {"levels": levels})
+        report = {"step": step, "healthy": healthy, "verdict": line, "levels": levels}
+        report |= {"x0_error": errors, "baselines": self.baselines}
+        path = pathlib.Path(self.job.config.workdir) / "health.json"
+        path.write_text(json.dumps(report, indent=1))
+        logs.bar.clear()
+        logging.info(line)
+
+
+class Interrupts:
+    """Turns the first Ctrl-C or SIGTERM into `caught`, the signal's number; a second one kills."""
+
+    caught = 0
+
+    def __enter__(self):
+        self.previous = {number: signal.signal(number, self.catch) for number in INTERRUPTS}
+        return self
+
+    def catch(self, number, frame):
+        self.caught = number
+        signal.signal(number, self.previous[number])
+        logging.info("caught signal %d: saving at the end of this dispatch", number)
+
+    def __exit__(self, *_):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)

@@ -10,6 +10,7 @@ import math
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from specdiff_jax.audio import representation as representations
@@ -18,6 +19,7 @@ from specdiff_jax.diffusion import losses, predictions, samplers, schedules
 from specdiff_jax.models.dit import BLOCKS, DiT
 from specdiff_jax.models.layers import ATTENTIONS, TIME_FEATURES
 from specdiff_jax.sources import folder, huggingface, songbook
+from specdiff_jax.state import init_state
 
 
 def choose(options, field, value):
@@ -155,6 +157,19 @@ def optimizer(config, steps):
     maker = choose(makers, "optimizer.kind", o.kind)
     made = call("optimizer", maker, fields, f"optimizer.kind={o.kind!r}")
     return optax.chain(optax.clip_by_global_norm(o.clip_norm), made) if o.clip_norm else made
+
+
+def init(config, model, tx, shape):
+    """The train state at step 0, a function of the config alone."""
+    x_t, t = jnp.zeros((1, *shape)), jnp.zeros(1)
+    params = jax.jit(model.init)(jax.random.key(config.seed), x_t, t)["params"]
+    return init_state(params, tx)
+
+
+def abstract_state(config, shape):
+    """Shapes and dtypes of the train state, to restore into."""
+    tx = optimizer(config, num_steps(config, num_songs=1))
+    return jax.eval_shape(lambda: init(config, model(config, shape), tx, shape))
 
 
 def matrices(params):

@@ -15,7 +15,8 @@ import threading
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from absl import logging
+
+from specdiff_jax.logs import say
 
 MANIFEST = "sha256.json"
 
@@ -128,7 +129,7 @@ def newest_good(workdir, step=None):
             return candidate
         except (ValueError, OSError) as error:
             problems.append(str(error))
-            logging.warning("checkpoint %d is not used: %s", candidate, error)
+            say(f"checkpoint {candidate} is not used: {error}")
     if problems:
         raise ValueError(
             f"{workdir}/checkpoints: no checkpoint can be read ({problems[0]}); restore the files "

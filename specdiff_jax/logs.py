@@ -2,10 +2,25 @@
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 import tensorboardX
 import tqdm
+
+
+def say(line):
+    """One line for the reader, on standard error, above any progress bar."""
+    tqdm.tqdm.write(line, file=sys.stderr)
+
+
+def write_json(path, value):
+    """Writes a JSON file whole or not at all."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=1))
+    partial.rename(path)
 
 
 class Logs:
@@ -15,7 +30,7 @@ class Logs:
         self.workdir = pathlib.Path(workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
         keep_until(self.workdir / "metrics.jsonl", step)
-        self.file = open(self.workdir / "metrics.jsonl", "a")
+        self.file = (self.workdir / "metrics.jsonl").open("a")
         self.board = tensorboardX.SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step)
         self.bar = tqdm.tqdm(
             total=total, initial=step, unit="step", desc="train", smoothing=0.05, dynamic_ncols=True
@@ -48,14 +63,14 @@ def keep_until(path, step):
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:  # torn, perhaps inside a character
             break
         if record["step"] <= step:
-            kept.append(line + "\n")
-    path.write_text("".join(kept))
+            kept.append(line + b"\n")
+    path.write_bytes(b"".join(kept))
 
 
 def add_clip(workdir, step, name, wave, sample_rate, picture):

@@ -26,8 +26,7 @@ flags.mark_flag_as_required("config")
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; flags start with --")
-    logging.set_verbosity(logging.INFO)
-    logging.get_absl_handler().setFormatter(None)
+    logging.set_verbosity(logging.WARNING)  # ours speak by logs.say
     try:
         run(CONFIG.value)
     except (ValueError, OSError) as error:

@@ -1,0 +1,138 @@
+"""--mode=preflight: what a run will cost, measured before it starts. Training prints it first."""
+
+import dataclasses
+import pathlib
+import shutil
+import time
+
+import jax
+import numpy as np
+
+from specdiff_jax.logs import say, write_json
+from specdiff_jax.models.dit import forward_flops, num_tokens
+from specdiff_jax.run import Run
+
+SLOW_HOURS = 2.0  # a CPU run longer than this is told of the tiny config
+
+
+def run(config, json_path=None):
+    """Prints the facts, keeps them in workdir/preflight.json, and refuses a disk that is too small.
+
+    Args:
+      json_path: also write the facts there.
+    """
+    facts = measure(Run(config))
+    lines = describe(facts, config)
+    for line in lines:
+        say(line)
+    workdir = pathlib.Path(config.workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    for path in filter(None, (workdir / "preflight.json", json_path)):
+        write_json(path, facts | {"lines": lines})
+    if facts["disk_needed_bytes"] > facts["disk_free_bytes"]:
+        raise ValueError(
+            f"workdir={workdir} needs {facts['disk_needed_bytes'] / 1e9:.2f} GB for checkpoints, "
+            f"{facts['disk_free_bytes'] / 1e9:.2f} GB are free; free some or lower "
+            "train.keep"
+        )
+
+
+def measure(job):
+    """All facts as a flat dict of numbers and strings."""
+    config, model = job.config, job.model
+    linear, attention = forward_flops(
+        job.rep.shape, model.patch, model.width, model.depth, model.mlp_ratio
+    )
+    state = jax.eval_shape(job.init)
+    state_bytes = size_of(state)
+    clip_bytes = 2 * job.rep.samples + 500_000  # WAV, PNG and sidecar
+    return {
+        "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "tokens": num_tokens(job.rep.shape, model.patch),
+        "forward_flops_linear": linear,
+        "forward_flops_attention": attention,
+        "training_flops_an_example": 3 * (linear + attention),
+        "songs": len(job.songs.starts),
+        "crop_seconds": job.rep.samples / job.rep.sample_rate,
+        "num_steps": job.num_steps,
+        "state_bytes": state_bytes,
+        "disk_needed_bytes": (config.train.keep + 1) * state_bytes
+        + config.sample.count * clip_bytes,
+        "disk_free_bytes": shutil.disk_usage(existing_parent(config.workdir)).free,
+        **timing(job),
+    }
+
+
+def timing(job):
+    """Peak memory, compile seconds and seconds a step, by compiling and running a dispatch."""
+    job.rep = dataclasses.replace(job.rep, mean=np.float32(0), std=np.float32(1))
+    count = min(job.config.train.steps_per_dispatch, job.num_steps)
+    pcm, batches = job.feed([(0, count)])
+    state, steps, batch = job.init(), np.arange(count, dtype=np.int32), next(batches)
+    say("preflight: compiling and measuring one dispatch of the training step")
+    start = time.perf_counter()
+    compiled = job.train_step().lower(state, pcm, steps, batch).compile()
+    compile_seconds = time.perf_counter() - start
+    seconds = float("inf")
+    for _ in range(2):  # the second is the warm one; a slow first is near enough
+        start = time.perf_counter()
+        state, metrics = compiled(state, pcm, steps, batch)
+        jax.block_until_ready(metrics)
+        seconds = min(seconds, time.perf_counter() - start)
+        steps = steps + count
+        if seconds > 20:
+            break
+    memory = compiled.memory_analysis()
+    peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+    peak += memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return {
+        "peak_bytes": int(peak),
+        "compile_seconds": compile_seconds,
+        "seconds_a_step": seconds / count,
+        "training_seconds": seconds / count * job.num_steps,
+    }
+
+
+def describe(facts, config):
+    """The facts as lines for a reader."""
+    lines = [
+        f"device: {facts['device']}",
+        f"parameters: {facts['parameters']:,}; tokens: {facts['tokens']:,} an example",
+        f"work: {facts['training_flops_an_example'] / 1e9:,.1f} GFLOP a training example "
+        f"(forward: linear layers {facts['forward_flops_linear'] / 1e9:,.1f}, attention "
+        f"{facts['forward_flops_attention'] / 1e9:,.1f})",
+        f"memory: state {facts['state_bytes'] / 1e9:.2f} GB, peak of the step "
+        f"{facts['peak_bytes'] / 1e9:.2f} GB with the songs on the device",
+        f"data: {facts['songs']} training songs, crops of {facts['crop_seconds']:.1f} s",
+        f"speed: {facts['seconds_a_step']:.3f} s a step, compiled in "
+        f"{facts['compile_seconds']:.1f} s",
+        f"time: {facts['num_steps']:,} steps, {duration(facts['training_seconds'])} to the end",
+        f"disk: {facts['disk_needed_bytes'] / 1e9:.2f} GB needed, "
+        f"{facts['disk_free_bytes'] / 1e9:.1f} GB free",
+    ]
+    if jax.default_backend() == "cpu" and facts["training_seconds"] > SLOW_HOURS * 3600:
+        lines.append(
+            f"this is a CPU: {config.name} would take {duration(facts['training_seconds'])}; for "
+            "music within a quarter of an hour stop it and run\n"
+            "  python -m specdiff_jax.main --config=configs/base.py:tiny"
+        )
+    return lines
+
+
+def duration(seconds):
+    """Seconds as a person says them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def size_of(tree):
+    """Bytes of all arrays of a tree."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def existing_parent(path):
+    """The nearest folder above `path`, or itself, that exists."""
+    path = pathlib.Path(path).absolute()
+    return path if path.exists() else existing_parent(path.parent)

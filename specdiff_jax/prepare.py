@@ -11,10 +11,10 @@ import pathlib
 import shutil
 
 import tqdm
-from absl import logging
 
 from specdiff_jax import build
 from specdiff_jax.audio import files
+from specdiff_jax.logs import say
 from specdiff_jax.sources import folder
 from specdiff_jax.sources.song import Skipped
 
@@ -25,7 +25,7 @@ def run(config):
     """Prepares config.data unless its cache is there already."""
     cache = cache_of(config)
     if (cache / "manifest.json").exists():
-        logging.info("data: %s", cache)
+        say(f"data: {cache}")
         return
     build.source(config)  # refuses wrong options before anything is written
     write_cache(cache, config)
@@ -129,10 +129,10 @@ def assign_splits(entries, valid_fraction, test_fraction):
 def report(manifest, cache):
     """Logs the size of each split and every song left out."""
     for skip in manifest["skipped"]:
-        logging.warning("left out: %s: %s", skip["name"], skip["reason"])
+        say(f"left out: {skip['name']}: {skip['reason']}")
     for split in ("train", "valid", "test"):
         songs = [entry for entry in manifest["songs"] if entry["split"] == split]
         minutes = sum(entry["samples"] for entry in songs) / manifest["sample_rate"] / 60
         artists = len({entry["artist"] for entry in songs})
-        logging.info("%s: %d songs, %d artists, %.1f min", split, len(songs), artists, minutes)
-    logging.info("data: %s", cache)
+        say(f"{split}: {len(songs)} songs, {artists} artists, {minutes:.1f} min")
+    say(f"data: {cache}")

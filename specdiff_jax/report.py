@@ -218,9 +218,9 @@ def text(value):
 def shown(value, places=3):
     """A number for a reader, to so many places or three digits; a dash where there is none."""
     if not math.isfinite(value):
-        return "–"
+        return "\N{EN DASH}"
     plain = value == 0 or 10 ** (1 - places) <= abs(value) < 1e5
-    return (f"{value:.{places}f}" if plain else f"{value:.3g}").replace("-", "−")
+    return (f"{value:.{places}f}" if plain else f"{value:.3g}").replace("-", "\N{MINUS SIGN}")
 
 
 def absent(line):
@@ -529,7 +529,7 @@ def log_ticks(low, high):
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     fine = [k * 10.0**n for n in decades for k in (1, 2, 5) if low <= k * 10.0**n <= high]
     if len(fine) < 3:
-        return ticks(low, high, 4)
+        return ticks(low, high, 6)
     whole = [10.0**n for n in decades if low <= 10.0**n <= high]
     return fine if len(fine) <= 9 else whole[:: -(-len(whole) // 8)]
 

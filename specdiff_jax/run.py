@@ -9,7 +9,7 @@ import numpy as np
 from specdiff_jax import build, checkpoints, data, prepare
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.diffusion.losses import x0_error_by_level
-from specdiff_jax.state import init_state, make_train_step
+from specdiff_jax.state import make_train_step
 
 FREE = ("name", "workdir", "sample", "valid")  # may change between a checkpoint and its resume
 FREE_TRAIN = ("num_steps", "num_epochs", "valid_every", "checkpoint_every", "keep")
@@ -39,9 +39,7 @@ class Run:
 
     def init(self):
         """The state at step 0, a function of the config alone."""
-        x_t, t = jnp.zeros((1, *self.rep.shape)), jnp.zeros(1)
-        params = jax.jit(self.model.init)(jax.random.key(self.config.seed), x_t, t)["params"]
-        return init_state(params, self.tx)
+        return build.init(self.config, self.model, self.tx, self.rep.shape)
 
     def to_dict(self):
         """What a checkpoint keeps beside the state, for `json`."""

@@ -3,17 +3,15 @@
 wave [B, N] -> stft -> encode: x_0 [B, F, T, C] -> q_sample: x_t -> DiT -> target -> mse -> loss
 """
 
-import json
 import pathlib
 import signal
 import time
 
 import jax
 import numpy as np
-from absl import logging
 
 from specdiff_jax import build, checkpoints, health
-from specdiff_jax.logs import Logs
+from specdiff_jax.logs import Logs, say, write_json
 from specdiff_jax.run import Run
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -28,9 +26,9 @@ def run(config):
         state, step = job.init(), 0
     else:
         state = job.restore(step)
-        logging.info("resumed from the checkpoint of step %d", step)
+        say(f"resumed from the checkpoint of step {step}")
     if step >= job.num_steps:
-        logging.info("all %d steps are done already", job.num_steps)
+        say(f"all {job.num_steps} steps are done already")
         return
     with Logs(config.workdir, step, job.num_steps) as logs, Interrupts() as interrupts:
         loop(job, state, step, logs, interrupts)
@@ -63,7 +61,7 @@ def loop(job, state, step, logs, interrupts):
             clock = time.perf_counter()
         if interrupts.caught:
             writer.finish()
-            logging.info("stopped at step %d, saved; the same command goes on from here", step)
+            say(f"stopped at step {step}, saved; the same command goes on from here")
             raise SystemExit(128 + interrupts.caught)
     writer.finish()
 
@@ -109,10 +107,8 @@ class HealthCheck:
         logs.write("valid", step, record | {"levels": levels})
         report = {"step": step, "healthy": healthy, "verdict": line, "levels": levels}
         report |= {"x0_error": errors, "baselines": self.baselines}
-        path = pathlib.Path(self.job.config.workdir) / "health.json"
-        path.write_text(json.dumps(report, indent=1))
-        logs.bar.clear()
-        logging.info(line)
+        write_json(pathlib.Path(self.job.config.workdir) / "health.json", report)
+        say(line)
 
 
 class Interrupts:
@@ -127,7 +123,7 @@ class Interrupts:
     def catch(self, number, frame):
         self.caught = number
         signal.signal(number, self.previous[number])
-        logging.info("caught signal %d: saving at the end of this dispatch", number)
+        say(f"caught signal {number}: saving at the end of this dispatch")
 
     def __exit__(self, *_):
         for number, handler in self.previous.items():

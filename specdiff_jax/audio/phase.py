@@ -16,7 +16,7 @@ def unit(spec):
 def random_phase(shape):
     """Fixed pseudo-random phase factors, so that decoding is a function of its input alone."""
     key = jax.random.key(0)
-    return jnp.exp(2j * jnp.pi * jax.random.uniform(key, shape[1:])).astype(jnp.complex64)
+    return jnp.exp(2j * jnp.pi * jax.random.uniform(key, (1, *shape[1:]))).astype(jnp.complex64)
 
 
 def griffin_lim(magnitude, phase, n_fft, hop, iterations, momentum=0.99):
@@ -24,7 +24,7 @@ def griffin_lim(magnitude, phase, n_fft, hop, iterations, momentum=0.99):
 
     Args:
       magnitude: [B, F, T] non-negative STFT magnitudes.
-      phase: [B, F, T] or [F, T] complex phase factors to start from.
+      phase: [B, F, T] or [1, F, T] complex phase factors to start from.
       iterations: projections; 0 keeps `phase`.
 
     Returns:
@@ -45,8 +45,10 @@ def griffin_lim(magnitude, phase, n_fft, hop, iterations, momentum=0.99):
 
 
 def expected_advance(bins, n_fft, hop):
-    """Phase advance of a sinusoid at each bin's centre over one hop, in radians.  # [F, 1]"""
-    return (2 * np.pi * hop / n_fft * np.arange(bins) % (2 * np.pi)).astype(np.float32)[:, None]
+    """Phase advance of a sinusoid at each bin's centre over one hop, in radians.  # [1, F, 1]"""
+    return (2 * np.pi * hop / n_fft * np.arange(bins) % (2 * np.pi)).astype(np.float32)[
+        None, :, None
+    ]
 
 
 def wrap(angle):

@@ -28,8 +28,8 @@ class Representation:
     power: float | None = None  # compression of complex magnitudes, |X| ** power
     iterations: int | None = None  # Griffin-Lim rounds of decode
     standardize: str = "band"  # "band": a mean and std for each (F, C); "global": one for all
-    mean: np.ndarray | None = None  # [F, 1, C]
-    std: np.ndarray | None = None  # [F, 1, C]
+    mean: np.ndarray | None = None  # [1, F, 1, C]
+    std: np.ndarray | None = None  # [1, F, 1, C]
 
     @property
     def samples(self):
@@ -148,7 +148,7 @@ def fit(rep, crops, batch_size=16):
     mean = np.mean(first / count, axis=axes) * np.ones(first.shape)
     variance = np.mean(second / count, axis=axes) - mean**2
     std = np.sqrt(np.maximum(variance, 1e-4 * np.mean(variance) + 1e-12))  # empty bands stay finite
-    mean, std = (a[:, None].astype(np.float32) for a in (mean, std))  # [F, 1, C]
+    mean, std = (a[None, :, None].astype(np.float32) for a in (mean, std))  # [1, F, 1, C]
     return dataclasses.replace(rep, mean=mean, std=std)
 
 

@@ -67,7 +67,7 @@ def stft(wave, n_fft, hop):
     Returns:
       [B, F, T] complex64 with F = n_fft // 2 + 1 and T = 1 + N // hop; librosa's scale.
     """
-    spectrum = jnp.fft.rfft(frame(wave, n_fft, hop) * hann(n_fft))  # [B, T, F]
+    spectrum = jnp.fft.rfft(frame(wave, n_fft, hop) * hann(n_fft)[None, None])  # [B, T, F]
     return spectrum.transpose(0, 2, 1)
 
 
@@ -83,8 +83,10 @@ def istft(spec, n_fft, hop, length):
     """
     if not 1 <= length < spec.shape[-1] * hop:
         raise ValueError(f"length={length} samples do not lie under {spec.shape[-1]} frames")
-    frames = jnp.fft.irfft(spec.transpose(0, 2, 1), n=n_fft) * hann(n_fft)  # [B, T, n_fft]
-    envelope = overlap_add(jnp.broadcast_to(hann(n_fft) ** 2, frames.shape[1:])[None], hop)
+    frames = (
+        jnp.fft.irfft(spec.transpose(0, 2, 1), n=n_fft) * hann(n_fft)[None, None]
+    )  # [B, T, n_fft]
+    envelope = overlap_add(jnp.tile(hann(n_fft) ** 2, (1, frames.shape[1], 1)), hop)
     start = n_fft // 2
     signal = overlap_add(frames, hop)[:, start : start + length]
     return signal / envelope[:, start : start + length]

@@ -4,6 +4,7 @@ A schedule is a pair of functions of continuous t; every maker below states its 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -77,16 +78,16 @@ def shifted(schedule, log_snr_shift):
     Negative shifts put more noise at every t, for larger tensors (Hoogeboom et al. 2023, eq. 10).
     """
 
-    def log_snr(t):
-        return schedule.log_snr(t) + log_snr_shift
+    scale = math.exp(log_snr_shift / 2)  # of alpha over sigma
 
-    def alpha(t):
-        return jnp.sqrt(1 / (1 + jnp.exp(-log_snr(t))))
+    def norm(t):
+        return jnp.sqrt((scale * schedule.alpha(t)) ** 2 + schedule.sigma(t) ** 2)
 
-    def sigma(t):
-        return jnp.sqrt(1 / (1 + jnp.exp(log_snr(t))))
-
-    return Schedule(alpha, sigma, schedule.steps)
+    return Schedule(
+        lambda t: scale * schedule.alpha(t) / norm(t),
+        lambda t: schedule.sigma(t) / norm(t),
+        schedule.steps,
+    )
 
 
 SCHEDULES = {"ddpm_linear": ddpm_linear, "cosine": cosine, "rectified_flow": rectified_flow}

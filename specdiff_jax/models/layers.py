@@ -29,7 +29,9 @@ class PatchIn(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         patches = x.reshape(b, f // pf, pf, t // pt, pt, c).transpose(0, 1, 3, 2, 4, 5)
         patches = patches.reshape(b, -1, pf * pt * c).astype(self.dtype)  # [B, L, P]
-        return patches @ kernel.reshape(-1, self.width).astype(self.dtype) + bias.astype(self.dtype)
+        return patches @ kernel.reshape(-1, self.width).astype(self.dtype) + bias[
+            None, None
+        ].astype(self.dtype)
 
 
 class PatchOut(nn.Module):
@@ -53,7 +55,7 @@ class PatchOut(nn.Module):
         weights = kernel.reshape(-1, tokens.shape[-1]).T.astype(self.dtype)  # [D, P]
         patches = (tokens.astype(self.dtype) @ weights).astype(jnp.float32)
         patches = patches.reshape(-1, f // pf, t // pt, pf, pt, c).transpose(0, 1, 3, 2, 4, 5)
-        return patches.reshape(-1, f, t, c) + bias
+        return patches.reshape(-1, f, t, c) + bias[None, None, None]
 
 
 def plain_attention(q, k, v):

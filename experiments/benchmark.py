@@ -1,0 +1,348 @@
+"""One training step of specdiff_jax beside the same model in PyTorch, on the same machine.
+
+python -m experiments.benchmark [--settings base short tiny] [--steps N] [--device cpu] [--out CSV]
+
+A step is: draw t and noise, forward, backward, Adam, moving average of the parameters; float32 on a
+CPU, bfloat16 with float32 parameters on a CUDA GPU. The JAX arm is the library's own train step,
+which also guards against non-finite gradients. Each arm runs alone in a process of its own, so that
+its peak memory is its own and threads do not fight. This parent stays small: a child's ru_maxrss
+begins at its parent's. PyTorch is needed for this script only: pip install -e '.[benchmark]'.
+"""
+
+import argparse
+import csv
+import datetime
+import importlib.util
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+# name: (config of configs/base.py, frames or None for the config's, batch, timed steps)
+SETTINGS = {
+    "base": ("base", None, 1, 3),  # 5,388,802 parameters, 8192 tokens
+    "base16": ("base", None, 16, 10),  # the same at a GPU's batch
+    "short": ("base", 128, 4, 7),  # 1024 tokens
+    "tiny": ("tiny", None, 16, 30),  # 64 tokens of 128 x 4
+}
+WARMUP = 2  # steps before the clock starts, beside compiling
+TOLERANCE = 2e-5  # of the largest output: float32 rounding through four blocks
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def main():
+    args = arguments()
+    if args.arm:
+        print(json.dumps(ARMS[args.arm](args.settings[0], args.steps, args.device)))
+        return
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("error: the benchmark needs PyTorch: pip install -e '.[benchmark]'")
+    about = child("probe", "tiny", args)
+    args.device = about["device"]
+    facts = about | {"commit": commit(), "date": datetime.date.today().isoformat()}
+    print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
+
+    rows = []
+    for setting in args.settings:
+        error = child("check", setting, args)["relative_error"]
+        print(f"{setting}: the forward passes agree to {error:.1e} of the largest output")
+        arms = [measured(name, setting, args) for name in ("jax", "torch eager", "torch compile")]
+        rows += [with_ratio(row, arms[0]) | facts for row in arms]
+    print(table(rows))
+    write_csv(args.out, rows)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--settings", nargs="+", choices=SETTINGS, default=["base", "short", "tiny"]
+    )
+    parser.add_argument("--steps", type=int, help="timed steps of every arm")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda if both see a GPU")
+    parser.add_argument("--out", default=ROOT / "experiments/results/benchmark.csv")
+    parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)  # inside a child
+    args = parser.parse_args()
+    if args.steps is not None and args.steps < 1:
+        parser.error("--steps must be at least 1")
+    return args
+
+
+def child(arm, setting, args):
+    """What an arm returns, run in a fresh process; its errors stop the benchmark."""
+    command = [sys.executable, "-m", "experiments.benchmark", "--arm", arm, "--settings", setting]
+    command += ["--steps", str(args.steps)] if args.steps else []
+    command += ["--device", args.device] if args.device else []
+    hide = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    env = os.environ | (hide if args.device == "cpu" or arm == "check" else {})
+    done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"error: {arm} at {setting} failed with exit code {done.returncode}, see above")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measured(arm, setting, args):
+    """A row of the table; the load is that of other programs, a minute's mean before the arm."""
+    load = round(os.getloadavg()[0], 2)
+    print(f"{setting}: {arm} ...", end=" ", flush=True)
+    row = {"setting": setting, "framework": arm} | child(arm, setting, args) | {"load": load}
+    seconds = row.pop("seconds", None)
+    if seconds is None:
+        print(row["note"], flush=True)
+        return row
+    batch = SETTINGS[setting][2]
+    row["examples_per_s"] = batch / statistics.median(seconds)
+    row["examples_per_s_min"], row["examples_per_s_max"] = (
+        batch / max(seconds),
+        batch / min(seconds),
+    )
+    row["steps"] = len(seconds)
+    print(f"{statistics.median(seconds):.3g} s a step", flush=True)
+    return row
+
+
+def with_ratio(row, jax_row):
+    """The row with JAX's speed over its own, above one where JAX is faster."""
+    own = row.get("examples_per_s")
+    return row | ({"jax_over_this": jax_row["examples_per_s"] / own} if own else {})
+
+
+# --- inside a child ---
+
+
+def job(setting, device):
+    """(Flax model, config, x_0 shape): the setting's model under the base's noise and optimiser."""
+    from configs import base
+    from specdiff_jax import build
+
+    size, frames, batch, _ = SETTINGS[setting]
+    config, common = base.get_config(size), base.get_config()
+    for section in ("schedule", "diffusion", "optimizer"):
+        config[section] = common[section]
+    config.representation.frames = frames or config.representation.frames
+    config.model.dtype = "bfloat16" if device == "cuda" else "float32"
+    shape = build.representation(config).shape
+    return build.model(config, shape), config, (batch, *shape)
+
+
+def probe(setting, steps, device):
+    """The device both frameworks will use, and versions."""
+    import flax
+    import jax
+    import torch
+
+    both = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    if device == "cuda" and not both:
+        sys.exit("error: --device cuda needs a GPU that both JAX and PyTorch see")
+    device = device or ("cuda" if both else "cpu")
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+    versions = {"jax": jax.__version__, "flax": flax.__version__, "torch": torch.__version__}
+    return {"device": device, "device_name": name} | versions
+
+
+def check(setting, steps, device):
+    """Equal parameter counts and equal outputs of the two models, in float32 on the CPU."""
+    import jax
+    import numpy as np
+    import torch
+
+    from experiments import torch_dit
+
+    model, _, shape = job(setting, "cpu")
+    rng = np.random.default_rng(0)
+    x_t, t = rng.standard_normal((1, *shape[1:]), np.float32), np.float32([0.3])
+    params = jax.jit(model.init)(jax.random.key(0), x_t, t)["params"]
+    noisy = lambda p: np.asarray(p) + 0.02 * rng.standard_normal(p.shape, np.float32)
+    params = jax.tree.map(noisy, params)  # so that nothing is zero or one
+    twin = torch_dit.DiT(model)
+    torch_dit.copy_from_flax(twin, params)
+    counts = [
+        sum(p.size for p in jax.tree.leaves(params)),
+        sum(p.numel() for p in twin.parameters()),
+    ]
+    assert counts[0] == counts[1] and (
+        SETTINGS[setting][:2] != ("base", None) or counts[0] == 5_388_802
+    )
+
+    ours = np.asarray(jax.jit(model.apply)({"params": params}, x_t, t)[0])
+    with torch.inference_mode():
+        theirs = twin(torch.from_numpy(x_t).permute(0, 3, 1, 2), torch.from_numpy(t))
+    difference = np.abs(ours - theirs.permute(0, 2, 3, 1).numpy()).max() / np.abs(ours).max()
+    if difference > TOLERANCE:
+        sys.exit(f"error: JAX and PyTorch differ by {difference:.1e} of the largest output")
+    return {"relative_error": float(difference), "parameters": counts[0]}
+
+
+def jax_arm(setting, steps, device):
+    """The library's train step on random x_0."""
+    import jax
+
+    from specdiff_jax import build
+    from specdiff_jax.diffusion.losses import diffusion_loss
+    from specdiff_jax.state import make_train_step
+
+    model, config, shape = job(setting, device)
+    schedule, d = build.schedule(config), config.diffusion
+    tx = build.optimizer(config, steps=1)
+    before = peak_rss()
+
+    def loss(params, x_0, key):
+        network = lambda x_t, t: model.apply({"params": params}, x_t, t)[0]
+        return diffusion_loss(network, x_0, key, schedule, d.prediction, d.times)
+
+    state = build.init(config, model, tx, shape[1:])
+    x_0, key = jax.random.normal(jax.random.key(1), shape), jax.random.key(2)
+    train_step = make_train_step(loss, tx, config.optimizer.ema_decay)
+    start = time.perf_counter()
+    train_step = jax.jit(train_step, donate_argnums=0).lower(state, 0, x_0, key).compile()
+    compile_seconds = time.perf_counter() - start
+
+    def one():
+        nonlocal state
+        state, metrics = train_step(state, int(state.step), x_0, key)
+        assert jax.block_until_ready((state, metrics))[1]["finite"]
+
+    seconds = timed(one, steps or SETTINGS[setting][3])
+    on_gpu = device == "cuda"
+    peak = jax.devices()[0].memory_stats()["peak_bytes_in_use"] if on_gpu else peak_rss() - before
+    return row_of(model, shape, seconds, peak, compile_seconds)
+
+
+def torch_arm(setting, steps, device, compiled=False):
+    """The twin: fused Adam, automatic mixed precision on a GPU."""
+    import torch
+
+    from experiments import torch_dit
+
+    model, config, (batch, *shape) = job(setting, device)
+    o, fields = config.optimizer, {k: v for k, v in config.schedule.items()}
+    before = peak_rss()
+    twin = torch_dit.DiT(model).to(device)
+    x_0 = torch.randn(batch, shape[2], *shape[:2], device=device)
+    tables = torch_dit.ddpm_linear(fields["steps"], fields["beta_min"], fields["beta_max"], device)
+    params = list(twin.parameters())
+    ema = [p.detach().clone() for p in params]
+    adam = torch.optim.Adam(params, o.learning_rate, (o.b1, o.b2), fused=True)
+    loss = torch.compile(torch_dit.diffusion_loss) if compiled else torch_dit.diffusion_loss
+
+    def one():
+        with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+            value = loss(twin, x_0, *tables)
+        adam.zero_grad()
+        value.backward()
+        adam.step()
+        torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - o.ema_decay)
+        assert value.isfinite()  # waits for a GPU's forward pass
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    start = time.perf_counter()
+    try:
+        one()
+    except Exception as error:  # no C++ compiler, an unsupported Python: a row that says so
+        if not compiled:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return {"note": f"torch.compile failed: {reason}"}
+    first = time.perf_counter() - start
+    seconds = timed(one, steps or SETTINGS[setting][3])
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_rss() - before
+    # a first step is compiling plus one step
+    return row_of(model, (batch, *shape), seconds, peak, max(0.0, first - min(seconds)) * compiled)
+
+
+def timed(step, count):
+    """Seconds of each of `count` steps after the warm-up."""
+    seconds = []
+    for _ in range(WARMUP + count):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return seconds[WARMUP:]
+
+
+def row_of(model, shape, seconds, peak_bytes, compile_seconds):
+    from specdiff_jax.models.dit import num_tokens
+
+    return {
+        "tokens": num_tokens(model.shape, model.patch),
+        "batch": shape[0],
+        "dtype": model.dtype,
+        "seconds": seconds,
+        "peak_gb": peak_bytes / 1e9,
+        "compile_s": compile_seconds,
+    }
+
+
+def peak_rss():
+    """The most memory this process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
+
+
+def cpu_name():
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'CPU'}, {os.cpu_count()} cores"
+
+
+def commit():
+    """The commit, marked where the working tree differs from it."""
+    git = lambda *words: subprocess.run(
+        ["git", *words], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    return git("rev-parse", "--short", "HEAD") + (
+        "+changes" if git("status", "--porcelain") else ""
+    )
+
+
+def table(rows):
+    """The rows as text in columns."""
+    columns = {
+        "setting": "{}",
+        "framework": "{}",
+        "tokens": "{}",
+        "batch": "{}",
+        "dtype": "{}",
+        "examples_per_s": "{:.3g}",
+        "examples_per_s_min": "{:.3g}",
+        "examples_per_s_max": "{:.3g}",
+        "peak_gb": "{:.2f}",
+        "compile_s": "{:.1f}",
+        "jax_over_this": "{:.2f}",
+        "load": "{}",
+        "note": "{}",
+    }
+    cells = [list(columns)]
+    cells += [[f.format(r[c]) if c in r else "" for c, f in columns.items()] for r in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    justified = (map(str.ljust, line, widths) for line in cells)
+    return "\n".join("  ".join(line).rstrip() for line in justified)
+
+
+def write_csv(path, rows):
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fields = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"wrote {path}")
+
+
+ARMS = {
+    "probe": probe,
+    "check": check,
+    "jax": jax_arm,
+    "torch eager": torch_arm,
+    "torch compile": lambda *args: torch_arm(*args, compiled=True),
+}
+
+if __name__ == "__main__":
+    main()

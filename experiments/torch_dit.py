@@ -1,0 +1,153 @@
+"""The diffusion transformer of specdiff_jax in PyTorch, layer for layer, for the benchmark alone.
+
+Patches by Conv2d and ConvTranspose2d, F.scaled_dot_product_attention, tensors [B, C, F, T].
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x):
+        b, n, d = x.shape
+        qkv = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(*qkv.unbind(0))  # [B, H, L, d]
+        return self.out(mixed.transpose(1, 2).reshape(b, n, d))
+
+
+def mlp(width, ratio):
+    """Linear, GELU (tanh form, as Flax's), Linear."""
+    hidden = ratio * width
+    return nn.Sequential(
+        nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width)
+    )
+
+
+class PreLnBlock(nn.Module):
+    """x + attention(LN(x)), then x + mlp(LN(x))."""
+
+    def __init__(self, width, heads, mlp_ratio):
+        super().__init__()
+        self.norm_1, self.norm_2 = (nn.LayerNorm(width, eps=1e-6) for _ in range(2))
+        self.attention, self.mlp = Attention(width, heads), mlp(width, mlp_ratio)
+
+    def forward(self, x, time):
+        x = x + self.attention(self.norm_1(x))
+        return x + self.mlp(self.norm_2(x))
+
+
+class AdaLnZeroBlock(nn.Module):
+    """Time shifts, scales and gates each branch."""
+
+    def __init__(self, width, heads, mlp_ratio):
+        super().__init__()
+        self.modulation = nn.Linear(width, 6 * width)
+        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.attention, self.mlp = Attention(width, heads), mlp(width, mlp_ratio)
+
+    def forward(self, x, time):
+        parts = self.modulation(F.silu(time))[:, None].chunk(6, dim=-1)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = parts
+        x = x + gate_1 * self.attention(self.norm(x) * (1 + scale_1) + shift_1)
+        return x + gate_2 * self.mlp(self.norm(x) * (1 + scale_2) + shift_2)
+
+
+class DiT(nn.Module):
+    """x_t [B, C, F, T] and t [B] -> [B, C, F, T]. `flax_model` gives every option."""
+
+    def __init__(self, flax_model):
+        super().__init__()
+        m = flax_model
+        (f, t, c), (pf, pt), d = m.shape, m.patch, m.width
+        self.grid, self.fourier = (f // pf, t // pt), m.time_embedding == "fourier"
+        self.width, self.pre_ln = d, m.block == "pre_ln"
+        self.patch_in = nn.Conv2d(c, d, (pf, pt), stride=(pf, pt))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, math.prod(self.grid), d))
+        features = d if self.fourier else 1
+        self.time = nn.Sequential(nn.Linear(features, d), nn.SiLU(), nn.Linear(d, d))
+        block = PreLnBlock if self.pre_ln else AdaLnZeroBlock
+        self.blocks = nn.ModuleList(block(d, m.heads, m.mlp_ratio) for _ in range(m.depth))
+        self.final_norm = nn.LayerNorm(d, eps=1e-6)
+        self.patch_out = nn.ConvTranspose2d(d, c, (pf, pt), stride=(pf, pt))
+
+    def forward(self, x_t, t):
+        time = self.time(fourier_time(t, self.width) if self.fourier else t[:, None])
+        tokens = self.patch_in(x_t).flatten(2).transpose(1, 2) + self.positions  # [B, L, D]
+        if self.pre_ln:
+            tokens = tokens + time[:, None]
+        for block in self.blocks:
+            tokens = block(tokens, time)
+        tokens = self.final_norm(tokens).transpose(1, 2)
+        return self.patch_out(tokens.unflatten(2, self.grid))
+
+
+def fourier_time(t, width):
+    """Sinusoids of 1000 t at log-spaced frequencies.  # [B] -> [B, width]"""
+    exponents = torch.arange(width // 2, device=t.device) / (width // 2)
+    angles = 1000.0 * t[:, None] * torch.exp(-math.log(10_000) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def copy_from_flax(model, params):
+    """Fills `model` with the Flax parameters of the same DiT; every parameter is written once."""
+    written = {}
+
+    def linear(module, source):
+        written[module.weight], written[module.bias] = source["kernel"].T, source["bias"]
+
+    def norm(module, source):
+        written[module.weight], written[module.bias] = source["scale"], source["bias"]
+
+    def patches(module, source):  # [pf, pt, C, D] -> [D, C, pf, pt]
+        written[module.weight] = source["kernel"].transpose(3, 2, 0, 1)
+        written[module.bias] = source["bias"]
+
+    written[model.positions] = params["positions"]
+    patches(model.patch_in, params["patch_in"])
+    patches(model.patch_out, params["patch_out"])
+    norm(model.final_norm, params["final_norm"])
+    linear(model.time[0], params["time"]["Dense_0"])
+    linear(model.time[2], params["time"]["Dense_1"])
+    for index, block in enumerate(model.blocks):
+        source = params[f"block_{index}"]
+        linear(block.attention.qkv, source["SelfAttention_0"]["qkv"])
+        linear(block.attention.out, source["SelfAttention_0"]["out"])
+        linear(block.mlp[0], source["Mlp_0"]["Dense_0"])
+        linear(block.mlp[2], source["Mlp_0"]["Dense_1"])
+        if model.pre_ln:
+            norm(block.norm_1, source["LayerNorm_0"])
+            norm(block.norm_2, source["LayerNorm_1"])
+        else:
+            linear(block.modulation, source["Dense_0"])
+
+    assert set(written) == set(model.parameters())
+    with torch.no_grad():
+        for parameter, value in written.items():
+            assert parameter.shape == value.shape, (parameter.shape, value.shape)
+            parameter.copy_(torch.tensor(value.copy()))
+
+
+def diffusion_loss(model, x_0, alpha, sigma):
+    """Mean-square x_0 error at random discrete t; alpha, sigma: [T], for t = 1/T ... T/T."""
+    index = torch.randint(len(alpha), (len(x_0),), device=x_0.device)
+    scale, noise = (table[index][:, None, None, None] for table in (alpha, sigma))
+    x_t = scale * x_0 + noise * torch.randn_like(x_0)
+    return F.mse_loss(model(x_t, (index + 1) / len(alpha)).float(), x_0)
+
+
+def ddpm_linear(steps, beta_min, beta_max, device):
+    """alpha and sigma at t = 1/T ... T/T (Ho et al. 2020, section 4).  # [T] each"""
+    betas = torch.linspace(beta_min, beta_max, steps, dtype=torch.float64, device=device)
+    log_alpha_bar = torch.cumsum(torch.log1p(-betas), 0)
+    return (0.5 * log_alpha_bar).exp().float(), (-torch.expm1(log_alpha_bar)).sqrt().float()

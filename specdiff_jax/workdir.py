@@ -1,0 +1,178 @@
+"""The files of a run's workdir as plain checked values.
+
+Whatever is wrong with a file becomes a one-line ValueError that names it.
+"""
+
+import base64
+import itertools
+import json
+import math
+import pathlib
+import re
+
+STEPS_SHOWN = 3
+MEDIA = {".wav": ("audio/wav", (b"RIFF", b"RF64")), ".png": ("image/png", (b"\x89PNG",))}
+RATES = ("grad_norm", "learning_rate", "steps_per_second", "audio_per_second")
+
+
+def read_run(workdir):
+    """All that the page shows, by name; None for a file that is not there."""
+    if not workdir.is_dir():
+        raise ValueError(f"{workdir}: no such run directory")
+    return {
+        "config": read_json(workdir / "config.json"),
+        "facts": read_json(workdir / "preflight.json", parse_preflight),
+        "health": read_json(workdir / "health.json", parse_health),
+        "reference": read_json(workdir / "reference" / "reference.json", parse_reference),
+        "metrics": read_metrics(workdir / "metrics.jsonl"),
+        "steps": find_samples(workdir / "samples"),
+    }
+
+
+def read_json(path, parse=dict):
+    """The parsed contents of a JSON file, or None where there is none."""
+    if not path.is_file():
+        return None
+    return parse_named(f"{path.parent.name}/{path.name}", path.read_bytes(), parse)
+
+
+def parse_named(name, raw, parse):
+    """parse(JSON of raw); any fault becomes a one-line ValueError that begins with the name."""
+    try:
+        data = json.loads(raw)
+        if not isinstance(data, dict):
+            raise ValueError(f"expected a JSON object, found {type(data).__name__}")
+        return parse(data)
+    except KeyError as error:
+        raise ValueError(f"{name}: field {error} is missing") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+def parse_preflight(data):
+    return [str(line) for line in data["lines"]]
+
+
+def parse_health(data):
+    if not isinstance(data["healthy"], bool):
+        raise ValueError("healthy must be true or false")
+    health = {
+        "step": int(data["step"]),
+        "healthy": data["healthy"],
+        "verdict": str(data["verdict"]),
+        "levels": numbers(data["levels"]),
+        "model": numbers(data["x0_error"]),
+        "baselines": {str(name): numbers(row) for name, row in data["baselines"].items()},
+    }
+    for name, row in {"x0_error": health["model"], **health["baselines"]}.items():
+        if not row or len(row) != len(health["levels"]):
+            raise ValueError(f"{name} has {len(row)} values for {len(health['levels'])} levels")
+    return health
+
+
+def parse_reference(data):
+    clips = [
+        {
+            "name": str(clip["name"]),
+            "artist": str(clip.get("artist") or ""),
+            "captions": [str(caption) for caption in clip.get("captions") or []],
+            "labels": [str(label) for label in clip.get("labels") or []],
+            "real": plain_name(clip["real"]),
+            "roundtrip": plain_name(clip["roundtrip"]),
+            "snr_db": number(clip.get("snr_db")),
+            "log_spectral_distance_db": number(clip.get("log_spectral_distance_db")),
+        }
+        for clip in data["clips"]
+    ]
+    means = {key: number(data.get(key)) for key in ("snr_db", "log_spectral_distance_db")}
+    return {"representation": str(data["representation"]), "clips": clips, **means}
+
+
+def parse_metric(data):
+    """(kind, step, value, rates); kind is None for a record this page does not show."""
+    field = {"train": "loss", "valid": "x0_error"}.get(data.get("kind"))
+    if field is None:
+        return None, 0, 0.0, {}
+    rates = {key: number(data[key]) for key in RATES if key in data}
+    return data["kind"], int(data["step"]), number(data[field]), rates
+
+
+def read_metrics(path):
+    """{"train": {step: loss}, "valid": {step: x0 error}, "rates": the last ones}, or None.
+
+    A resumed run may log a step twice: the later line counts. A torn last line is dropped.
+    """
+    if not path.is_file():
+        return None
+    metrics = {"train": {}, "valid": {}, "rates": {}}
+    lines = path.read_bytes().rstrip().split(b"\n")
+    for count, line in enumerate(lines, start=1):
+        try:
+            kind, step, value, rates = parse_named(f"{path.name} line {count}", line, parse_metric)
+        except ValueError as error:
+            torn = isinstance(error.__cause__, json.JSONDecodeError | UnicodeDecodeError)
+            if not line.strip() or (torn and count == len(lines)):
+                continue
+            raise
+        if kind:
+            metrics[kind][step] = value
+            metrics["rates"] = rates or metrics["rates"]
+    return metrics
+
+
+def find_samples(folder):
+    """[(step, step folder, [stem, ...])], newest first, at most STEPS_SHOWN of them."""
+    steps = []
+    for path in folder.glob("step_*") if folder.is_dir() else ():
+        match = re.fullmatch(r"step_(\d+)", path.name)
+        stems = sorted({file.stem for file in path.glob("*") if file.suffix in MEDIA})
+        if match and stems:
+            steps.append((int(match[1]), path, stems))
+    return sorted(steps, reverse=True)[:STEPS_SHOWN]
+
+
+def listening_order(steps, folder, reference):
+    """Clips as (folder, stem), most wanted first: newest samples and real clips in turn."""
+    newest = [(path, stem) for _, path, stems in steps[:1] for stem in stems]
+    older = [(path, stem) for _, path, stems in steps[1:] for stem in stems]
+    clips = (reference or {"clips": []})["clips"]
+    real = [(folder, clip[part]) for clip in clips for part in ("real", "roundtrip")]
+    paired = itertools.chain.from_iterable(itertools.zip_longest(newest, real))
+    return [clip for clip in paired if clip] + older
+
+
+def affordable(clips, max_bytes):
+    """The clips whose files, in this order, fit into max_bytes of base64."""
+    kept, left = set(), max_bytes
+    for folder, stem in clips:
+        files = [folder / (stem + suffix) for suffix in MEDIA]
+        cost = sum(-(-file.stat().st_size // 3) * 4 for file in files if file.is_file())
+        if cost <= left:
+            kept.add((folder, stem))
+            left -= cost
+    return kept
+
+
+def plain_name(stem):
+    if not isinstance(stem, str) or pathlib.PurePath(stem).name != stem:
+        raise ValueError(f"{stem!r} is not the plain name of a clip")
+    return stem
+
+
+def number(value):
+    return math.nan if value is None else float(value)
+
+
+def numbers(values):
+    return [number(value) for value in values]
+
+
+def data_uri(path):
+    """The very bytes of a WAV or PNG file as a data: URI; '' where there is no file."""
+    if not path.is_file():
+        return ""
+    mime, magic = MEDIA[path.suffix]
+    raw = path.read_bytes()
+    if not raw.startswith(magic):
+        raise ValueError(f"{path.parent.name}/{path.name}: not a {path.suffix[1:].upper()} file")
+    return f"data:{mime};base64,{base64.b64encode(raw).decode('ascii')}"

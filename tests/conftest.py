@@ -1,0 +1,51 @@
+"""What all tests share: strict broadcasting, a folder of known music, a config of seconds."""
+
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # `from configs import base` under bare pytest
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+RATE = 8000
+
+
+@pytest.fixture(scope="session")
+def music(tmp_path_factory):
+    """A folder of eight artists' chord sequences, 4 s each."""
+    from specdiff_jax.audio import files, synth
+
+    folder = tmp_path_factory.mktemp("music")
+    for artist in range(8):
+        for song in range(2):
+            rng = np.random.default_rng(10 * artist + song)
+            roots = 110 * 2 ** (rng.integers(0, 24, 8) / 12)
+            wave = synth.chords(roots, 0.5, RATE)
+            files.write(folder / f"artist {artist}" / f"{song}.wav", wave, RATE)
+    return folder
+
+
+@pytest.fixture
+def nano(music, tmp_path):
+    """A config whose whole main job takes seconds; every field may still be changed."""
+    from configs import base
+
+    config = base.get_config("tiny")
+    config.workdir = str(tmp_path / "run")
+    config.data.update(source=str(music), cache_dir=str(tmp_path / "cache"))
+    config.data.update(num_songs=None, song_seconds=None)
+    config.representation.update(
+        sample_rate=RATE, n_fft=256, hop=64, frames=32, n_mels=32, iterations=4
+    )
+    config.model.update(patch=(32, 4), width=32, depth=2, heads=2)
+    config.optimizer.update(warmup_steps=2)
+    config.train.update(
+        batch_size=4, num_steps=6, steps_per_dispatch=1, valid_every=3, checkpoint_every=3
+    )
+    config.valid.update(crops=8, levels=4, baseline_crops=32)
+    config.sample.update(count=2, batch_size=2, steps=4)
+    return config

@@ -1,0 +1,70 @@
+"""Every config builds, and everything wrong with one is said in a line that names the field."""
+
+import pytest
+
+from configs import base
+from specdiff_jax import build
+
+
+@pytest.mark.parametrize("size", ["base", "tiny"])
+def test_shipped_configs_pass(size):
+    build.check(base.get_config(size))
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="base and tiny"):
+        base.get_config("huge")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.heads", 3, "model.heads=3 must divide model.width=256"),
+        ("model.patch", (7, 8), r"model.patch=\(7, 8\) does not divide the 512 bins"),
+        ("model.patch", (8, 24), "does not divide the 1024 frames"),
+        ("model.block", "adaln", "did you mean 'adaln_zero'"),
+        ("model.attention", "flash", "model.attention='flash' is not one of"),
+        ("model.dtype", "float23", "did you mean 'float32'"),
+        ("representation.kind", "log_mell", "did you mean 'log_mel'"),
+        ("representation.kind", "log_mel", "representation.power=0.5 is not used by"),
+        ("representation.n_mels", 64, "representation.n_mels=64 is not used by"),
+        ("representation.hop", 300, "hop=300 must divide"),
+        ("schedule.kind", "cosine", "schedule.beta_max=0.02 is not used by"),
+        ("schedule.beta_min", None, None),
+        ("diffusion.prediction", "x_0", "diffusion.prediction='x_0' is not one of x0"),
+        ("diffusion.times", "discreet", "did you mean 'discrete'"),
+        ("optimizer.kind", "adamm", "did you mean 'adam"),
+        ("optimizer.weight_decay", 0.1, "optimizer.weight_decay=0.1 is not used by"),
+        ("optimizer.decay", "cosin", "did you mean 'cosine'"),
+        ("optimizer.accumulate", 3, "optimizer.accumulate=3 must divide train.batch_size=8"),
+        ("train.num_steps", 7, "set one of num_steps and num_epochs"),
+        ("train.steps_per_dispatch", 7, "must divide train.valid_every=50"),
+        ("sample.sampler", "dimm", "did you mean 'ddim'"),
+        ("sample.steps", 0, "steps=0"),
+        ("sample.steps", 1001, "more than the schedule's T=1000"),
+    ],
+)
+def test_mistakes_are_named(field, value, message):
+    config = base.get_config()
+    section, name = field.split(".")
+    with config[section].ignore_type():
+        config[section][name] = value
+    if message is None:
+        build.check(config)
+        return
+    with pytest.raises(ValueError, match=message) as caught:
+        build.check(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_eta_without_ddim_is_refused():
+    config = base.get_config()
+    config.sample.update(sampler="ddpm", eta=0.5)
+    with pytest.raises(ValueError, match=r"sample.eta=0.5 is not used by sampler 'ddpm'"):
+        build.check(config)
+
+
+def test_a_config_locks_its_fields_and_suggests():
+    config = base.get_config().lock()
+    with pytest.raises(AttributeError, match='Did you mean "learning_rate"'):
+        config.optimizer.learning_rat = 1.0

@@ -1,0 +1,170 @@
+"""The network: the published count, convolutions that are convolutions, attention that agrees."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from specdiff_jax import build
+from specdiff_jax.models import layers
+from specdiff_jax.models.dit import DiT, forward_flops, num_tokens
+
+SMALL = {
+    "shape": (16, 24, 2),
+    "patch": (4, 8),
+    "width": 32,
+    "depth": 2,
+    "heads": 4,
+    "mlp_ratio": 2,
+    "block": "pre_ln",
+    "time_embedding": "dense",
+    "attention": "plain",
+    "remat": False,
+    "dtype": "float32",
+}
+
+
+def parameters(config):
+    model = build.model(config, build.representation(config).shape)
+    x_t = jnp.zeros((1, *model.shape))
+    return jax.eval_shape(model.init, jax.random.key(0), x_t, jnp.zeros(1))["params"]
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_the_base_has_the_published_number_of_parameters():
+    params = parameters(base.get_config())
+    assert count(params) == 5_388_802
+    parts = {name: count(part) for name, part in params.items()}
+    assert parts["patch_in"] == 33_024 and parts["positions"] == 2_097_152
+    assert parts["time"] == 66_304 and parts["patch_out"] == 32_770
+    assert [parts[f"block_{i}"] for i in range(4)] == [789_760] * 4
+
+
+def test_flops_by_formula_are_the_slides():
+    linear, attention = forward_flops((512, 1024, 2), (8, 8), 256, 4, 4)
+    assert num_tokens((512, 1024, 2), (8, 8)) == 8192
+    assert linear / 1e12 == pytest.approx(0.05, abs=0.005)
+    assert attention / 1e12 == pytest.approx(0.28, abs=0.01)
+
+
+def test_flops_by_formula_are_xla_s():
+    model = DiT(**SMALL)
+    x_t, t = jnp.zeros((1, *model.shape)), jnp.zeros(1)
+    params = model.init(jax.random.key(0), x_t, t)
+    compiled = jax.jit(model.apply).lower(params, x_t, t).compile()
+    formula = sum(forward_flops(model.shape, model.patch, 32, 2, 2))
+    assert compiled.cost_analysis()["flops"] == pytest.approx(formula, rel=0.25)
+
+
+def test_patch_in_is_a_strided_convolution():
+    x = jax.random.normal(jax.random.key(0), (2, 16, 24, 3))
+    ours = layers.PatchIn((4, 8), 10)
+    params = ours.init(jax.random.key(1), x)
+    conv = nn.Conv(10, (4, 8), strides=(4, 8), padding="VALID")
+    expected = conv.apply(params, x).reshape(2, -1, 10)
+    np.testing.assert_allclose(ours.apply(params, x), expected, atol=1e-5)
+
+
+def test_patch_out_is_a_strided_transposed_convolution():
+    tokens = jax.random.normal(jax.random.key(0), (2, 4 * 3, 10))
+    ours = layers.PatchOut((4, 8), (16, 24, 3))
+    params = ours.init(jax.random.key(1), tokens)
+    conv = nn.ConvTranspose(3, (4, 8), strides=(4, 8), padding="VALID", transpose_kernel=True)
+    expected = conv.apply(params, tokens.reshape(2, 4, 3, 10))
+    np.testing.assert_allclose(ours.apply(params, tokens), expected, atol=1e-5)
+
+
+def test_blockwise_attention_equals_plain_with_its_gradient(monkeypatch):
+    monkeypatch.setattr(layers, "BLOCK", 16)
+    q, k, v, out = jax.random.normal(jax.random.key(0), (4, 2, 48, 3, 8))
+    value = lambda attend: lambda q, k, v: jnp.sum(attend(q, k, v) * out)
+    plain, blockwise = (
+        jax.value_and_grad(value(attend), argnums=(0, 1, 2))(q, k, v)
+        for attend in (layers.plain_attention, layers.blockwise_attention)
+    )
+    np.testing.assert_allclose(plain[0], blockwise[0], rtol=1e-5)
+    for expected, found in zip(plain[1], blockwise[1], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_blockwise_attention_never_holds_the_whole_map():
+    tokens = 4096
+    q = jax.ShapeDtypeStruct((1, tokens, 2, 16), jnp.float32)
+    loss = lambda q, k, v: layers.blockwise_attention(q, k, v).sum()
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, q, q).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * tokens**2 / 2
+
+
+@pytest.mark.parametrize("change", [{"remat": True}, {"attention": "blockwise"}])
+def test_ways_to_compute_change_no_result(change):
+    x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
+    params = DiT(**SMALL).init(jax.random.key(1), x_t, t)
+
+    def gradient(model):
+        return jax.grad(lambda p: jnp.mean(model.apply(p, x_t, t)[0] ** 2))(params)
+
+    expected, found = gradient(DiT(**SMALL)), gradient(DiT(**(SMALL | change)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected, found)
+
+
+def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
+    x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
+    half = DiT(**(SMALL | {"dtype": "bfloat16"}))
+    params = half.init(jax.random.key(1), x_t, t)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    full, found = DiT(**SMALL).apply(params, x_t, t)[0], half.apply(params, x_t, t)[0]
+    assert found.dtype == jnp.float32
+    assert float(jnp.abs(found - full).max() / jnp.abs(full).max()) < 0.05
+    assert not jnp.array_equal(found, full)
+
+
+def test_adaln_zero_blocks_are_the_identity_at_initialisation():
+    model = DiT(**(SMALL | {"block": "adaln_zero", "time_embedding": "fourier", "skip": True}))
+    x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
+    params = model.init(jax.random.key(1), x_t, t)
+    output, features = model.apply(params, x_t, t)
+    tokens = layers.PatchIn((4, 8), 32).apply({"params": params["params"]["patch_in"]}, x_t)
+    tokens += params["params"]["positions"]
+    for feature in features:
+        np.testing.assert_array_equal(feature, tokens)
+    np.testing.assert_array_equal(output, 0)
+
+
+def test_the_linear_skip_holds_the_wiener_filter_of_its_patch():
+    """With U, V the eigenvectors and the gate the Wiener gains it is the linear denoiser."""
+    from specdiff_jax.models.dit import LinearSkip
+
+    rng, patch = np.random.default_rng(0), (4, 2)
+    vectors = np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
+    gains = rng.random(8).astype(np.float32)
+    skip = LinearSkip(patch, (4, 2, 1))
+    x_t, time = rng.normal(size=(3, 4, 2, 1)).astype(np.float32), jnp.zeros((3, 5))
+    params = skip.init(jax.random.key(0), x_t, time)["params"]
+    params["Dense_0"]["bias"] = gains
+    params["PatchIn_0"]["kernel"] = vectors.reshape(4, 2, 1, 8)
+    params["PatchOut_0"]["kernel"] = vectors.reshape(4, 2, 1, 8)
+    expected = x_t.reshape(3, 8) @ vectors @ np.diag(gains) @ vectors.T
+    found = skip.apply({"params": params}, x_t, time)
+    np.testing.assert_allclose(found.reshape(3, 8), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", ["pre_ln", "adaln_zero"])
+def test_the_output_learns_from_time_and_every_parameter_has_a_gradient(block):
+    model = DiT(**(SMALL | {"block": block, "skip": True}))
+    x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
+    params = model.init(jax.random.key(1), x_t, t)
+    params = jax.tree.map(lambda p: p + 0.02, params)  # away from the zeros of adaLN-zero
+    grads = jax.grad(lambda p: jnp.mean((model.apply(p, x_t, t)[0] - x_t) ** 2))(params)
+    silent = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
+        if not jnp.any(leaf != 0)
+    ]
+    assert not silent
+    early, late = model.apply(params, x_t, t)[0], model.apply(params, x_t, t[::-1])[0]
+    assert not jnp.allclose(early, late)

@@ -1,0 +1,42 @@
+"""Every prediction kind says the same thing in its own words."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_schedules import MAKERS
+
+from specdiff_jax.diffusion.predictions import PREDICTIONS, target, to_x0_eps
+from specdiff_jax.diffusion.schedules import expand, q_sample
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+@pytest.mark.parametrize("schedule", MAKERS)
+def test_target_gives_x0_and_eps_back(kind, schedule):
+    schedule = MAKERS[schedule]()
+    x_0, eps = jax.random.normal(jax.random.key(0), (2, 9, 4, 3))
+    t = jnp.linspace(0.05, 0.95, 9)
+    x_t = q_sample(schedule, x_0, t, eps)
+    alpha, sigma = schedule.alpha(expand(t, x_0)), schedule.sigma(expand(t, x_0))
+    said = target(kind, x_0, eps, alpha, sigma)
+    found_x_0, found_eps = to_x0_eps(kind, said, x_t, alpha, sigma)
+    # Dividing by a small alpha or sigma magnifies float32 rounding: compare in units of it.
+    np.testing.assert_allclose(found_x_0 * alpha, x_0 * alpha, atol=3e-6)
+    np.testing.assert_allclose(found_eps * sigma, eps * sigma, atol=3e-6)
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_any_output_explains_x_t(kind):
+    """alpha x_0 + sigma eps = x_t, whatever the network says."""
+    x_t, output = jax.random.normal(jax.random.key(1), (2, 5, 3))
+    alpha, sigma = jnp.float32(0.8), jnp.float32(0.6)
+    x_0, eps = to_x0_eps(kind, output, x_t, alpha, sigma)
+    np.testing.assert_allclose(alpha * x_0 + sigma * eps, x_t, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+def test_the_ends_of_the_schedule_stay_finite(kind):
+    x_t, output = jax.random.normal(jax.random.key(2), (2, 5, 3))
+    for alpha, sigma in ((1.0, 0.0), (0.0, 1.0)):
+        found = to_x0_eps(kind, output, x_t, jnp.float32(alpha), jnp.float32(sigma))
+        assert all(bool(jnp.isfinite(part).all()) for part in found)

@@ -13,6 +13,7 @@ import argparse
 import csv
 import datetime
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -31,6 +32,11 @@ SETTINGS = {
 }
 WARMUP = 2  # steps before the clock starts, beside compiling
 TOLERANCE = 2e-5  # of the largest output: float32 rounding through four blocks
+QUIET = 0.2  # cores; above it, numbers are of a busy machine and OpenMP's suffer most
+COLUMNS = (
+    "setting framework parameters:, tokens batch dtype examples_per_s:.3g slowest:.3g fastest:.3g "
+    "peak_gb:.2f compile_s:.1f jax_over_this:.2f other_cores:.1f note"
+)
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -48,10 +54,11 @@ def main():
 
     rows = []
     for setting in args.settings:
-        error = child("check", setting, args)["relative_error"]
+        same = child("check", setting, args)
+        error, parameters = same["relative_error"], {"parameters": same["parameters"]}
         print(f"{setting}: the forward passes agree to {error:.1e} of the largest output")
         arms = [measured(name, setting, args) for name in ("jax", "torch eager", "torch compile")]
-        rows += [with_ratio(row, arms[0]) | facts for row in arms]
+        rows += [with_ratio(row, arms[0]) | parameters | facts for row in arms]
     print(table(rows))
     write_csv(args.out, rows)
 
@@ -85,22 +92,19 @@ def child(arm, setting, args):
 
 
 def measured(arm, setting, args):
-    """A row of the table; the load is that of other programs, a minute's mean before the arm."""
-    load = round(os.getloadavg()[0], 2)
+    """A row of the table."""
     print(f"{setting}: {arm} ...", end=" ", flush=True)
-    row = {"setting": setting, "framework": arm} | child(arm, setting, args) | {"load": load}
+    row = {"setting": setting, "framework": arm} | child(arm, setting, args)
     seconds = row.pop("seconds", None)
     if seconds is None:
         print(row["note"], flush=True)
         return row
-    batch = SETTINGS[setting][2]
-    row["examples_per_s"] = batch / statistics.median(seconds)
-    row["examples_per_s_min"], row["examples_per_s_max"] = (
-        batch / max(seconds),
-        batch / min(seconds),
-    )
-    row["steps"] = len(seconds)
-    print(f"{statistics.median(seconds):.3g} s a step", flush=True)
+    middle, batch = statistics.median(seconds), SETTINGS[setting][2]
+    row |= {"steps": len(seconds), "examples_per_s": batch / middle}
+    row |= {"slowest": batch / max(seconds), "fastest": batch / min(seconds)}
+    busy = row.get("other_cores") or 0.0
+    warning = f" (not quiet: other programs used {busy:.1f} cores)" if busy > QUIET else ""
+    print(f"{middle:.3g} s a step{warning}", flush=True)
     return row
 
 
@@ -159,13 +163,9 @@ def check(setting, steps, device):
     params = jax.tree.map(noisy, params)  # so that nothing is zero or one
     twin = torch_dit.DiT(model)
     torch_dit.copy_from_flax(twin, params)
-    counts = [
-        sum(p.size for p in jax.tree.leaves(params)),
-        sum(p.numel() for p in twin.parameters()),
-    ]
-    assert counts[0] == counts[1] and (
-        SETTINGS[setting][:2] != ("base", None) or counts[0] == 5_388_802
-    )
+    count = sum(p.size for p in jax.tree.leaves(params))
+    assert count == sum(p.numel() for p in twin.parameters())
+    assert count == 5_388_802 or not setting.startswith("base")
 
     ours = np.asarray(jax.jit(model.apply)({"params": params}, x_t, t)[0])
     with torch.inference_mode():
@@ -173,7 +173,7 @@ def check(setting, steps, device):
     difference = np.abs(ours - theirs.permute(0, 2, 3, 1).numpy()).max() / np.abs(ours).max()
     if difference > TOLERANCE:
         sys.exit(f"error: JAX and PyTorch differ by {difference:.1e} of the largest output")
-    return {"relative_error": float(difference), "parameters": counts[0]}
+    return {"relative_error": float(difference), "parameters": count}
 
 
 def jax_arm(setting, steps, device):
@@ -200,15 +200,15 @@ def jax_arm(setting, steps, device):
     train_step = jax.jit(train_step, donate_argnums=0).lower(state, 0, x_0, key).compile()
     compile_seconds = time.perf_counter() - start
 
-    def one():
+    def one(index):
         nonlocal state
-        state, metrics = train_step(state, int(state.step), x_0, key)
+        state, metrics = train_step(state, index, x_0, key)
         assert jax.block_until_ready((state, metrics))[1]["finite"]
 
-    seconds = timed(one, steps or SETTINGS[setting][3])
+    times = timed(one, steps or SETTINGS[setting][3])
     on_gpu = device == "cuda"
     peak = jax.devices()[0].memory_stats()["peak_bytes_in_use"] if on_gpu else peak_rss() - before
-    return row_of(model, shape, seconds, peak, compile_seconds)
+    return row_of(model, shape, peak, compile_seconds) | times
 
 
 def torch_arm(setting, steps, device, compiled=False):
@@ -218,17 +218,17 @@ def torch_arm(setting, steps, device, compiled=False):
     from experiments import torch_dit
 
     model, config, (batch, *shape) = job(setting, device)
-    o, fields = config.optimizer, {k: v for k, v in config.schedule.items()}
+    o, s = config.optimizer, config.schedule
     before = peak_rss()
     twin = torch_dit.DiT(model).to(device)
     x_0 = torch.randn(batch, shape[2], *shape[:2], device=device)
-    tables = torch_dit.ddpm_linear(fields["steps"], fields["beta_min"], fields["beta_max"], device)
+    tables = torch_dit.ddpm_linear(s.steps, s.beta_min, s.beta_max, device)
     params = list(twin.parameters())
     ema = [p.detach().clone() for p in params]
     adam = torch.optim.Adam(params, o.learning_rate, (o.b1, o.b2), fused=True)
     loss = torch.compile(torch_dit.diffusion_loss) if compiled else torch_dit.diffusion_loss
 
-    def one():
+    def one(index):
         with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
             value = loss(twin, x_0, *tables)
         adam.zero_grad()
@@ -241,40 +241,48 @@ def torch_arm(setting, steps, device, compiled=False):
 
     start = time.perf_counter()
     try:
-        one()
+        one(0)
     except Exception as error:  # no C++ compiler, an unsupported Python: a row that says so
         if not compiled:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return {"note": f"torch.compile failed: {reason}"}
-    first = time.perf_counter() - start
-    seconds = timed(one, steps or SETTINGS[setting][3])
+    first = time.perf_counter() - start  # compiling and one step
+    times = timed(one, steps or SETTINGS[setting][3])
+    compile_seconds = max(0.0, first - min(times["seconds"])) if compiled else None
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_rss() - before
-    # a first step is compiling plus one step
-    return row_of(model, (batch, *shape), seconds, peak, max(0.0, first - min(seconds)) * compiled)
+    return row_of(model, (batch, *shape), peak, compile_seconds) | times
 
 
 def timed(step, count):
-    """Seconds of each of `count` steps after the warm-up."""
-    seconds = []
-    for _ in range(WARMUP + count):
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
-    return seconds[WARMUP:]
+    """Seconds of `count` steps after the warm-up, and the cores that other programs used."""
+    for index in range(WARMUP):
+        step(index)
+    marks, others = [time.perf_counter()], other_seconds()
+    for index in range(WARMUP, WARMUP + count):
+        step(index)
+        marks.append(time.perf_counter())
+    seconds = [end - start for start, end in itertools.pairwise(marks)]
+    others = None if others is None else (other_seconds() - others) / sum(seconds)
+    return {"seconds": seconds, "other_cores": others}
 
 
-def row_of(model, shape, seconds, peak_bytes, compile_seconds):
+def other_seconds():
+    """CPU seconds that all programs but this one have used since the start; None where unknown."""
+    stat = pathlib.Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _, _, irq, soft = map(int, stat.read_text().split()[1:8])
+    own = os.times()
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK") - own.user - own.system
+
+
+def row_of(model, shape, peak_bytes, compile_seconds):
     from specdiff_jax.models.dit import num_tokens
 
-    return {
-        "tokens": num_tokens(model.shape, model.patch),
-        "batch": shape[0],
-        "dtype": model.dtype,
-        "seconds": seconds,
-        "peak_gb": peak_bytes / 1e9,
-        "compile_s": compile_seconds,
-    }
+    facts = {"tokens": num_tokens(model.shape, model.patch), "batch": shape[0]}
+    facts |= {"dtype": model.dtype, "peak_gb": peak_bytes / 1e9, "compile_s": compile_seconds}
+    return facts
 
 
 def peak_rss():
@@ -302,27 +310,13 @@ def commit():
 
 
 def table(rows):
-    """The rows as text in columns."""
-    columns = {
-        "setting": "{}",
-        "framework": "{}",
-        "tokens": "{}",
-        "batch": "{}",
-        "dtype": "{}",
-        "examples_per_s": "{:.3g}",
-        "examples_per_s_min": "{:.3g}",
-        "examples_per_s_max": "{:.3g}",
-        "peak_gb": "{:.2f}",
-        "compile_s": "{:.1f}",
-        "jax_over_this": "{:.2f}",
-        "load": "{}",
-        "note": "{}",
-    }
-    cells = [list(columns)]
-    cells += [[f.format(r[c]) if c in r else "" for c, f in columns.items()] for r in rows]
+    """The rows as text in columns, each with its format."""
+    columns = [column.partition(":")[::2] for column in COLUMNS.split()]
+    show = lambda row, name, form: "" if row.get(name) is None else format(row[name], form)
+    cells = [[name for name, _ in columns]]
+    cells += [[show(row, *column) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    justified = (map(str.ljust, line, widths) for line in cells)
-    return "\n".join("  ".join(line).rstrip() for line in justified)
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
 
 
 def write_csv(path, rows):

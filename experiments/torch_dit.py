@@ -63,6 +63,20 @@ class AdaLnZeroBlock(nn.Module):
         return x + gate_2 * self.mlp(self.norm(x) * (1 + scale_2) + shift_2)
 
 
+class LinearSkip(nn.Module):
+    """A linear path around the blocks, gated by time at the full rank of a patch."""
+
+    def __init__(self, channels, patch, width):
+        super().__init__()
+        rank = channels * math.prod(patch)
+        self.gate = nn.Linear(width, rank)
+        self.patch_in = nn.Conv2d(channels, rank, patch, stride=patch)
+        self.patch_out = nn.ConvTranspose2d(rank, channels, patch, stride=patch)
+
+    def forward(self, x_t, time):
+        return self.patch_out(self.gate(F.silu(time))[:, :, None, None] * self.patch_in(x_t))
+
+
 class DiT(nn.Module):
     """x_t [B, C, F, T] and t [B] -> [B, C, F, T]. `flax_model` gives every option."""
 
@@ -80,6 +94,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(block(d, m.heads, m.mlp_ratio) for _ in range(m.depth))
         self.final_norm = nn.LayerNorm(d, eps=1e-6)
         self.patch_out = nn.ConvTranspose2d(d, c, (pf, pt), stride=(pf, pt))
+        self.skip = LinearSkip(c, (pf, pt), d) if m.skip else None
 
     def forward(self, x_t, t):
         time = self.time(fourier_time(t, self.width) if self.fourier else t[:, None])
@@ -89,7 +104,8 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, time)
         tokens = self.final_norm(tokens).transpose(1, 2)
-        return self.patch_out(tokens.unflatten(2, self.grid))
+        output = self.patch_out(tokens.unflatten(2, self.grid))
+        return output + self.skip(x_t, time) if self.skip else output
 
 
 def fourier_time(t, width):
@@ -116,6 +132,10 @@ def copy_from_flax(model, params):
     written[model.positions] = params["positions"]
     patches(model.patch_in, params["patch_in"])
     patches(model.patch_out, params["patch_out"])
+    if model.skip:
+        linear(model.skip.gate, params["skip"]["Dense_0"])
+        patches(model.skip.patch_in, params["skip"]["PatchIn_0"])
+        patches(model.skip.patch_out, params["skip"]["PatchOut_0"])
     norm(model.final_norm, params["final_norm"])
     linear(model.time[0], params["time"]["Dense_0"])
     linear(model.time[2], params["time"]["Dense_1"])

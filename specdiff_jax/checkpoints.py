@@ -59,6 +59,7 @@ class Writer:
     def _write(self, folder, state, run):
         try:
             folder.mkdir(parents=True)
+            refuse_full_disk(folder, state)
             (folder / "run.json").write_text(json.dumps(run))
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
                 checkpointer.save(folder / "state", args=ocp.args.StandardSave(state))
@@ -91,6 +92,14 @@ class Writer:
                 f"{self.workdir}/checkpoints: saving failed ({reason}); free disk space or set "
                 "workdir elsewhere, then run the same command again to go on"
             ) from error
+
+
+def refuse_full_disk(folder, state):
+    """Raises OSError where a state cannot fit: array libraries fail late and noisily."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f"{needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free")
 
 
 def verify(folder):

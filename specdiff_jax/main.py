@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 
 from absl import app, flags, logging
@@ -20,22 +21,45 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", loc
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 JSON = flags.DEFINE_string("json", None, "With --mode=preflight: write its figures to this file.")
 DEBUG = flags.DEFINE_bool("debug", False, "Raise errors with their traceback.")
-flags.mark_flag_as_required("config")
+
+
+def parse(argv):
+    """Flags from the command line; a mistake is one line and exit code 2."""
+    try:
+        for path in (arg.removeprefix("--config=") for arg in argv if arg.startswith("--config=")):
+            if not os.path.isfile(path.split(":")[0]):
+                raise ValueError(f"--config={path}: there is no such file")
+        rest = flags.FLAGS(argv)
+        if rest[1:]:
+            raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")
+        if CONFIG.value is None:
+            raise ValueError("--config is missing; try --config=configs/base.py:tiny")
+    except Exception as error:  # absl and ml_collections raise many kinds
+        if "--debug" in argv:
+            raise
+        refuse(error, exit_code=2)
+    return rest
+
+
+def refuse(error, exit_code):
+    """Prints the line of an error that says what is wrong, and exits."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if "Error: " in line]  # a nested traceback's last word
+    line = named[-1] if named else lines[0] if lines else type(error).__name__
+    if hint := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error)):
+        line = f"the config has no field {hint[2]!r}; did you mean {hint[1]!r}?"
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(exit_code)
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; flags start with --")
     logging.set_verbosity(logging.WARNING)  # ours speak by logs.say
     try:
         run(CONFIG.value)
     except (ValueError, OSError) as error:
         if DEBUG.value:
             raise
-        lines = str(error).splitlines() or [type(error).__name__]
-        more = "" if len(lines) == 1 else " (--debug shows the rest)"
-        print(f"error: {lines[0]}{more}", file=sys.stderr)
-        sys.exit(1)
+        refuse(error, exit_code=1)
 
 
 def run(config):
@@ -55,4 +79,4 @@ def run(config):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

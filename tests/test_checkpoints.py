@@ -104,7 +104,8 @@ def test_never_silently_from_scratch(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"w": jnp.zeros((4, 8))}, {"w": jnp.zeros((8, 4), jnp.int32)}, {"more": jnp.zeros(2)}]
+    "change",
+    [{"w": jnp.zeros((4, 8))}, {"w": jnp.zeros((8, 4), jnp.int32)}, {"more": jnp.zeros(2)}],
 )
 def test_another_shape_dtype_or_tree_is_refused(tmp_path, change):
     save(tmp_path, 1)
@@ -127,6 +128,16 @@ def test_a_failed_save_raises_and_leaves_the_earlier_one(tmp_path, monkeypatch):
         writer.finish()
     monkeypatch.undo()
     assert checkpoints.newest_good(tmp_path) == 1
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    writer = checkpoints.Writer(tmp_path, 2)
+    writer.save(state_at(2), RUN)
+    with pytest.raises(OSError, match="MB needed.*free disk space"):
+        writer.finish()
+    assert checkpoints.steps(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs fork")

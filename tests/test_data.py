@@ -57,8 +57,12 @@ def test_processes_share_the_same_batch(songs, of):
 def test_device_and_host_feeds_give_the_same_samples(songs):
     dispatches = [(0, 3), (3, 3), (6, 1)]
     arguments = (songs, SAMPLES, 0, 4, dispatches)
-    for rows, crops in zip(data.offset_batches(*arguments), data.host_batches(*arguments), strict=True):
-        cut = [np.asarray(data.slice_crops(jax.numpy.asarray(songs.pcm), row, SAMPLES)) for row in rows]
+    for rows, crops in zip(
+        data.offset_batches(*arguments), data.host_batches(*arguments), strict=True
+    ):
+        cut = [
+            np.asarray(data.slice_crops(jax.numpy.asarray(songs.pcm), row, SAMPLES)) for row in rows
+        ]
         np.testing.assert_array_equal(np.stack(cut), crops)
 
 

@@ -37,9 +37,7 @@ def draw(name, schedule, steps, items=64, **options):
 
 
 @pytest.mark.parametrize("schedule", ["ddpm_linear", "cosine", "shifted"])
-@pytest.mark.parametrize(
-    ("name", "options"), [("ddim", {}), ("ddim", {"eta": 0.5}), ("ddpm", {})]
-)
+@pytest.mark.parametrize(("name", "options"), [("ddim", {}), ("ddim", {"eta": 0.5}), ("ddpm", {})])
 def test_mean_and_std_of_the_gaussian(name, options, schedule):
     x_0 = draw(name, MAKERS[schedule](), 500, **options)
     assert x_0.mean() == pytest.approx(MEAN, abs=0.02)
@@ -76,9 +74,9 @@ def test_an_ancestral_step_has_the_posterior_of_ho_et_al():
     alpha_bar = lambda u: float(schedule.alpha(jnp.float32(u))) ** 2
     ratio = alpha_bar(t) / alpha_bar(s)
     beta = 1 - ratio
-    mean = (
-        np.sqrt(alpha_bar(s)) * beta * x_0 + np.sqrt(ratio) * (1 - alpha_bar(s)) * x_t
-    ) / (1 - alpha_bar(t))
+    mean = (np.sqrt(alpha_bar(s)) * beta * x_0 + np.sqrt(ratio) * (1 - alpha_bar(s)) * x_t) / (
+        1 - alpha_bar(t)
+    )
     variance = (1 - alpha_bar(s)) / (1 - alpha_bar(t)) * beta
 
     def denoise(x, time):

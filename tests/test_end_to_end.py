@@ -1,0 +1,153 @@
+"""The whole main job in seconds, and that a killed run goes on as if nothing had happened."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from specdiff_jax import build, checkpoints, prepare, reference, report, sample, train
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def state_of(config, step):
+    rep = build.representation(config)
+    return checkpoints.restore(config.workdir, step, build.abstract_state(config, rep.shape))
+
+
+def records(workdir, kind):
+    """metrics.jsonl without what depends on the clock."""
+    lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    clock = ("steps_per_second", "audio_per_second")
+    found = [json.loads(line) for line in lines]
+    return [{k: v for k, v in r.items() if k not in clock} for r in found if r["kind"] == kind]
+
+
+def train_fully(config):
+    prepare.run(config)
+    train.run(config)
+
+
+def test_training_learns_and_leaves_music_a_page_and_a_verdict(nano):
+    nano.train.update(num_steps=120, valid_every=60, checkpoint_every=60, steps_per_dispatch=10)
+    nano.optimizer.update(learning_rate=5e-3, warmup_steps=10)
+    train_fully(nano)
+    sample.run(nano)
+    reference.run(nano)
+    report.run(nano)
+    workdir = pathlib.Path(nano.workdir)
+    health = json.loads((workdir / "health.json").read_text())
+    assert np.mean(health["x0_error"]) < 0.8 * np.mean(health["baselines"]["constant"])
+    losses = [record["loss"] for record in records(workdir, "train")]
+    assert len(losses) == 12 and losses[-1] < 0.8 * losses[0]
+    folder = workdir / "samples" / "step_00000120"
+    for k in range(2):
+        wave, rate = soundfile.read(folder / f"{k:03d}.wav")
+        assert rate == 8000 and len(wave) == 31 * 64 and 0 < np.abs(wave).max() <= 1
+        sidecar = json.loads((folder / f"{k:03d}.json").read_text())
+        assert sidecar["index"] == k and sidecar["seed"] == 0
+        assert sidecar["checkpoint_sha256"] == checkpoints.manifest_sha256(workdir, 120)
+    page = (workdir / "report.html").read_text()
+    assert health["verdict"].split(":")[0] in page and page.count("<audio") >= 2 + 2
+    assert list((workdir / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("feed", ["device", "host"])
+def test_three_and_resume_and_three_is_six_bit_for_bit(nano, feed, tmp_path):
+    nano.data.feed = feed
+    whole, parts = nano.copy_and_resolve_references(), nano.copy_and_resolve_references()
+    whole.workdir, parts.workdir = str(tmp_path / "whole"), str(tmp_path / "parts")
+    train_fully(whole)
+    interrupt_after(parts, 3)
+    assert checkpoints.steps(parts.workdir) == [3]
+    train.run(parts)
+    jax.tree.map(np.testing.assert_array_equal, state_of(parts, 6), state_of(whole, 6))
+    for kind in ("train", "valid"):
+        assert records(parts.workdir, kind) == records(whole.workdir, kind)
+
+
+def interrupt_after(config, step):
+    """Trains and delivers SIGTERM as soon as `step` steps are logged."""
+    original = train.record
+
+    def record(job, logs, first, count, metrics, clock):
+        if first + count == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(job, logs, first, count, metrics, clock)
+
+    train.record = record
+    try:
+        with pytest.raises(SystemExit) as stop:
+            train.run(config)
+        assert stop.value.code == 128 + signal.SIGTERM
+    finally:
+        train.record = original
+
+
+def test_host_and_device_feeds_train_the_same_parameters(nano, tmp_path):
+    states = []
+    for feed in ("device", "host"):
+        config = nano.copy_and_resolve_references()
+        config.data.feed, config.workdir = feed, str(tmp_path / feed)
+        config.train.num_steps = 3
+        train_fully(config)
+        states.append(state_of(config, 3))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_run_that_diverges_stops_by_name_and_keeps_its_checkpoint(nano):
+    train_fully(nano)
+    nano.train.num_steps = 12
+    job_step = train.Run.train_step
+
+    def poisoned(job):
+        dispatch = job_step(job)
+
+        def run(state, pcm, steps, batch):
+            state, metrics = dispatch(state, pcm, steps, batch)
+            if steps[0] == 8:
+                metrics["finite"] = metrics["finite"] * 0
+            return state, metrics
+
+        return run
+
+    train.Run.train_step = poisoned
+    try:
+        with pytest.raises(ValueError, match="non-finite loss or gradient at step 9"):
+            train.run(nano)
+    finally:
+        train.Run.train_step = job_step
+    assert checkpoints.newest_good(nano.workdir) == 6
+
+
+def test_a_changed_config_does_not_resume(nano):
+    train_fully(nano)
+    nano.train.num_steps = 9
+    nano.model.mlp_ratio = 2
+    with pytest.raises(ValueError, match=r"trained with model.mlp_ratio=4, the config says 2"):
+        train.run(nano)
+
+
+def test_item_k_is_the_same_clip_for_any_batch_size(nano):
+    train_fully(nano)
+    clips = {}
+    for size in (1, 3):
+        nano.sample.update(batch_size=size, count=3)
+        sample.run(nano)
+        folder = pathlib.Path(nano.workdir) / "samples" / "step_00000006"
+        clips[size] = np.stack([soundfile.read(folder / f"{k:03d}.wav")[0] for k in range(3)])
+    np.testing.assert_allclose(clips[1], clips[3], atol=2 / 32768)
+    assert np.abs(clips[1][0] - clips[1][1]).max() > 1e-3
+
+
+def test_sampling_without_a_checkpoint_is_refused(nano):
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        sample.run(nano)

@@ -1,0 +1,109 @@
+"""The command line as its users see it: one line for a mistake, a non-zero exit, nothing lost."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+NANO = """
+from configs import base
+
+def get_config():
+    config = base.get_config("tiny")
+    config.workdir = {workdir!r}
+    config.data.update(source={music!r}, cache_dir={cache!r}, num_songs=None, song_seconds=None)
+    config.representation.update(
+        sample_rate=8000, n_fft=256, hop=64, frames=32, n_mels=32, iterations=4)
+    config.model.update(patch=(32, 4), width=32, depth=1, heads=2)
+    config.optimizer.update(warmup_steps=2)
+    config.train.update(
+        batch_size=4, num_steps=4, steps_per_dispatch=2, valid_every=2, checkpoint_every=2)
+    config.valid.update(crops=8, levels=4, baseline_crops=32)
+    config.sample.update(count=1, batch_size=1, steps=2)
+    return config
+"""
+
+
+def run(*arguments, **more):
+    """The CLI in a process of its own, as `python -m` from the root."""
+    command = [sys.executable, "-m", "specdiff_jax.main", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **more)
+
+
+@pytest.fixture
+def config_file(music, tmp_path):
+    path = tmp_path / "nano.py"
+    fields = {"workdir": tmp_path / "run", "music": music, "cache": tmp_path / "cache"}
+    path.write_text(NANO.format(**{name: str(value) for name, value in fields.items()}))
+    return path
+
+
+def refused(done, *words):
+    """Exit non-zero, one line of error that holds all the words, no traceback."""
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and all(word in errors[0] for word in words), done.stderr
+    assert done.stderr.splitlines()[-1] == errors[0], done.stderr
+
+
+def test_the_main_job_runs_to_its_end_and_then_finds_nothing_to_do(config_file, tmp_path):
+    done = run(f"--config={config_file}")
+    assert done.returncode == 0, done.stderr
+    workdir = tmp_path / "run"
+    for name in ("report.html", "metrics.jsonl", "health.json", "preflight.json"):
+        assert (workdir / name).stat().st_size > 0
+    facts = json.loads((workdir / "preflight.json").read_text())
+    assert facts["tokens"] == 8 and facts["num_steps"] == 4 and facts["seconds_a_step"] > 0
+    before = (workdir / "metrics.jsonl").read_bytes()
+    again = run(f"--config={config_file}")
+    assert again.returncode == 0 and "all 4 steps are done already" in again.stderr
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_preflight_writes_its_json_and_trains_nothing(config_file, tmp_path):
+    facts = tmp_path / "facts.json"
+    done = run(f"--config={config_file}", "--mode=preflight", f"--json={facts}")
+    assert done.returncode == 0, done.stderr
+    for word in ("device:", "parameters:", "GFLOP", "peak", "s a step", "to the end", "disk:"):
+        assert word in done.stderr
+    found = json.loads(facts.read_text())
+    assert found["parameters"] > 0 and found["training_flops_an_example"] > 0
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_mistakes_on_the_command_line_are_one_line(config_file):
+    refused(run("--config=configs/none.py"), "configs/none.py")
+    refused(run(f"--config={config_file}", "--config.optimizer.learning_rat=1"), "learning_rate")
+    refused(run(f"--config={config_file}", "--mode=trian"), "trian")
+    refused(run(f"--config={config_file}", "--config.model.heads=3"), "model.heads=3")
+    refused(run(f"--config={config_file}", "--json=x.json"), "--json is not used")
+
+
+def test_bad_data_is_named_before_any_work(config_file, tmp_path):
+    source = lambda path: run(f"--config={config_file}", f"--config.data.source={path}")
+    refused(source("/no/such/folder"), "/no/such/folder")
+    (tmp_path / "empty").mkdir()
+    refused(source(tmp_path / "empty"), "no .wav", "empty")
+    crop = "--config.representation.frames=100000"
+    refused(run(f"--config={config_file}", crop), "lower representation.frames")
+
+
+def test_a_disk_that_fills_is_one_line_and_keeps_the_run(config_file, tmp_path):
+    """A file-size limit stands in for a disk that fills while the checkpoint is written."""
+    import resource
+
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    prepared = run(f"--config={config_file}", "--mode=prepare")
+    assert prepared.returncode == 0, prepared.stderr
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = run(f"--config={config_file}", preexec_fn=limit, env=environment)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and len(errors) == 1, done.stderr
+    assert str(tmp_path / "run") in errors[0]
+    again = run(f"--config={config_file}")
+    assert again.returncode == 0, again.stderr

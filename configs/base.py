@@ -67,7 +67,7 @@ def get_config(size="base"):
     model.mlp_ratio = 4  # hidden width of a block's MLP over width
     model.block = "pre_ln"  # pre_ln: time added to the tokens; adaln_zero: time gates each branch
     model.time_embedding = "dense"  # dense: Dense(1 -> width) of t; fourier: sinusoids of t
-    model.skip = False  # a gated linear path around the blocks, for patches wider than a token
+    model.mask = False  # output = offset + mask * x_t, both from the tokens: for large patches
     model.attention = "auto"  # plain, blockwise (never an L x L map), cudnn (GPU, bfloat16)
     model.remat = False  # recompute each block in the backward pass: less memory, more time
     model.dtype = "float32"  # of the arithmetic; parameters are always float32
@@ -124,7 +124,7 @@ def shrink(config):
     )
     config.schedule.update(kind="cosine", steps=None, beta_min=None, beta_max=None)
     config.diffusion.times = "stratified"
-    config.model.update(patch=(128, 4), block="adaln_zero", time_embedding="fourier", skip=True)
+    config.model.update(patch=(128, 4), block="adaln_zero", time_embedding="fourier", mask=True)
     config.optimizer.update(
         kind="adamw",
         learning_rate=2e-3,

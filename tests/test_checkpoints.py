@@ -152,8 +152,10 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_good_step(tmp_path):
         "import sys; sys.path[:0] = ['tests', '.']\n"
         "import test_checkpoints as t\n"
         "from specdiff_jax import checkpoints\n"
-        f"w = checkpoints.Writer({str(tmp_path)!r}, 2); print('go', flush=True)\n"
-        "for step in range(1, 10**6): w.save(t.state_at(step), t.RUN)\n"
+        f"w = checkpoints.Writer({str(tmp_path)!r}, 2)\n"
+        "for step in range(1, 10**6):\n"
+        "    w.save(t.state_at(step), t.RUN)\n"
+        "    if step == 3: print('go', flush=True)\n"
     )
     root = os.path.dirname(os.path.dirname(__file__))
     for round_ in range(3):
@@ -161,7 +163,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_good_step(tmp_path):
             [sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=root, text=True
         )
         child.stdout.readline()
-        time.sleep(1.0 + 0.37 * round_)
+        time.sleep(0.2 + 0.37 * round_)
         child.send_signal(signal.SIGKILL)
         child.wait()
         good = checkpoints.newest_good(tmp_path)

@@ -4,9 +4,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -14,8 +11,6 @@ import pytest
 import soundfile
 
 from specdiff_jax import build, checkpoints, prepare, reference, report, sample, train
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 def state_of(config, step):

@@ -23,6 +23,7 @@ SMALL = {
     "attention": "plain",
     "remat": False,
     "dtype": "float32",
+    "mask": False,
 }
 
 
@@ -124,7 +125,7 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
 
 
 def test_adaln_zero_blocks_are_the_identity_at_initialisation():
-    model = DiT(**(SMALL | {"block": "adaln_zero", "time_embedding": "fourier", "skip": True}))
+    model = DiT(**(SMALL | {"block": "adaln_zero", "time_embedding": "fourier", "mask": True}))
     x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
     params = model.init(jax.random.key(1), x_t, t)
     output, features = model.apply(params, x_t, t)
@@ -135,27 +136,18 @@ def test_adaln_zero_blocks_are_the_identity_at_initialisation():
     np.testing.assert_array_equal(output, 0)
 
 
-def test_the_linear_skip_holds_the_wiener_filter_of_its_patch():
-    """With U, V the eigenvectors and the gate the Wiener gains it is the linear denoiser."""
-    from specdiff_jax.models.dit import LinearSkip
-
-    rng, patch = np.random.default_rng(0), (4, 2)
-    vectors = np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
-    gains = rng.random(8).astype(np.float32)
-    skip = LinearSkip(patch, (4, 2, 1))
-    x_t, time = rng.normal(size=(3, 4, 2, 1)).astype(np.float32), jnp.zeros((3, 5))
-    params = skip.init(jax.random.key(0), x_t, time)["params"]
-    params["Dense_0"]["bias"] = gains
-    params["PatchIn_0"]["kernel"] = vectors.reshape(4, 2, 1, 8)
-    params["PatchOut_0"]["kernel"] = vectors.reshape(4, 2, 1, 8)
-    expected = x_t.reshape(3, 8) @ vectors @ np.diag(gains) @ vectors.T
-    found = skip.apply({"params": params}, x_t, time)
-    np.testing.assert_allclose(found.reshape(3, 8), expected, atol=1e-5)
+def test_a_mask_of_ones_passes_x_t_whole_however_narrow_the_tokens():
+    model = DiT(**(SMALL | {"mask": True, "block": "adaln_zero"}))
+    x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
+    params = model.init(jax.random.key(1), x_t, t)
+    params["params"]["patch_out"]["bias"] = jnp.array([0.5, -0.5, 1.0, 1.0])
+    expected = x_t + jnp.array([0.5, -0.5])[None, None, None]
+    np.testing.assert_allclose(model.apply(params, x_t, t)[0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("block", ["pre_ln", "adaln_zero"])
 def test_the_output_learns_from_time_and_every_parameter_has_a_gradient(block):
-    model = DiT(**(SMALL | {"block": block, "skip": True}))
+    model = DiT(**(SMALL | {"block": block, "mask": True}))
     x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
     params = model.init(jax.random.key(1), x_t, t)
     params = jax.tree.map(lambda p: p + 0.02, params)  # away from the zeros of adaLN-zero

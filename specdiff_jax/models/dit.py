@@ -53,24 +53,6 @@ class AdaLnZeroBlock(nn.Module):
         return x + gate_2 * mlp(normed(x) * (1 + scale_2) + shift_2)
 
 
-class LinearSkip(nn.Module):
-    """A linear path around the transformer, V diag(g(t)) U on each patch; zero at initialisation.
-
-    Its class holds the best linear denoiser of a patch (`diffusion.linear`), of full rank where
-    the tokens are narrower than the patch, so that the transformer is left with the rest.
-    """
-
-    patch: tuple[int, int]
-    shape: tuple[int, int, int]  # (F, T, C)
-
-    @nn.compact
-    def __call__(self, x_t, time):  # [B, F, T, C], [B, D]
-        rank = self.patch[0] * self.patch[1] * self.shape[-1]
-        gate = nn.Dense(rank, kernel_init=nn.initializers.zeros)(nn.silu(time))  # [B, P]
-        projected = PatchIn(self.patch, rank)(x_t)  # [B, L, P]
-        return PatchOut(self.patch, self.shape)(gate[:, None] * projected)
-
-
 class DiT(nn.Module):
     """A diffusion transformer over spectrogram patches.
 
@@ -94,7 +76,7 @@ class DiT(nn.Module):
     attention: str
     remat: bool
     dtype: str
-    skip: bool = False  # add LinearSkip
+    mask: bool  # add a mask of x_t to the output
 
     @nn.compact
     def __call__(self, x_t, t, condition=None):
@@ -115,9 +97,12 @@ class DiT(nn.Module):
 
         tokens = nn.LayerNorm(dtype=dtype, name="final_norm")(tokens)
         zero_init = self.block == "adaln_zero"
-        output = PatchOut(self.patch, self.shape, zero_init, dtype, name="patch_out")(tokens)
-        if self.skip:
-            output += LinearSkip(self.patch, self.shape, name="skip")(x_t, time)
+        f, n, c = self.shape
+        maps = (f, n, 2 * c if self.mask else c)
+        output = PatchOut(self.patch, maps, zero_init, dtype, name="patch_out")(tokens)
+        if self.mask:  # detail that is finer than a token passes beside the transformer
+            offset, mask = jnp.split(output, 2, axis=-1)
+            output = offset + mask * x_t
         return output, tuple(features)
 
 

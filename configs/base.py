@@ -24,8 +24,8 @@ def get_config(size="base"):
     config.data = data = ConfigDict()
     data.source = "songbook"  # or a folder of sound files, or a Hugging Face name or local path
     data.cache_dir = "~/.cache/specdiff_jax"  # prepared songs, shared by all runs
-    data.num_songs = 300  # songbook only: pieces to render
-    data.song_seconds = 30.0  # songbook only: seconds a piece
+    data.num_songs = UNSET_INT()  # songbook only: pieces to render, 300 where unset
+    data.song_seconds = UNSET_FLOAT()  # songbook only: seconds a piece, 30 where unset
     data.split = UNSET_STR()  # Hugging Face only: which split to read, e.g. "train"
     data.audio_column = UNSET_STR()  # Hugging Face only, e.g. "audio"
     data.caption_column = UNSET_STR()  # Hugging Face only
@@ -57,6 +57,8 @@ def get_config(size="base"):
 
     config.diffusion = diffusion = ConfigDict()
     diffusion.prediction = "x0"  # what the network says: x0, eps, v, velocity
+    diffusion.skip_variance = UNSET_FLOAT()  # x0 only: mean-square error that the network alone
+    # cannot go below, because its patches are wider than its tokens; x_t is trusted up to there
     diffusion.times = "discrete"  # t drawn from 1/T ... T/T, or "uniform", "stratified" in [0, 1)
 
     config.model = model = ConfigDict()
@@ -67,7 +69,6 @@ def get_config(size="base"):
     model.mlp_ratio = 4  # hidden width of a block's MLP over width
     model.block = "pre_ln"  # pre_ln: time added to the tokens; adaln_zero: time gates each branch
     model.time_embedding = "dense"  # dense: Dense(1 -> width) of t; fourier: sinusoids of t
-    model.mask = False  # output = offset + mask * x_t, both from the tokens: for large patches
     model.attention = "auto"  # plain, blockwise (never an L x L map), cudnn (GPU, bfloat16)
     model.remat = False  # recompute each block in the backward pass: less memory, more time
     model.dtype = "float32"  # of the arithmetic; parameters are always float32
@@ -123,8 +124,8 @@ def shrink(config):
         kind="log_mel", n_mels=128, floor_db=-80.0, iterations=60, power=None, frames=256
     )
     config.schedule.update(kind="cosine", steps=None, beta_min=None, beta_max=None)
-    config.diffusion.times = "stratified"
-    config.model.update(patch=(128, 4), block="adaln_zero", time_embedding="fourier", mask=True)
+    config.diffusion.update(times="stratified", skip_variance=0.03)
+    config.model.update(patch=(128, 4), block="adaln_zero", time_embedding="fourier")
     config.optimizer.update(
         kind="adamw",
         learning_rate=2e-3,

@@ -5,6 +5,7 @@ chosen maker does not take is an error, so that no option is ever silently ignor
 """
 
 import difflib
+import functools
 import inspect
 import math
 import pathlib
@@ -61,8 +62,6 @@ def source(config):
         names = {"num_songs": "num_pieces", "song_seconds": "seconds"}
         refuse_unused("data", fields, names, "source 'songbook'")
         return songbook.songs(**{names[k]: v for k, v in fields.items()})
-    for field in ("num_songs", "song_seconds"):
-        fields.pop(field, None)  # the base config's defaults; they speak of the songbook alone
     dataset = path.suffix == ".parquet" or (path / "dataset_info.json").exists()
     if path.is_dir() and not dataset and not any(path.rglob("*.parquet")):
         refuse_unused("data", fields, (), "a folder of sound files")
@@ -72,7 +71,7 @@ def source(config):
             f"data.source={name!r} is not 'songbook', an existing path or a Hub name 'owner/name'"
         )
     fields = {"split": "train", "audio_column": "audio"} | fields
-    return huggingface.songs(name, **fields)
+    return call("data", functools.partial(huggingface.songs, name), fields, "a Hugging Face source")
 
 
 def representation(config):
@@ -177,14 +176,28 @@ def matrices(params):
     return jax.tree.map(lambda p: p.ndim >= 2, params)
 
 
+def network(config, model, params, schedule):
+    """(x_t, t [B]) -> what the network says, blended with x_t where skip_variance asks for it."""
+    variance = config.diffusion.skip_variance
+
+    def ask(x_t, t):
+        output, _ = model.apply({"params": params}, x_t, t)
+        if variance is None:
+            return output
+        alpha, sigma = (part(schedules.expand(t, x_t)) for part in (schedule.alpha, schedule.sigma))
+        return predictions.blend(output, x_t, alpha, sigma, variance)
+
+    return ask
+
+
 def loss_fn(config, model, rep, schedule):
     """(params, wave [B, N] int16 or float, key) -> (loss, metrics): the first straight line."""
 
     def loss(params, wave, key):
         x_0 = rep.encode(wave)  # [B, F, T, C]
-        network = lambda x_t, t: model.apply({"params": params}, x_t, t)[0]
+        ask = network(config, model, params, schedule)
         d = config.diffusion
-        return losses.diffusion_loss(network, x_0, key, schedule, d.prediction, d.times)
+        return losses.diffusion_loss(ask, x_0, key, schedule, d.prediction, d.times)
 
     return loss
 
@@ -193,9 +206,8 @@ def denoiser(config, model, params, schedule):
     """denoise(x_t, t [B]) -> (x_0, eps), the only thing that samplers and metrics see."""
 
     def denoise(x_t, t):
-        output, _ = model.apply({"params": params}, x_t, t)
-        t = schedules.expand(t, x_t)
-        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        output = network(config, model, params, schedule)(x_t, t)
+        alpha, sigma = (part(schedules.expand(t, x_t)) for part in (schedule.alpha, schedule.sigma))
         return predictions.to_x0_eps(config.diffusion.prediction, output, x_t, alpha, sigma)
 
     return denoise
@@ -220,6 +232,8 @@ def check(config):
     optimizer(config, num_steps(config, num_songs=1))
     sampler(config, made)
     choose(predictions.PREDICTIONS, "diffusion.prediction", config.diffusion.prediction)
+    if config.diffusion.skip_variance is not None and config.diffusion.prediction != "x0":
+        raise ValueError("diffusion.skip_variance is for prediction 'x0'; set it to None")
     choose(losses.TIMES, "diffusion.times", config.diffusion.times)(jax.random.key(0), 1, made)
     t, o = config.train, config.optimizer
     must_divide("optimizer.accumulate", o.accumulate, "train.batch_size", t.batch_size)

@@ -15,10 +15,11 @@ import tqdm
 from specdiff_jax import build
 from specdiff_jax.audio import files
 from specdiff_jax.logs import say
-from specdiff_jax.sources import folder
+from specdiff_jax.sources import folder, songbook
 from specdiff_jax.sources.song import Skipped
 
 FORMAT = 1  # raise it when the cache's layout or the songbook's sound changes
+FEEDING = ("cache_dir", "feed", "device_gigabytes")  # how songs are read, not what they are
 
 
 def run(config):
@@ -34,9 +35,11 @@ def run(config):
 def cache_of(config):
     """The cache folder that belongs to a config, whether it exists or not."""
     fields = config.data.to_dict()
-    settings = {name: value for name, value in fields.items() if name not in ("cache_dir", "feed")}
+    settings = {name: value for name, value in fields.items() if name not in FEEDING}
     settings |= {"format": FORMAT, "sample_rate": config.representation.sample_rate}
-    if pathlib.Path(config.data.source).is_dir():
+    if config.data.source == "songbook":
+        settings["packages"] = songbook.versions()
+    elif pathlib.Path(config.data.source).is_dir():
         settings["files"] = folder.fingerprint(config.data.source)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     label = pathlib.Path(config.data.source).name or "songs"
@@ -80,7 +83,7 @@ def write_cache(cache, config):
 def expected(config):
     """How many songs the progress bar counts to; None where nobody knows."""
     if config.data.source == "songbook":
-        return config.data.num_songs
+        return config.data.num_songs or songbook.NUM_PIECES
     root = pathlib.Path(config.data.source)
     return (len(files.find(root)) or None) if root.is_dir() else None
 

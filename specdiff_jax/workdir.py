@@ -16,7 +16,7 @@ RATES = ("grad_norm", "learning_rate", "steps_per_second", "audio_per_second")
 
 
 def read_run(workdir):
-    """All that the page shows, by name; None for a file that is not there."""
+    """All that a run has written, by name; None for a file that is not there, [] for no samples."""
     if not workdir.is_dir():
         raise ValueError(f"{workdir}: no such run directory")
     return {

@@ -11,6 +11,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # `from configs import base` under bare pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Equal programs of different tests are compiled once a session."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 RATE = 8000
 
 
@@ -37,7 +45,6 @@ def nano(music, tmp_path):
     config = base.get_config("tiny")
     config.workdir = str(tmp_path / "run")
     config.data.update(source=str(music), cache_dir=str(tmp_path / "cache"))
-    config.data.update(num_songs=None, song_seconds=None)
     config.representation.update(
         sample_rate=RATE, n_fft=256, hop=64, frames=32, n_mels=32, iterations=4
     )

@@ -32,6 +32,7 @@ def test_an_unknown_size_is_refused():
         ("schedule.kind", "cosine", "schedule.beta_max=0.02 is not used by"),
         ("schedule.beta_min", None, None),
         ("diffusion.prediction", "x_0", "diffusion.prediction='x_0' is not one of x0"),
+        ("diffusion.skip_variance", 0.1, None),
         ("diffusion.times", "discreet", "did you mean 'discrete'"),
         ("optimizer.kind", "adamm", "did you mean 'adam"),
         ("optimizer.weight_decay", 0.1, "optimizer.weight_decay=0.1 is not used by"),

@@ -23,7 +23,6 @@ SMALL = {
     "attention": "plain",
     "remat": False,
     "dtype": "float32",
-    "mask": False,
 }
 
 
@@ -125,7 +124,7 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
 
 
 def test_adaln_zero_blocks_are_the_identity_at_initialisation():
-    model = DiT(**(SMALL | {"block": "adaln_zero", "time_embedding": "fourier", "mask": True}))
+    model = DiT(**(SMALL | {"block": "adaln_zero", "time_embedding": "fourier"}))
     x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
     params = model.init(jax.random.key(1), x_t, t)
     output, features = model.apply(params, x_t, t)
@@ -136,18 +135,9 @@ def test_adaln_zero_blocks_are_the_identity_at_initialisation():
     np.testing.assert_array_equal(output, 0)
 
 
-def test_a_mask_of_ones_passes_x_t_whole_however_narrow_the_tokens():
-    model = DiT(**(SMALL | {"mask": True, "block": "adaln_zero"}))
-    x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
-    params = model.init(jax.random.key(1), x_t, t)
-    params["params"]["patch_out"]["bias"] = jnp.array([0.5, -0.5, 1.0, 1.0])
-    expected = x_t + jnp.array([0.5, -0.5])[None, None, None]
-    np.testing.assert_allclose(model.apply(params, x_t, t)[0], expected, atol=1e-6)
-
-
 @pytest.mark.parametrize("block", ["pre_ln", "adaln_zero"])
 def test_the_output_learns_from_time_and_every_parameter_has_a_gradient(block):
-    model = DiT(**(SMALL | {"block": block, "mask": True}))
+    model = DiT(**(SMALL | {"block": block}))
     x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
     params = model.init(jax.random.key(1), x_t, t)
     params = jax.tree.map(lambda p: p + 0.02, params)  # away from the zeros of adaLN-zero

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_schedules import MAKERS
 
-from specdiff_jax.diffusion.predictions import PREDICTIONS, target, to_x0_eps
+from specdiff_jax.diffusion.predictions import PREDICTIONS, blend, target, to_x0_eps
 from specdiff_jax.diffusion.schedules import expand, q_sample
 
 
@@ -23,6 +23,17 @@ def test_target_gives_x0_and_eps_back(kind, schedule):
     # Dividing by a small alpha or sigma magnifies float32 rounding: compare in units of it.
     np.testing.assert_allclose(found_x_0 * alpha, x_0 * alpha, atol=3e-6)
     np.testing.assert_allclose(found_eps * sigma, eps * sigma, atol=3e-6)
+
+
+def test_a_blend_of_independent_errors_has_their_combined_precision():
+    """Inverse-variance weighting, by drawing: 1 / error = 1 / variance + alpha^2 / sigma^2."""
+    x_0, eps, mistake = jax.random.normal(jax.random.key(3), (3, 400_000))
+    variance = 0.3
+    for alpha, sigma in ((0.95, 0.31), (0.6, 0.8)):
+        output = x_0 + np.sqrt(variance) * mistake
+        found = blend(output, alpha * x_0 + sigma * eps, alpha, sigma, variance)
+        expected = 1 / (1 / variance + alpha**2 / sigma**2)
+        assert float(jnp.mean((found - x_0) ** 2)) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)

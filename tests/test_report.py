@@ -81,9 +81,9 @@ def workdir(tmp_path):
     return tmp_path
 
 
-def write_health(workdir, healthy, model=MODEL):
+def write_health(workdir, healthy):
     health = {"step": 500, "healthy": healthy, "verdict": f"fine {HOSTILE[0]}", "levels": LEVELS}
-    health |= {"x0_error": model, "baselines": BASELINES}
+    health |= {"x0_error": MODEL, "baselines": BASELINES}
     (workdir / "health.json").write_text(json.dumps(health))
 
 
@@ -123,53 +123,12 @@ class Page(html.parser.HTMLParser):
 
 def test_hostile_names_are_text_and_never_tags(workdir):
     page = Page(write_report(workdir))
-    allowed = [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "header",
-        "main",
-        "footer",
-        "section",
-        "div",
-        "h1",
-        "h2",
-        "h3",
-        "p",
-        "b",
-        "bdi",
-        "span",
-        "details",
-        "summary",
-        "article",
-        "img",
-        "audio",
-        "ul",
-        "li",
-        "figure",
-        "figcaption",
-        "svg",
-        "line",
-        "text",
-        "polyline",
-        "g",
-        "path",
-        "circle",
-        "dl",
-        "dt",
-        "dd",
-        "pre",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-    ]
-    assert {tag for tag, _ in page.tags} <= set(allowed)
+    allowed = re.compile(
+        "html|head|meta|title|style|body|header|main|footer|section|div|h[123]|p|b|bdi|span"
+        "|details|summary|article|img|audio|ul|li|figure|figcaption|svg|line|text|polyline|g|path"
+        "|circle|dl|dt|dd|pre|table|thead|tbody|tr|th|td"
+    )
+    assert [tag for tag, _ in page.tags if not allowed.fullmatch(tag)] == []
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
     assert all(image["src"].startswith("data:image/png;base64,") for image in page.named("img"))
     assert f"listening page {HOSTILE[0]} {HOSTILE[1]}" in page.text()
@@ -250,24 +209,6 @@ def test_curves_run_to_the_right_inside_the_frame_and_fall_with_the_error(workdi
     assert {len(losses), len(held_out)} == {10, 125}  # 500 records as means of four
     for line in (losses, held_out):  # y points down, so a falling loss has a growing y
         assert all(a[1] <= b[1] for a, b in itertools.pairwise(line))
-
-
-def test_the_y_axis_is_logarithmic(workdir):
-    write_health(workdir, True, [0.001, 0.01, 0.1, 1.0])
-    lines = [points for width, _, points in curves(write_report(workdir)) if width == 560]
-    model = [points for points in lines[2:] if points[0][1] - points[-1][1] > 150]
-    heights = [y for _, y in model[0]]
-    steps = [above - below for above, below in itertools.pairwise(heights)]
-    assert steps == pytest.approx([steps[0]] * 3, abs=0.2)
-
-
-def test_what_cannot_be_drawn_is_counted(workdir):
-    with (workdir / "metrics.jsonl").open("a") as file:
-        for step in range(600, 604):
-            file.write(json.dumps({"kind": "train", "step": step, "loss": float("nan")}) + "\n")
-    path = write_report(workdir)
-    assert "1 points that are not finite and positive are not drawn" in Page(path).text()
-    assert "nan" not in "".join(re.findall(r'points="[^"]*"', path.read_text("utf-8")))
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,18 @@ def to_x0_eps(kind, output, x_t, alpha, sigma):
     return PREDICTIONS[kind][1](output, x_t, alpha, sigma)
 
 
+def blend(output, x_t, alpha, sigma, variance):
+    """The network's x_0 and the noisy input's, x_t / alpha, weighted by their precisions.
+
+    `variance` is the mean-square error of `output` that no training removes (patches wider than
+    the tokens); the error of x_t / alpha is sigma^2 / alpha^2. Where noise is weak the input wins,
+    where it is strong the network: EDM's c_skip and c_out (Karras et al. 2022, eq. 7) with
+    `variance` for sigma_data^2.
+    """
+    scale = alpha**2 * variance + sigma**2
+    return (alpha * variance * x_t + sigma**2 * output) / scale
+
+
 PREDICTIONS = {
     "x0": (_x0_target, _from_x0),
     "eps": (_eps_target, _from_eps),

@@ -76,7 +76,6 @@ class DiT(nn.Module):
     attention: str
     remat: bool
     dtype: str
-    mask: bool  # add a mask of x_t to the output
 
     @nn.compact
     def __call__(self, x_t, t, condition=None):
@@ -97,12 +96,7 @@ class DiT(nn.Module):
 
         tokens = nn.LayerNorm(dtype=dtype, name="final_norm")(tokens)
         zero_init = self.block == "adaln_zero"
-        f, n, c = self.shape
-        maps = (f, n, 2 * c if self.mask else c)
-        output = PatchOut(self.patch, maps, zero_init, dtype, name="patch_out")(tokens)
-        if self.mask:  # detail that is finer than a token passes beside the transformer
-            offset, mask = jnp.split(output, 2, axis=-1)
-            output = offset + mask * x_t
+        output = PatchOut(self.patch, self.shape, zero_init, dtype, name="patch_out")(tokens)
         return output, tuple(features)
 
 

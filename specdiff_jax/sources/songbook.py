@@ -16,6 +16,7 @@ import collections
 import concurrent.futures
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import io
 import multiprocessing
@@ -31,6 +32,8 @@ from specdiff_jax.sources import arrangements, captions, midi, scores, titles
 from specdiff_jax.sources.song import Skipped, Song
 
 SAMPLE_RATE = 48_000  # of the renderer
+NUM_PIECES = 300
+PACKAGES = ("music21", "midirenderer", "pretty_midi")  # of the songbook extra
 _RMS = 0.1  # every song is brought to this level, -20 dBFS,
 _PEAK = 0.95  # unless its peaks would go over this one
 _FLOOR = 2.0**-14  # peak of the added noise floor, two steps of 16 bits: a rest is never all zeros
@@ -38,7 +41,7 @@ _FLOOR = 2.0**-14  # peak of the added noise floor, two steps of 16 bits: a rest
 _RUNS = {"chorale": (12, 8), "tune": (20, 14)}
 
 
-def songs(num_pieces=300, seconds=30.0, seed=0, workers=None):
+def songs(num_pieces=NUM_PIECES, seconds=30.0, seed=0, workers=None):
     """Render the songbook.
 
     Args:
@@ -64,6 +67,12 @@ def songs(num_pieces=300, seconds=30.0, seed=0, workers=None):
     corpus = _corpus()
     soundfont()
     return _songs(corpus, num_pieces, seconds, seed, workers or _cores())
+
+
+def versions():
+    """Versions of the packages that the sound depends on; None where one is missing."""
+    found = {name: importlib.util.find_spec(name) for name in PACKAGES}
+    return {name: spec and importlib.metadata.version(name) for name, spec in found.items()}
 
 
 def soundfont():

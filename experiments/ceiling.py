@@ -1,0 +1,64 @@
+"""The ceiling of every representation: round trips of real held-out music, before any model.
+
+    python -m experiments.ceiling [--clips 30]
+
+Writes experiments/results/ceiling.csv: signal-to-noise ratio and log-spectral distance with a
+95 % interval over clips. No model that works through a representation can score better.
+"""
+
+import argparse
+import csv
+import pathlib
+
+import numpy as np
+
+from configs import base
+from specdiff_jax import build, data, prepare, reference
+from specdiff_jax.audio import representation as representations
+from specdiff_jax.run import fixed_crops
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+LOG = {"power": None, "floor_db": -80.0}
+KINDS = {
+    "complex": {},
+    "polar": LOG | {"iterations": 8},
+    "log_magnitude": LOG | {"iterations": 60},
+    "log_mel": LOG | {"iterations": 60, "n_mels": 128},
+}
+
+
+def measure(kind, clips):
+    """Mean and half-width of the 95 % interval of both distances, for one kind."""
+    config = base.get_config()
+    config.representation.frames = 256
+    config.representation.update(kind=kind, **KINDS[kind])
+    prepare.run(config)
+    rep, cache = build.representation(config), prepare.cache_of(config)
+    train = data.load_songs(cache, "train", rep.samples)
+    rep = representations.fit(rep, fixed_crops(train, rep, 128))
+    held_out = data.load_songs(cache, "valid", rep.samples)
+    _, waves = reference.held_out_clips(held_out, rep.samples, clips)
+    _, snr, distance = reference.round_trip(rep, waves)
+    row = {"representation": kind, "clips": len(waves)}
+    for name, values in (("snr_db", snr), ("log_spectral_distance_db", distance)):
+        row[name] = round(float(np.mean(values)), 3)
+        row[name + "_ci95"] = round(1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5, 3)
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=30, help="held-out songs, one clip each")
+    clips = parser.parse_args().clips
+    rows = []
+    for kind in KINDS:
+        rows.append(measure(kind, clips))
+        print(rows[-1], flush=True)
+    with open(RESULTS / "ceiling.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

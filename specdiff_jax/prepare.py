@@ -55,11 +55,8 @@ def write_cache(cache, config):
     digest = hashlib.sha256()
     try:
         with open(partial / "pcm.int16", "wb") as pcm:
-            songs = build.source(config)
+            songs = accepted(build.source(config), skipped)
             for song in tqdm.tqdm(songs, desc="prepare", unit=" songs", total=expected(config)):
-                if isinstance(song, Skipped):
-                    skipped.append({"name": song.name, "reason": song.reason})
-                    continue
                 samples = files.to_int16(files.mono(song.wave, song.sample_rate, rate))
                 pcm.write(samples.tobytes())
                 digest.update(samples.tobytes())
@@ -78,6 +75,15 @@ def write_cache(cache, config):
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     report(manifest, cache)
+
+
+def accepted(songs, skipped):
+    """The Songs alone; what was left out is appended to `skipped` with its reason."""
+    for song in songs:
+        if isinstance(song, Skipped):
+            skipped.append({"name": song.name, "reason": song.reason})
+        else:
+            yield song
 
 
 def expected(config):

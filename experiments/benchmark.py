@@ -37,6 +37,7 @@ COLUMNS = (
     "setting framework parameters:, tokens batch dtype examples_per_s:.3g slowest:.3g fastest:.3g "
     "peak_gb:.2f compile_s:.1f jax_over_this:.2f other_cores:.1f note"
 )
+GIT = ["git", "describe", "--always", "--dirty"]
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -49,7 +50,8 @@ def main():
         sys.exit("error: the benchmark needs PyTorch: pip install -e '.[benchmark]'")
     about = child("probe", "tiny", args)
     args.device = about["device"]
-    facts = about | {"commit": commit(), "date": datetime.date.today().isoformat()}
+    git = subprocess.run(GIT, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    facts = about | {"commit": git, "date": datetime.date.today().isoformat()}
     print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
 
     rows = []
@@ -58,16 +60,18 @@ def main():
         error, parameters = same["relative_error"], {"parameters": same["parameters"]}
         print(f"{setting}: the forward passes agree to {error:.1e} of the largest output")
         arms = [measured(name, setting, args) for name in ("jax", "torch eager", "torch compile")]
-        rows += [with_ratio(row, arms[0]) | parameters | facts for row in arms]
+        for row in arms:
+            if "examples_per_s" in row:  # above one: JAX is faster
+                row["jax_over_this"] = arms[0]["examples_per_s"] / row["examples_per_s"]
+            rows.append(row | parameters | facts)
     print(table(rows))
     write_csv(args.out, rows)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--settings", nargs="+", choices=SETTINGS, default=["base", "short", "tiny"]
-    )
+    usual = ["base", "short", "tiny"]
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=usual)
     parser.add_argument("--steps", type=int, help="timed steps of every arm")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda if both see a GPU")
     parser.add_argument("--out", default=ROOT / "experiments/results/benchmark.csv")
@@ -106,15 +110,6 @@ def measured(arm, setting, args):
     warning = f" (not quiet: other programs used {busy:.1f} cores)" if busy > QUIET else ""
     print(f"{middle:.3g} s a step{warning}", flush=True)
     return row
-
-
-def with_ratio(row, jax_row):
-    """The row with JAX's speed over its own, above one where JAX is faster."""
-    own = row.get("examples_per_s")
-    return row | ({"jax_over_this": jax_row["examples_per_s"] / own} if own else {})
-
-
-# --- inside a child ---
 
 
 def job(setting, device):
@@ -161,8 +156,7 @@ def check(setting, steps, device):
     params = jax.jit(model.init)(jax.random.key(0), x_t, t)["params"]
     noisy = lambda p: np.asarray(p) + 0.02 * rng.standard_normal(p.shape, np.float32)
     params = jax.tree.map(noisy, params)  # so that nothing is zero or one
-    twin = torch_dit.DiT(model)
-    torch_dit.copy_from_flax(twin, params)
+    torch_dit.copy_from_flax(twin := torch_dit.DiT(model), params)
     count = sum(p.size for p in jax.tree.leaves(params))
     assert count == sum(p.numel() for p in twin.parameters())
     assert count == 5_388_802 or not setting.startswith("base")
@@ -206,39 +200,20 @@ def jax_arm(setting, steps, device):
         assert jax.block_until_ready((state, metrics))[1]["finite"]
 
     times = timed(one, steps or SETTINGS[setting][3])
-    on_gpu = device == "cuda"
-    peak = jax.devices()[0].memory_stats()["peak_bytes_in_use"] if on_gpu else peak_rss() - before
+    memory = jax.devices()[0].memory_stats() if device == "cuda" else None
+    peak = memory["peak_bytes_in_use"] if memory else peak_rss() - before
     return row_of(model, shape, peak, compile_seconds) | times
 
 
 def torch_arm(setting, steps, device, compiled=False):
-    """The twin: fused Adam, automatic mixed precision on a GPU."""
+    """The same step of the twin."""
     import torch
 
     from experiments import torch_dit
 
-    model, config, (batch, *shape) = job(setting, device)
-    o, s = config.optimizer, config.schedule
+    model, config, shape = job(setting, device)
     before = peak_rss()
-    twin = torch_dit.DiT(model).to(device)
-    x_0 = torch.randn(batch, shape[2], *shape[:2], device=device)
-    tables = torch_dit.ddpm_linear(s.steps, s.beta_min, s.beta_max, device)
-    params = list(twin.parameters())
-    ema = [p.detach().clone() for p in params]
-    adam = torch.optim.Adam(params, o.learning_rate, (o.b1, o.b2), fused=True)
-    loss = torch.compile(torch_dit.diffusion_loss) if compiled else torch_dit.diffusion_loss
-
-    def one(index):
-        with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
-            value = loss(twin, x_0, *tables)
-        adam.zero_grad()
-        value.backward()
-        adam.step()
-        torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - o.ema_decay)
-        assert value.isfinite()  # waits for a GPU's forward pass
-        if device == "cuda":
-            torch.cuda.synchronize()
-
+    one = torch_dit.train_step(model, config, shape, device, compiled)
     start = time.perf_counter()
     try:
         one(0)
@@ -251,7 +226,7 @@ def torch_arm(setting, steps, device, compiled=False):
     times = timed(one, steps or SETTINGS[setting][3])
     compile_seconds = max(0.0, first - min(times["seconds"])) if compiled else None
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_rss() - before
-    return row_of(model, (batch, *shape), peak, compile_seconds) | times
+    return row_of(model, shape, peak, compile_seconds) | times
 
 
 def timed(step, count):
@@ -280,16 +255,15 @@ def other_seconds():
 def row_of(model, shape, peak_bytes, compile_seconds):
     from specdiff_jax.models.dit import num_tokens
 
-    facts = {"tokens": num_tokens(model.shape, model.patch), "batch": shape[0]}
-    facts |= {"dtype": model.dtype, "peak_gb": peak_bytes / 1e9, "compile_s": compile_seconds}
-    return facts
+    memory = {"peak_gb": peak_bytes / 1e9, "compile_s": compile_seconds}
+    tokens = num_tokens(model.shape, model.patch)
+    return {"tokens": tokens, "batch": shape[0], "dtype": model.dtype} | memory
 
 
 def peak_rss():
     """The most memory this process has held so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def cpu_name():
@@ -297,16 +271,6 @@ def cpu_name():
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else 'CPU'}, {os.cpu_count()} cores"
-
-
-def commit():
-    """The commit, marked where the working tree differs from it."""
-    git = lambda *words: subprocess.run(
-        ["git", *words], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    return git("rev-parse", "--short", "HEAD") + (
-        "+changes" if git("status", "--porcelain") else ""
-    )
 
 
 def table(rows):
@@ -322,12 +286,10 @@ def table(rows):
 def write_csv(path, rows):
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fields = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
+        writer = csv.DictWriter(file, list(dict.fromkeys(itertools.chain(*rows))))
         writer.writeheader()
         writer.writerows(rows)
-    print(f"wrote {path}")
 
 
 ARMS = {

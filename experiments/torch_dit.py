@@ -63,20 +63,6 @@ class AdaLnZeroBlock(nn.Module):
         return x + gate_2 * self.mlp(self.norm(x) * (1 + scale_2) + shift_2)
 
 
-class LinearSkip(nn.Module):
-    """A linear path around the blocks, gated by time at the full rank of a patch."""
-
-    def __init__(self, channels, patch, width):
-        super().__init__()
-        rank = channels * math.prod(patch)
-        self.gate = nn.Linear(width, rank)
-        self.patch_in = nn.Conv2d(channels, rank, patch, stride=patch)
-        self.patch_out = nn.ConvTranspose2d(rank, channels, patch, stride=patch)
-
-    def forward(self, x_t, time):
-        return self.patch_out(self.gate(F.silu(time))[:, :, None, None] * self.patch_in(x_t))
-
-
 class DiT(nn.Module):
     """x_t [B, C, F, T] and t [B] -> [B, C, F, T]. `flax_model` gives every option."""
 
@@ -94,7 +80,6 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(block(d, m.heads, m.mlp_ratio) for _ in range(m.depth))
         self.final_norm = nn.LayerNorm(d, eps=1e-6)
         self.patch_out = nn.ConvTranspose2d(d, c, (pf, pt), stride=(pf, pt))
-        self.skip = LinearSkip(c, (pf, pt), d) if m.skip else None
 
     def forward(self, x_t, t):
         time = self.time(fourier_time(t, self.width) if self.fourier else t[:, None])
@@ -104,8 +89,7 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, time)
         tokens = self.final_norm(tokens).transpose(1, 2)
-        output = self.patch_out(tokens.unflatten(2, self.grid))
-        return output + self.skip(x_t, time) if self.skip else output
+        return self.patch_out(tokens.unflatten(2, self.grid))
 
 
 def fourier_time(t, width):
@@ -132,10 +116,6 @@ def copy_from_flax(model, params):
     written[model.positions] = params["positions"]
     patches(model.patch_in, params["patch_in"])
     patches(model.patch_out, params["patch_out"])
-    if model.skip:
-        linear(model.skip.gate, params["skip"]["Dense_0"])
-        patches(model.skip.patch_in, params["skip"]["PatchIn_0"])
-        patches(model.skip.patch_out, params["skip"]["PatchOut_0"])
     norm(model.final_norm, params["final_norm"])
     linear(model.time[0], params["time"]["Dense_0"])
     linear(model.time[2], params["time"]["Dense_1"])
@@ -171,3 +151,31 @@ def ddpm_linear(steps, beta_min, beta_max, device):
     betas = torch.linspace(beta_min, beta_max, steps, dtype=torch.float64, device=device)
     log_alpha_bar = torch.cumsum(torch.log1p(-betas), 0)
     return (0.5 * log_alpha_bar).exp().float(), (-torch.expm1(log_alpha_bar)).sqrt().float()
+
+
+def train_step(flax_model, config, x_shape, device, compiled):
+    """A function that takes one step of a new twin on random x_0 of `x_shape` [B, F, T, C].
+
+    Fused Adam, moving average of the parameters, automatic mixed precision on a GPU.
+    """
+    o, s, (batch, bins, frames, channels) = config.optimizer, config.schedule, x_shape
+    model = DiT(flax_model).to(device)
+    x_0 = torch.randn(batch, channels, bins, frames, device=device)
+    tables = ddpm_linear(s.steps, s.beta_min, s.beta_max, device)
+    params = list(model.parameters())
+    ema = [p.detach().clone() for p in params]
+    adam = torch.optim.Adam(params, o.learning_rate, (o.b1, o.b2), fused=True)
+    loss_fn = torch.compile(diffusion_loss) if compiled else diffusion_loss
+
+    def step(index):
+        with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+            loss = loss_fn(model, x_0, *tables)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        torch._foreach_lerp_(ema, [p.detach() for p in params], 1 - o.ema_decay)
+        assert loss.isfinite()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step

@@ -17,8 +17,9 @@ import optax
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.stft import check_framing
 from specdiff_jax.diffusion import losses, predictions, samplers, schedules
+from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.dit import BLOCKS, DiT
-from specdiff_jax.models.layers import ATTENTIONS, TIME_FEATURES
+from specdiff_jax.models.layers import TIME_FEATURES
 from specdiff_jax.sources import folder, huggingface, songbook
 from specdiff_jax.state import init_state
 

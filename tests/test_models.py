@@ -8,7 +8,7 @@ import pytest
 
 from configs import base
 from specdiff_jax import build
-from specdiff_jax.models import layers
+from specdiff_jax.models import attention, layers
 from specdiff_jax.models.dit import DiT, forward_flops, num_tokens
 
 SMALL = {
@@ -80,12 +80,12 @@ def test_patch_out_is_a_strided_transposed_convolution():
 
 
 def test_blockwise_attention_equals_plain_with_its_gradient(monkeypatch):
-    monkeypatch.setattr(layers, "BLOCK", 16)
+    monkeypatch.setattr(attention, "BLOCK", 16)
     q, k, v, out = jax.random.normal(jax.random.key(0), (4, 2, 48, 3, 8))
     value = lambda attend: lambda q, k, v: jnp.sum(attend(q, k, v) * out)
     plain, blockwise = (
         jax.value_and_grad(value(attend), argnums=(0, 1, 2))(q, k, v)
-        for attend in (layers.plain_attention, layers.blockwise_attention)
+        for attend in (attention.plain, attention.blockwise)
     )
     np.testing.assert_allclose(plain[0], blockwise[0], rtol=1e-5)
     for expected, found in zip(plain[1], blockwise[1], strict=True):
@@ -95,7 +95,7 @@ def test_blockwise_attention_equals_plain_with_its_gradient(monkeypatch):
 def test_blockwise_attention_never_holds_the_whole_map():
     tokens = 4096
     q = jax.ShapeDtypeStruct((1, tokens, 2, 16), jnp.float32)
-    loss = lambda q, k, v: layers.blockwise_attention(q, k, v).sum()
+    loss = lambda q, k, v: attention.blockwise(q, k, v).sum()
     compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, q, q).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * tokens**2 / 2
 
@@ -140,7 +140,10 @@ def test_the_output_learns_from_time_and_every_parameter_has_a_gradient(block):
     model = DiT(**(SMALL | {"block": block}))
     x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
     params = model.init(jax.random.key(1), x_t, t)
-    params = jax.tree.map(lambda p: p + 0.02, params)  # away from the zeros of adaLN-zero
+    leaves, tree = jax.tree.flatten(params)  # moved away from the zeros of adaLN-zero
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    moved = [p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    params = jax.tree.unflatten(tree, moved)
     grads = jax.grad(lambda p: jnp.mean((model.apply(p, x_t, t)[0] - x_t) ** 2))(params)
     silent = [
         jax.tree_util.keystr(path)

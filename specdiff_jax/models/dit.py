@@ -5,8 +5,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.layers import (
-    ATTENTIONS,
     TIME_FEATURES,
     Mlp,
     PatchIn,

@@ -1,14 +1,11 @@
-"""Small parts: patches in and out, attention in three forms, MLP, time embeddings."""
+"""Small parts: patches in and out, self-attention, MLP, time embeddings."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-
-BLOCK = 256  # queries attended to at once by `blockwise_attention`
 
 
 class PatchIn(nn.Module):
@@ -56,48 +53,6 @@ class PatchOut(nn.Module):
         patches = (tokens.astype(self.dtype) @ weights).astype(jnp.float32)
         patches = patches.reshape(-1, f // pf, t // pt, pf, pt, c).transpose(0, 1, 3, 2, 4, 5)
         return patches.reshape(-1, f, t, c) + bias[None, None, None]
-
-
-def plain_attention(q, k, v):
-    """softmax(q k^T / sqrt(d)) v, all pairs at once.  # [B, L, H, d] each"""
-    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
-
-
-def cudnn_attention(q, k, v):
-    """Flash attention of cuDNN: an NVIDIA GPU and bfloat16 or float16 only."""
-    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
-
-
-def blockwise_attention(q, k, v):
-    """The same result a block of queries at a time, recomputed in the backward pass.
-
-    Never holds an L x L map. A CPU multiplies single matrices at several times the rate of
-    batched ones, so heads are mapped over there; elsewhere they are batched.
-    """
-    batch, tokens, heads, size = q.shape
-    block = math.gcd(tokens, BLOCK)
-
-    @jax.checkpoint
-    def attend(q, k, v):  # [Q, d], [L, d], [L, d]
-        scores = jnp.dot(q, k.T, preferred_element_type=jnp.float32) / math.sqrt(size)
-        return jnp.dot(jax.nn.softmax(scores).astype(v.dtype), v)
-
-    def one_head(qkv):
-        q, k, v = qkv
-        blocks = q.reshape(tokens // block, block, size)
-        return jax.lax.map(lambda q: attend(q, k, v), blocks).reshape(tokens, size)
-
-    over_heads = jax.lax.map if jax.default_backend() == "cpu" else lambda f, x: jax.vmap(f)(x)
-    flat = [x.transpose(0, 2, 1, 3).reshape(batch * heads, tokens, size) for x in (q, k, v)]
-    out = over_heads(one_head, tuple(flat))
-    return out.reshape(batch, heads, tokens, size).transpose(0, 2, 1, 3)
-
-
-def auto_attention(q, k, v):
-    """cuDNN where it can run; else blockwise from 1024 tokens; else plain."""
-    if jax.default_backend() == "gpu" and q.dtype == jnp.bfloat16 and q.shape[-1] % 8 == 0:
-        return cudnn_attention(q, k, v)
-    return blockwise_attention(q, k, v) if q.shape[1] >= 1024 else plain_attention(q, k, v)
 
 
 class SelfAttention(nn.Module):
@@ -151,10 +106,4 @@ class TimeEmbedding(nn.Module):
         return nn.Dense(self.width)(hidden)
 
 
-ATTENTIONS = {
-    "auto": auto_attention,
-    "plain": plain_attention,
-    "blockwise": blockwise_attention,
-    "cudnn": cudnn_attention,
-}
 TIME_FEATURES = {"dense": raw_time, "fourier": fourier_time}

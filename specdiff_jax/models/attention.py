@@ -1,0 +1,103 @@
+"""softmax(q k^T / sqrt(d)) v in three forms with one result; q, k, v and it are [B, L, H, d]."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+BLOCK = 256  # queries (forward) or keys (backward) at a time
+dot = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
+
+
+def plain(q, k, v):
+    """All pairs at once."""
+    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+
+
+def cudnn(q, k, v):
+    """Flash attention of cuDNN: an NVIDIA GPU and bfloat16 or float16 only."""
+    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+
+def blockwise(q, k, v):
+    """A block at a time, recomputed in the backward pass: never an L x L map.
+
+    FlashAttention's algebra (Dao et al. 2022, algorithms 1 and 4) with whole rows: what is kept
+    for the backward pass is the result and the log-sum-exp of each row.
+    """
+    batch, tokens, heads, size = q.shape
+    flat = [x.transpose(0, 2, 1, 3).reshape(-1, tokens, size) for x in (q / math.sqrt(size), k, v)]
+    return attend(*flat).reshape(batch, heads, tokens, size).transpose(0, 2, 1, 3)
+
+
+def auto(q, k, v):
+    """cuDNN where it can run; else blockwise from 1024 tokens; else plain."""
+    if jax.default_backend() == "gpu" and q.dtype == jnp.bfloat16 and q.shape[-1] % 8 == 0:
+        return cudnn(q, k, v)
+    return blockwise(q, k, v) if q.shape[1] >= 1024 else plain(q, k, v)
+
+
+def over_heads(function, arrays):
+    """vmap over the first axis; a loop on a CPU, whose batched products run at a fifth the rate."""
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(lambda one: function(*one), arrays)
+    return jax.vmap(function)(*arrays)
+
+
+def in_blocks(x):
+    """[L, d] -> [L / block, block, d]."""
+    return x.reshape(-1, math.gcd(len(x), BLOCK), x.shape[-1])
+
+
+@jax.custom_vjp
+def attend(q, k, v):
+    """softmax(q k^T) v of flattened heads.  # [B * H, L, d] each, q scaled already"""
+    return attend_forward(q, k, v)[0]
+
+
+def attend_forward(q, k, v):
+    out, log_sum = over_heads(head_forward, (q, k, v))
+    return out, (q, k, v, out, log_sum)
+
+
+def attend_backward(residuals, out_gradient):
+    return over_heads(head_backward, (*residuals, out_gradient))
+
+
+def head_forward(q, k, v):
+    """One head: the result [L, d] and the log-sum-exp of its score rows [L]."""
+
+    def rows(q):
+        scores = dot(q, k.T)  # [block, L]
+        top = scores.max(axis=-1, keepdims=True)
+        weights = jnp.exp(scores - top)
+        total = weights.sum(axis=-1, keepdims=True)
+        out = dot(weights.astype(v.dtype), v) / total
+        return out.astype(q.dtype), (top + jnp.log(total))[:, 0]
+
+    out, log_sum = jax.lax.map(rows, in_blocks(q))
+    return out.reshape(q.shape), log_sum.reshape(-1)
+
+
+def head_backward(q, k, v, out, log_sum, g):
+    """Gradients of one head, a block of keys at a time.  # [L, d] each"""
+    delta = jnp.sum(out.astype(jnp.float32) * g, axis=-1)  # [L]
+
+    def columns(dq, block):
+        k, v = block  # [block, d]
+        weights = jnp.exp(dot(k, q.T) - log_sum[None])  # [block, L]
+        d_scores = (weights * (dot(v, g.T) - delta[None])).astype(q.dtype)
+        dv = dot(weights.astype(q.dtype), g)
+        # The barrier keeps XLA from folding the transpose into a slower product.
+        dq = dq + dot(jax.lax.optimization_barrier(k.T), d_scores)  # [d, L]
+        return dq, (dot(d_scores, q).astype(k.dtype), dv.astype(v.dtype))
+
+    start = jnp.zeros(q.shape[::-1], jnp.float32)
+    dq, (dk, dv) = jax.lax.scan(columns, start, (in_blocks(k), in_blocks(v)))
+    return dq.T.astype(q.dtype), dk.reshape(k.shape), dv.reshape(v.shape)
+
+
+attend.defvjp(attend_forward, attend_backward)
+
+ATTENTIONS = {"auto": auto, "plain": plain, "blockwise": blockwise, "cudnn": cudnn}

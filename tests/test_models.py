@@ -79,6 +79,18 @@ def test_patch_out_is_a_strided_transposed_convolution():
     np.testing.assert_allclose(ours.apply(params, tokens), expected, atol=1e-5)
 
 
+def test_products_and_their_gradients_are_the_plain_ones():
+    """Both orders of widths, and through nn.Dense: the branch of the backward pass differs."""
+    x, key = jax.random.normal(jax.random.key(0), (2, 5, 12)), jax.random.key(1)
+    for width in (7, 20):
+        ours, plain = layers.Dense(width), nn.Dense(width)
+        params = plain.init(key, x)
+        value = lambda layer: lambda p, x: jnp.sum(jnp.sin(layer.apply(p, x)))
+        expected, found = (jax.grad(value(f), argnums=(0, 1))(params, x) for f in (plain, ours))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected, found)
+        np.testing.assert_allclose(ours.apply(params, x), plain.apply(params, x), atol=1e-6)
+
+
 def test_blockwise_attention_equals_plain_with_its_gradient(monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", 16)
     q, k, v, out = jax.random.normal(jax.random.key(0), (4, 2, 48, 3, 8))

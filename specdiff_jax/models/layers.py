@@ -1,11 +1,16 @@
 """Small parts: patches in and out, self-attention, MLP, time embeddings."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+
+from specdiff_jax.models.products import dense_dot_general, matmul
+
+Dense = functools.partial(nn.Dense, dot_general=dense_dot_general)
 
 
 class PatchIn(nn.Module):
@@ -26,9 +31,8 @@ class PatchIn(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         patches = x.reshape(b, f // pf, pf, t // pt, pt, c).transpose(0, 1, 3, 2, 4, 5)
         patches = patches.reshape(b, -1, pf * pt * c).astype(self.dtype)  # [B, L, P]
-        return patches @ kernel.reshape(-1, self.width).astype(self.dtype) + bias[
-            None, None
-        ].astype(self.dtype)
+        weights = kernel.reshape(-1, self.width).astype(self.dtype)  # [P, D]
+        return matmul(patches, weights) + bias[None, None].astype(self.dtype)
 
 
 class PatchOut(nn.Module):
@@ -50,7 +54,7 @@ class PatchOut(nn.Module):
         kernel = self.param("kernel", init, (pf, pt, c, tokens.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (c,))
         weights = kernel.reshape(-1, tokens.shape[-1]).T.astype(self.dtype)  # [D, P]
-        patches = (tokens.astype(self.dtype) @ weights).astype(jnp.float32)
+        patches = matmul(tokens.astype(self.dtype), weights).astype(jnp.float32)
         patches = patches.reshape(-1, f // pf, t // pt, pf, pt, c).transpose(0, 1, 3, 2, 4, 5)
         return patches.reshape(-1, f, t, c) + bias[None, None, None]
 
@@ -65,9 +69,9 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x):
         b, n, d = x.shape
-        qkv = nn.Dense(3 * d, dtype=self.dtype, name="qkv")(x)
+        qkv = Dense(3 * d, dtype=self.dtype, name="qkv")(x)
         q, k, v = jnp.split(qkv.reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
-        return nn.Dense(d, dtype=self.dtype, name="out")(self.attend(q, k, v).reshape(b, n, d))
+        return Dense(d, dtype=self.dtype, name="out")(self.attend(q, k, v).reshape(b, n, d))
 
 
 class Mlp(nn.Module):
@@ -78,8 +82,8 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        hidden = nn.gelu(nn.Dense(self.ratio * x.shape[-1], dtype=self.dtype)(x))
-        return nn.Dense(x.shape[-1], dtype=self.dtype)(hidden)
+        hidden = nn.gelu(Dense(self.ratio * x.shape[-1], dtype=self.dtype)(x))
+        return Dense(x.shape[-1], dtype=self.dtype)(hidden)
 
 
 def raw_time(t, width):
@@ -102,8 +106,8 @@ class TimeEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, t):
-        hidden = nn.silu(nn.Dense(self.width)(self.features(t, self.width)))
-        return nn.Dense(self.width)(hidden)
+        hidden = nn.silu(Dense(self.width)(self.features(t, self.width)))
+        return Dense(self.width)(hidden)
 
 
 TIME_FEATURES = {"dense": raw_time, "fourier": fourier_time}

@@ -124,23 +124,25 @@ def shrink(config):
         kind="log_mel", n_mels=128, floor_db=-80.0, iterations=60, power=None, frames=256
     )
     config.schedule.update(kind="cosine", steps=None, beta_min=None, beta_max=None)
-    config.diffusion.update(times="stratified", skip_variance=0.03)
-    config.model.update(patch=(128, 4), block="adaln_zero", time_embedding="fourier")
+    config.diffusion.update(times="stratified", skip_variance=0.08)
+    config.model.update(patch=(128, 4), width=384, depth=2, heads=6)
+    config.model.update(block="adaln_zero", time_embedding="fourier")
     config.optimizer.update(
         kind="adamw",
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         warmup_steps=100,
         decay="cosine",
+        b2=0.95,
         weight_decay=0.01,
         clip_norm=1.0,
     )
     config.train.update(
         batch_size=16,
         num_epochs=None,
-        num_steps=2000,
+        num_steps=6500,
         steps_per_dispatch=20,
-        valid_every=400,
-        checkpoint_every=400,
+        valid_every=1300,
+        checkpoint_every=1300,
     )
     config.valid.update(crops=128, baseline_crops=2048)
     config.sample.update(count=8, batch_size=8)

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from specdiff_jax.logs import say
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Songs:
@@ -46,6 +48,9 @@ def load_songs(cache, split, min_samples):
             f"data: none of the {len(of_split)} {split} songs holds a crop of {min_samples} samples"
             f" (the longest has {longest}); lower representation.frames or add longer songs"
         )
+    if len(entries) < len(of_split):
+        short = len(of_split) - len(entries)
+        say(f"{split}: {short} of {len(of_split)} songs are shorter than a crop and not used")
     return Songs(
         pcm=np.memmap(pathlib.Path(cache) / "pcm.int16", dtype=np.int16, mode="r"),
         starts=np.array([entry["start"] for entry in entries], np.int64),

@@ -12,29 +12,26 @@ N_FFT, HOP = 2048, 256
 LOWEST_HZ, RANGE_DB = 50.0, 80.0
 
 
-def spectrogram(wave, sample_rate, title=""):
-    """A wave [N] -> a matplotlib Figure."""
+def draw_spectrogram(axes, wave, sample_rate, title=""):
+    """Draws a wave [N] on matplotlib axes."""
     spec = np.abs(np.asarray(stft(np.asarray(wave, np.float32)[None], N_FFT, HOP)[0]))  # [F, T]
     level = 20 * np.log10(np.maximum(spec / (N_FFT / 4), 1e-6))
     times = np.arange(level.shape[1]) * HOP / sample_rate
-    frequencies = np.arange(level.shape[0]) * sample_rate / N_FFT
-    figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.pcolormesh(
-        times, frequencies[1:], level[1:], vmin=-RANGE_DB, vmax=0, cmap="magma", shading="nearest"
-    )
+    hertz = np.arange(1, level.shape[0]) * sample_rate / N_FFT  # 0 Hz has no place on a log axis
+    style = {"vmin": -RANGE_DB, "vmax": 0, "cmap": "magma", "shading": "nearest"}
+    axes.pcolormesh(times, hertz, level[1:], **style)
     axes.set(yscale="log", ylim=(LOWEST_HZ, sample_rate / 2), xlabel="s", ylabel="Hz", title=title)
     ticks = [tick for tick in (100, 200, 500, 1000, 2000, 5000, 10000) if tick < sample_rate / 2]
     axes.set_yticks(ticks, [f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in ticks])
     axes.minorticks_off()
-    return figure
 
 
 def save_spectrogram(path, wave, sample_rate, title=""):
     """Writes the PNG and returns its pixels.  # [H, W, 3] uint8"""
-    figure = spectrogram(wave, sample_rate, title)
+    figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    draw_spectrogram(figure.subplots(), wave, sample_rate, title)
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -14,7 +14,7 @@ ROWS = [
     {"main"},
 ]
 ROW_OF = {name: index for index, row in enumerate(ROWS) for name in row}
-PEERS = {("checkpoints", "logs")}  # within a row
+PEERS = {("checkpoints", "logs"), ("data", "logs")}  # within a row
 
 
 def imports(path):

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -107,3 +108,39 @@ def test_a_disk_that_fills_is_one_line_and_keeps_the_run(config_file, tmp_path):
     assert str(tmp_path / "run") in errors[0]
     again = run(f"--config={config_file}")
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_ends_at_the_same_parameters(config_file, tmp_path):
+    """SIGKILL after 1, 2, ... logged dispatches, resumed each time, against an undisturbed run."""
+    steps = ["--config.train.num_steps=16", "--config.train.keep=1"]
+    whole = run(f"--config={config_file}", *steps, f"--config.workdir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    workdir = tmp_path / "killed"
+    command = [sys.executable, "-m", "specdiff_jax.main", f"--config={config_file}", *steps]
+    for lines in (3, 6, 9):
+        child = subprocess.Popen(
+            [*command, f"--config.workdir={workdir}"], cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        metrics = workdir / "metrics.jsonl"
+        while child.poll() is None and len(read_lines(metrics)) < lines:
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+    last = run(f"--config={config_file}", *steps, f"--config.workdir={workdir}")
+    assert last.returncode == 0, last.stderr
+    found, expected = (final_metrics(path) for path in (workdir, tmp_path / "whole"))
+    assert found == expected
+    clip = "samples/step_00000016/000.wav"
+    assert (workdir / clip).read_bytes() == (tmp_path / "whole" / clip).read_bytes()
+
+
+def read_lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def final_metrics(workdir):
+    """Every logged loss, and the validation errors: functions of the parameters."""
+    records = [json.loads(line) for line in read_lines(workdir / "metrics.jsonl")]
+    keys = ("kind", "step", "loss", "grad_norm", "x0_error")
+    return [[record.get(key) for key in keys] for record in records]

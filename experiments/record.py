@@ -1,0 +1,93 @@
+"""Turns a finished run's workdir into the table and the picture that README.md shows.
+
+    python -m experiments.record runs/tiny
+
+Writes results/NAME.csv (x_0 error by noise level beside the baselines), results/NAME.json (facts,
+ratios, ceiling) and figures/NAME.png (generated spectrograms over real ones).
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import subprocess
+
+import numpy as np
+import soundfile
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from specdiff_jax.pictures import draw_spectrogram
+
+HERE = pathlib.Path(__file__).parent
+
+
+def read(path):
+    return json.loads(pathlib.Path(path).read_text())
+
+
+def write_levels(path, health):
+    """One row a noise level and one of means."""
+    columns = {"t": health["levels"], "model": health["x0_error"], **health["baselines"]}
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    rows.append(["mean", *(float(np.mean(values)) for values in list(columns.values())[1:])])
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(
+            [cell if isinstance(cell, str) else round(cell, 5) for cell in row] for row in rows
+        )
+
+
+def write_facts(path, workdir, health):
+    """The numbers that stand for the run."""
+    model = np.mean(health["x0_error"])
+    trains = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    speeds = [record["steps_per_second"] for record in trains if record["kind"] == "train"]
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, text=True)
+    facts = {name: value for name, value in read(workdir / "preflight.json").items()}
+    reference = read(workdir / "reference" / "reference.json")
+    summary = {
+        "commit": commit.strip(),
+        "verdict": health["verdict"],
+        "x0_error": round(float(model), 5),
+        "ratio_to": {
+            k: round(float(model / np.mean(v)), 4) for k, v in health["baselines"].items()
+        },
+        "median_steps_per_second": round(float(np.median(speeds)), 3),
+        "ceiling_snr_db": reference["snr_db"],
+        "ceiling_log_spectral_distance_db": reference["log_spectral_distance_db"],
+        "preflight": {k: v for k, v in facts.items() if k not in ("lines", "disk_free_bytes")},
+    }
+    path.write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def draw(path, workdir, count=4):
+    """Generated clips above, real held-out ones below."""
+    newest = max((workdir / "samples").iterdir())
+    rows = {
+        "generated": sorted(newest.glob("*.wav"))[:count],
+        "real": sorted((workdir / "reference").glob("*_real.wav"))[:count],
+    }
+    figure = Figure(figsize=(13, 5.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, count, sharex=True, sharey=True)
+    for line, (name, clips) in zip(axes, rows.items(), strict=True):
+        for cell, clip in zip(line, clips, strict=False):
+            draw_spectrogram(cell, *soundfile.read(clip, dtype="float32"), title=name)
+            cell.label_outer()
+    figure.savefig(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workdir", type=pathlib.Path)
+    workdir = parser.parse_args().workdir
+    health, name = read(workdir / "health.json"), workdir.name
+    write_levels(HERE / "results" / f"{name}.csv", health)
+    write_facts(HERE / "results" / f"{name}.json", workdir, health)
+    draw(HERE / "figures" / f"{name}.png", workdir)
+
+
+if __name__ == "__main__":
+    main()

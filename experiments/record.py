@@ -42,6 +42,7 @@ def write_levels(path, health):
 def write_facts(path, workdir, health):
     """The numbers that stand for the run."""
     model = np.mean(health["x0_error"])
+    ratios = {name: model / np.mean(values) for name, values in health["baselines"].items()}
     trains = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     speeds = [record["steps_per_second"] for record in trains if record["kind"] == "train"]
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, text=True)
@@ -51,9 +52,7 @@ def write_facts(path, workdir, health):
         "commit": commit.strip(),
         "verdict": health["verdict"],
         "x0_error": round(float(model), 5),
-        "ratio_to": {
-            k: round(float(model / np.mean(v)), 4) for k, v in health["baselines"].items()
-        },
+        "ratio_to": {name: round(float(ratio), 4) for name, ratio in ratios.items()},
         "median_steps_per_second": round(float(np.median(speeds)), 3),
         "ceiling_snr_db": reference["snr_db"],
         "ceiling_log_spectral_distance_db": reference["log_spectral_distance_db"],

@@ -71,7 +71,6 @@ def source(config):
         raise ValueError(
             f"data.source={name!r} is not 'songbook', an existing path or a Hub name 'owner/name'"
         )
-    fields = {"split": "train", "audio_column": "audio"} | fields
     return call("data", functools.partial(huggingface.songs, name), fields, "a Hugging Face source")
 
 

@@ -33,7 +33,7 @@ class Logs:
         self.file = (self.workdir / "metrics.jsonl").open("a")
         self.board = tensorboardX.SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step)
         self.bar = tqdm.tqdm(
-            total=total, initial=step, unit="step", desc="train", smoothing=0.05, dynamic_ncols=True
+            total=total, initial=step, unit="step", desc="train", smoothing=0.2, dynamic_ncols=True
         )
 
     def __enter__(self):

@@ -30,15 +30,16 @@ def run(config):
     if step >= job.num_steps:
         say(f"all {job.num_steps} steps are done already")
         return
+    say("health: fitting the linear denoisers that the model must beat")
+    health_check = HealthCheck(job)
     with Logs(config.workdir, step, job.num_steps) as logs, Interrupts() as interrupts:
-        loop(job, state, step, logs, interrupts)
+        loop(job, state, step, logs, health_check, interrupts)
 
 
-def loop(job, state, step, logs, interrupts):
+def loop(job, state, step, logs, health_check, interrupts):
     """Dispatches steps, reads their metrics one dispatch late, validates and saves in between."""
     t = job.config.train
     writer = checkpoints.Writer(job.config.workdir, t.keep)
-    health_check = HealthCheck(job)
     every = t.steps_per_dispatch
     dispatches = [(i, min(every, job.num_steps - i)) for i in range(step, job.num_steps, every)]
     pcm, batches = job.feed(dispatches)

@@ -124,7 +124,10 @@ def test_a_missing_column_or_a_wrong_option_is_named(nano, dataset):
     nano.data.update(source=str(dataset), caption_column="words")
     with pytest.raises(ValueError, match="no column 'words'"):
         list(build.source(nano))
-    nano.data.update(caption_column=None, song_seconds=10.0)
+    nano.data.update(caption_column=None, split="validation")
+    with pytest.raises(ValueError, match="data.split='validation' is for Hub names"):
+        list(build.source(nano))
+    nano.data.update(split=None, song_seconds=10.0)
     with pytest.raises(ValueError, match=r"data.song_seconds=10.0 is not used by"):
         build.source(nano)
 

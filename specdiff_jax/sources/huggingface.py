@@ -15,6 +15,8 @@ def load(source, split):
     import datasets  # slow to import
 
     path = pathlib.Path(source)
+    if split and path.exists():
+        raise ValueError(f"data.split={split!r} is for Hub names; a local path is read whole")
     if path.is_file() and path.suffix == ".parquet":
         return datasets.load_dataset("parquet", data_files=str(path), split="train")
     if (path / "dataset_info.json").exists():
@@ -23,10 +25,10 @@ def load(source, split):
     if parquet:
         names = [str(file) for file in parquet]
         return datasets.load_dataset("parquet", data_files=names, split="train")
-    return datasets.load_dataset(source, split=split)
+    return datasets.load_dataset(source, split=split or "train")
 
 
-def songs(source, split, audio_column, caption_column=None, artist_column=None):
+def songs(source, audio_column="audio", split=None, caption_column=None, artist_column=None):
     """Yields a Song or a Skipped for each row, in the data set's order.
 
     Raises:

@@ -51,7 +51,8 @@ def loop(job, state, step, logs, health_check, interrupts):
         if waiting:
             clock = record(job, logs, *waiting, clock)
         waiting, step = (first, count, metrics), first + count
-        last = step == job.num_steps or interrupts.caught
+        caught = interrupts.caught  # read once: a signal may come at any line
+        last = step == job.num_steps or caught
         if last or step % t.valid_every == 0 or step % t.checkpoint_every == 0:
             clock = record(job, logs, *waiting, clock)
             waiting = None
@@ -60,10 +61,10 @@ def loop(job, state, step, logs, health_check, interrupts):
             if last or step % t.checkpoint_every == 0:
                 writer.save(state, job.to_dict())
             clock = time.perf_counter()
-        if interrupts.caught:
+        if caught:
             writer.finish()
             say(f"stopped at step {step}, saved; the same command goes on from here")
-            raise SystemExit(128 + interrupts.caught)
+            raise SystemExit(128 + caught)
     writer.finish()
 
 

@@ -146,4 +146,4 @@ def shrink(config):
         checkpoint_every=1500,
     )
     config.valid.update(crops=128, baseline_crops=2048)
-    config.sample.update(count=8, batch_size=8)
+    config.sample.update(count=8, batch_size=8, sampler="ddpm", steps=200)

@@ -55,5 +55,5 @@ def nano(music, tmp_path):
         batch_size=4, num_steps=6, steps_per_dispatch=1, valid_every=3, checkpoint_every=3
     )
     config.valid.update(crops=8, levels=4, baseline_crops=32)
-    config.sample.update(count=2, batch_size=2, steps=4)
+    config.sample.update(count=2, batch_size=2, steps=4, sampler="ddim")
     return config

@@ -10,7 +10,6 @@ begins at its parent's. PyTorch is needed for this script only: pip install -e '
 """
 
 import argparse
-import csv
 import datetime
 import importlib.util
 import itertools
@@ -22,6 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+from experiments.tables import RESULTS, write_csv
 
 # name: (config of configs/base.py, frames or None for the config's, batch, timed steps)
 SETTINGS = {
@@ -74,7 +75,7 @@ def arguments():
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=usual)
     parser.add_argument("--steps", type=int, help="timed steps of every arm")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda if both see a GPU")
-    parser.add_argument("--out", default=ROOT / "experiments/results/benchmark.csv")
+    parser.add_argument("--out", default=RESULTS / "benchmark.csv")
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)  # inside a child
     args = parser.parse_args()
     if args.steps is not None and args.steps < 1:
@@ -281,15 +282,6 @@ def table(rows):
     cells += [[show(row, *column) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
-
-
-def write_csv(path, rows):
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(itertools.chain(*rows))))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 ARMS = {

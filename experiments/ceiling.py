@@ -7,17 +7,15 @@ Writes experiments/results/ceiling.csv: signal-to-noise ratio and log-spectral d
 """
 
 import argparse
-import csv
-import pathlib
 
 import numpy as np
 
 from configs import base
+from experiments.tables import RESULTS, write_csv
 from specdiff_jax import build, data, prepare, reference
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.run import fixed_crops
 
-RESULTS = pathlib.Path(__file__).parent / "results"
 LOG = {"power": None, "floor_db": -80.0}
 KINDS = {
     "complex": {},
@@ -54,10 +52,7 @@ def main():
     for kind in KINDS:
         rows.append(measure(kind, clips))
         print(rows[-1], flush=True)
-    with open(RESULTS / "ceiling.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(RESULTS / "ceiling.csv", rows)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ counted operations, and writes experiments/results/front_end.csv.
 """
 
 import argparse
-import csv
 import math
-import pathlib
 import time
 
 import jax
@@ -17,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import base
+from experiments.tables import RESULTS, write_csv
 from specdiff_jax import data, prepare
 from specdiff_jax.diffusion.schedules import q_sample
 from specdiff_jax.models.dit import forward_flops
 from specdiff_jax.run import Run
-
-RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def seconds(function, repeats):
@@ -97,10 +94,7 @@ def main():
     for size in args.config:
         rows.append(measure(size, args.batch or (16 if size == "tiny" else 1), 2))
         print(rows[-1], flush=True)
-    with open(RESULTS / "front_end.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(RESULTS / "front_end.csv", rows)
 
 
 if __name__ == "__main__":

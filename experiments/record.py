@@ -7,7 +7,6 @@ ratios, ceiling) and figures/NAME.png (generated spectrograms over real ones).
 """
 
 import argparse
-import csv
 import json
 import pathlib
 import subprocess
@@ -17,6 +16,7 @@ import soundfile
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from experiments.tables import RESULTS, write_csv
 from specdiff_jax.pictures import draw_spectrogram
 
 HERE = pathlib.Path(__file__).parent
@@ -26,17 +26,13 @@ def read(path):
     return json.loads(pathlib.Path(path).read_text())
 
 
-def write_levels(path, health):
+def level_rows(health):
     """One row a noise level and one of means."""
     columns = {"t": health["levels"], "model": health["x0_error"], **health["baselines"]}
-    rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    rows.append(["mean", *(float(np.mean(values)) for values in list(columns.values())[1:])])
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(
-            [cell if isinstance(cell, str) else round(cell, 5) for cell in row] for row in rows
-        )
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    means = {name: float(np.mean(values)) for name, values in columns.items()} | {"t": "mean"}
+    cell = lambda value: value if isinstance(value, str) else round(value, 5)
+    return [{name: cell(value) for name, value in row.items()} for row in [*rows, means]]
 
 
 def write_facts(path, workdir, health):
@@ -83,8 +79,8 @@ def main():
     parser.add_argument("workdir", type=pathlib.Path)
     workdir = parser.parse_args().workdir
     health, name = read(workdir / "health.json"), workdir.name
-    write_levels(HERE / "results" / f"{name}.csv", health)
-    write_facts(HERE / "results" / f"{name}.json", workdir, health)
+    write_csv(RESULTS / f"{name}.csv", level_rows(health))
+    write_facts(RESULTS / f"{name}.json", workdir, health)
     draw(HERE / "figures" / f"{name}.png", workdir)
 
 

@@ -22,9 +22,9 @@ def get_config(size="base"):
     config.workdir = "runs/base"  # checkpoints, logs, samples and report.html go here
 
     config.data = data = ConfigDict()
-    data.source = "songbook"  # or a folder of sound files, or a Hugging Face name or local path
+    data.source = "songbook"  # 300 pieces ("songbook:900": so many), or a folder of sound files,
+    # or a Hugging Face name or local path
     data.cache_dir = "~/.cache/specdiff_jax"  # prepared songs, shared by all runs
-    data.num_songs = UNSET_INT()  # songbook only: pieces to render, 300 where unset
     data.song_seconds = UNSET_FLOAT()  # songbook only: seconds a piece, 30 where unset
     data.split = UNSET_STR()  # Hugging Face only: which split of a Hub name, "train" where unset
     data.audio_column = UNSET_STR()  # Hugging Face only, "audio" where unset
@@ -120,7 +120,7 @@ def shrink(config):
     """What a CPU can learn from in minutes: log-mel, and few, large patches."""
     config.name = "tiny"
     config.workdir = "runs/tiny"
-    config.data.num_songs = 900  # at 300 it begins to learn them by heart after 4000 steps
+    config.data.source = "songbook:900"  # 300 pieces are learned by heart after 4000 steps
     config.representation.update(
         kind="log_mel", n_mels=128, floor_db=-80.0, iterations=60, power=None, frames=256
     )

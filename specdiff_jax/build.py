@@ -57,12 +57,11 @@ def call(path, maker, fields, chosen):
 def source(config):
     """An iterator of Song and Skipped over the configured collection."""
     name, path = config.data.source, pathlib.Path(config.data.source)
-    own = ("num_songs", "song_seconds", "split", "audio_column", "caption_column", "artist_column")
+    own = ("song_seconds", "split", "audio_column", "caption_column", "artist_column")
     fields = {k: v for k, v in set_fields(config.data).items() if k in own}
-    if name == "songbook":
-        names = {"num_songs": "num_pieces", "song_seconds": "seconds"}
-        refuse_unused("data", fields, names, "source 'songbook'")
-        return songbook.songs(**{names[k]: v for k, v in fields.items()})
+    if pieces := songbook.pieces_of(name):
+        refuse_unused("data", fields, ("song_seconds",), "the songbook")
+        return songbook.songs(pieces, config.data.song_seconds or songbook.SECONDS)
     dataset = path.suffix == ".parquet" or (path / "dataset_info.json").exists()
     if path.is_dir() and not dataset and not any(path.rglob("*.parquet")):
         refuse_unused("data", fields, (), "a folder of sound files")

@@ -37,12 +37,12 @@ def cache_of(config):
     fields = config.data.to_dict()
     settings = {name: value for name, value in fields.items() if name not in FEEDING}
     settings |= {"format": FORMAT, "sample_rate": config.representation.sample_rate}
-    if config.data.source == "songbook":
+    if songbook.pieces_of(config.data.source):
         settings["packages"] = songbook.versions()
     elif pathlib.Path(config.data.source).is_dir():
         settings["files"] = folder.fingerprint(config.data.source)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    label = pathlib.Path(config.data.source).name or "songs"
+    label = pathlib.Path(config.data.source).name.replace(":", "-") or "songs"
     return pathlib.Path(os.path.expanduser(config.data.cache_dir)) / f"{label}-{digest}"
 
 
@@ -88,8 +88,8 @@ def accepted(songs, skipped):
 
 def expected(config):
     """How many songs the progress bar counts to; None where nobody knows."""
-    if config.data.source == "songbook":
-        return config.data.num_songs or songbook.NUM_PIECES
+    if pieces := songbook.pieces_of(config.data.source):
+        return pieces
     root = pathlib.Path(config.data.source)
     return (len(files.find(root)) or None) if root.is_dir() else None
 

@@ -44,8 +44,7 @@ def nano(music, tmp_path):
 
     config = base.get_config("tiny")
     config.workdir = str(tmp_path / "run")
-    config.data.update(source=str(music), num_songs=None)
-    config.data.cache_dir = str(tmp_path / "cache")
+    config.data.update(source=str(music), cache_dir=str(tmp_path / "cache"))
     config.representation.update(
         sample_rate=RATE, n_fft=256, hop=64, frames=32, n_mels=32, iterations=4
     )

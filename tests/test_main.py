@@ -17,7 +17,7 @@ from configs import base
 def get_config():
     config = base.get_config("tiny")
     config.workdir = {workdir!r}
-    config.data.update(source={music!r}, cache_dir={cache!r}, num_songs=None)
+    config.data.update(source={music!r}, cache_dir={cache!r})
     config.representation.update(
         sample_rate=8000, n_fft=256, hop=64, frames=32, n_mels=32, iterations=4)
     config.model.update(patch=(32, 4), width=32, depth=1, heads=2)

@@ -10,6 +10,7 @@ import soundfile
 
 from specdiff_jax import build, data, prepare
 from specdiff_jax.audio import files, synth
+from specdiff_jax.sources import songbook
 
 RATE = 8000
 
@@ -130,6 +131,15 @@ def test_a_missing_column_or_a_wrong_option_is_named(nano, dataset):
     nano.data.update(split=None, song_seconds=10.0)
     with pytest.raises(ValueError, match=r"data.song_seconds=10.0 is not used by"):
         build.source(nano)
+
+
+@pytest.mark.parametrize(
+    ("source", "pieces"), [("songbook", 300), ("songbook:900", 900), ("/music/songbook", None)]
+)
+def test_the_songbook_s_name_says_its_size(source, pieces):
+    assert songbook.pieces_of(source) == pieces
+    with pytest.raises(ValueError, match="'songbook:many': write"):
+        songbook.pieces_of("songbook:many")
 
 
 def test_a_half_written_cache_is_never_taken_for_whole(nano, monkeypatch):

@@ -33,6 +33,7 @@ from specdiff_jax.sources.song import Skipped, Song
 
 SAMPLE_RATE = 48_000  # of the renderer
 NUM_PIECES = 300
+SECONDS = 30.0
 PACKAGES = ("music21", "midirenderer", "pretty_midi")  # of the songbook extra
 _RMS = 0.1  # every song is brought to this level, -20 dBFS,
 _PEAK = 0.95  # unless its peaks would go over this one
@@ -41,7 +42,7 @@ _FLOOR = 2.0**-14  # peak of the added noise floor, two steps of 16 bits: a rest
 _RUNS = {"chorale": (12, 8), "tune": (20, 14)}
 
 
-def songs(num_pieces=NUM_PIECES, seconds=30.0, seed=0, workers=None):
+def songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
     """Render the songbook.
 
     Args:
@@ -67,6 +68,16 @@ def songs(num_pieces=NUM_PIECES, seconds=30.0, seed=0, workers=None):
     corpus = _corpus()
     soundfont()
     return _songs(corpus, num_pieces, seconds, seed, workers or _cores())
+
+
+def pieces_of(source):
+    """Pieces that 'songbook' or 'songbook:900' asks for; None where `source` is another one."""
+    name, _, count = source.partition(":")
+    if name != "songbook":
+        return None
+    if count and not count.isdecimal():
+        raise ValueError(f"data.source={source!r}: write 'songbook' or 'songbook:900'")
+    return int(count or NUM_PIECES)
 
 
 def versions():

@@ -19,7 +19,7 @@ timed() { # name, command...
 timed "git clone" git clone --quiet "$here" "$work/clone"
 cd "$work/clone"
 export HOME=$work PIP_NO_CACHE_DIR=1
-flags="--config=configs/base.py:tiny --config.workdir=$work/run"
+flags="--config=configs/base.py:tiny --config.data.source=songbook --config.workdir=$work/run"
 timed "virtual environment" python3 -m venv .venv
 timed "pip install .[songbook]" .venv/bin/pip install --quiet -e '.[songbook]'
 timed "render 300 pieces" .venv/bin/python -m specdiff_jax.main $flags --mode=prepare

@@ -12,7 +12,7 @@ from specdiff_jax.logs import say, write_json
 from specdiff_jax.models.dit import forward_flops, num_tokens
 from specdiff_jax.run import Run
 
-SLOW_HOURS = 2.0  # a CPU run longer than this is told of the tiny config
+SLOW_HOURS = 0.5  # a CPU run longer than this is told of the tiny config
 
 
 def run(config, json_path=None):

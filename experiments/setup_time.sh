@@ -23,6 +23,6 @@ flags="--config=configs/base.py:tiny --config.data.source=songbook --config.work
 timed "virtual environment" python3 -m venv .venv
 timed "pip install .[songbook]" .venv/bin/pip install --quiet -e '.[songbook]'
 timed "render 300 pieces" .venv/bin/python -m specdiff_jax.main $flags --mode=prepare
-timed "start, compile and first steps (preflight)" \
+timed "start + compile + first steps (preflight)" \
   .venv/bin/python -m specdiff_jax.main $flags --mode=preflight
 awk -F, 'NR > 1 {sum += $2} END {printf "total,%.1f\n", sum}' "$out" | tee -a "$out"

@@ -27,6 +27,7 @@ def run(config):
     else:
         state = job.restore(step)
         say(f"resumed from the checkpoint of step {step}")
+    write_json(pathlib.Path(config.workdir) / "config.json", config.to_dict())
     if step >= job.num_steps:
         say(f"all {job.num_steps} steps are done already")
         return

@@ -56,7 +56,7 @@ def test_the_main_job_runs_to_its_end_and_then_finds_nothing_to_do(config_file, 
     done = run(f"--config={config_file}")
     assert done.returncode == 0, done.stderr
     workdir = tmp_path / "run"
-    for name in ("report.html", "metrics.jsonl", "health.json", "preflight.json"):
+    for name in ("report.html", "metrics.jsonl", "health.json", "preflight.json", "config.json"):
         assert (workdir / name).stat().st_size > 0
     facts = json.loads((workdir / "preflight.json").read_text())
     assert facts["tokens"] == 8 and facts["num_steps"] == 4 and facts["seconds_a_step"] > 0

@@ -183,7 +183,7 @@ def network(config, model, params, schedule):
         output, _ = model.apply({"params": params}, x_t, t)
         if variance is None:
             return output
-        alpha, sigma = (part(schedules.expand(t, x_t)) for part in (schedule.alpha, schedule.sigma))
+        alpha, sigma = schedules.alpha_sigma(schedule, t, x_t)
         return predictions.blend(output, x_t, alpha, sigma, variance)
 
     return ask
@@ -206,7 +206,7 @@ def denoiser(config, model, params, schedule):
 
     def denoise(x_t, t):
         output = network(config, model, params, schedule)(x_t, t)
-        alpha, sigma = (part(schedules.expand(t, x_t)) for part in (schedule.alpha, schedule.sigma))
+        alpha, sigma = schedules.alpha_sigma(schedule, t, x_t)
         return predictions.to_x0_eps(config.diffusion.prediction, output, x_t, alpha, sigma)
 
     return denoise

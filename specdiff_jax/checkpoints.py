@@ -147,6 +147,14 @@ def newest_good(workdir, step=None):
     return None
 
 
+def trained_step(workdir, step=None):
+    """`newest_good` for those who cannot do without one: raises ValueError where there is none."""
+    step = newest_good(workdir, step)
+    if step is None:
+        raise ValueError(f"workdir={workdir} holds no checkpoint; run --mode=train first")
+    return step
+
+
 def restore(workdir, step, like):
     """The state of a verified step, on the present devices.
 

@@ -17,9 +17,7 @@ MEASURED = 16  # to take the mean of
 def run(config):
     """Writes reference/: WAV and PNG of real clips and of their round trips, reference.json."""
     workdir = pathlib.Path(config.workdir)
-    step = checkpoints.newest_good(workdir)
-    if step is None:
-        raise ValueError(f"workdir={workdir} holds no checkpoint; run --mode=train first")
+    step = checkpoints.trained_step(workdir)
     saved = checkpoints.read_run(workdir, step)
     rep = representations.from_dict(saved["representation"])
     songs = data.load_songs(prepare.cache_of(config), "valid", rep.samples)

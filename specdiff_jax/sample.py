@@ -20,9 +20,7 @@ from specdiff_jax.logs import add_clip, say, write_json
 def run(config):
     """Writes sample.count clips: WAV, spectrogram PNG and a JSON sidecar each."""
     workdir = pathlib.Path(config.workdir)
-    step = checkpoints.newest_good(workdir, config.sample.checkpoint_step)
-    if step is None:
-        raise ValueError(f"workdir={workdir} holds no checkpoint; run --mode=train first")
+    step = checkpoints.trained_step(workdir, config.sample.checkpoint_step)
     trained, rep, params = load(workdir, step, config.sample.ema)
     trained.sample = config.sample
     generate = generator(trained, rep, params)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from specdiff_jax.diffusion.predictions import target, to_x0_eps
-from specdiff_jax.diffusion.schedules import expand, q_sample
+from specdiff_jax.diffusion.schedules import alpha_sigma, q_sample
 
 
 def discrete_times(key, batch, schedule):
@@ -43,7 +43,7 @@ def diffusion_loss(model, x_0, key, schedule, prediction, times):
     eps = jax.random.normal(noise_key, x_0.shape)
     x_t = q_sample(schedule, x_0, t, eps)
     output = model(x_t, t)
-    alpha, sigma = schedule.alpha(expand(t, x_0)), schedule.sigma(expand(t, x_0))
+    alpha, sigma = alpha_sigma(schedule, t, x_0)
     loss = jnp.mean((output - target(prediction, x_0, eps, alpha, sigma)) ** 2)
     implied, _ = to_x0_eps(prediction, output, x_t, alpha, sigma)
     return loss, {"x0_error": jnp.mean((implied - x_0) ** 2)}

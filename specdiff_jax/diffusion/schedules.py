@@ -24,6 +24,12 @@ class Schedule:
         return 2 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
 
 
+def alpha_sigma(schedule, t, x):
+    """alpha and sigma of one time an item, [B, 1, ..., 1] each, ready to scale `x`."""
+    t = expand(t, x)
+    return schedule.alpha(t), schedule.sigma(t)
+
+
 def expand(t, x):
     """[B] -> [B, 1, ..., 1] with the rank of `x`, for an explicit broadcast."""
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
@@ -38,8 +44,8 @@ def q_sample(schedule, x_0, t, eps):
     Returns:
       x_t [B, ...].
     """
-    t = expand(t, x_0)
-    return schedule.alpha(t) * x_0 + schedule.sigma(t) * eps
+    alpha, sigma = alpha_sigma(schedule, t, x_0)
+    return alpha * x_0 + sigma * eps
 
 
 def ddpm_linear(steps=1000, beta_min=1e-4, beta_max=0.02):

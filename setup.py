@@ -13,7 +13,7 @@ setup(
     install_requires=[
         "jax>=0.7",
         "flax>=0.11",
-        "optax>=0.2.5",
+        "optax>=0.2.8",
         "orbax-checkpoint>=0.11.20",
         "numpy>=1.26",
         "librosa",

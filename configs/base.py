@@ -68,6 +68,7 @@ def get_config(size="base"):
     model.heads = 4  # attention heads, must divide width
     model.mlp_ratio = 4  # hidden width of a block's MLP over width
     model.block = "pre_ln"  # pre_ln: time added to the tokens; adaln_zero: time gates each branch
+    model.positions = "learned"  # learned: a table, one row a token; rotary: angles in attention
     model.time_embedding = "dense"  # dense: Dense(1 -> width) of t; fourier: sinusoids of t
     model.attention = "auto"  # plain, blockwise (never an L x L map), cudnn (GPU, bfloat16)
     model.remat = False  # recompute each block in the backward pass: less memory, more time
@@ -127,7 +128,7 @@ def shrink(config):
     config.schedule.update(kind="cosine", steps=None, beta_min=None, beta_max=None)
     config.diffusion.update(times="stratified", skip_variance=0.08)
     config.model.update(patch=(128, 4), width=384, depth=2, heads=6)
-    config.model.update(block="adaln_zero", time_embedding="fourier")
+    config.model.update(block="adaln_zero", time_embedding="fourier", positions="rotary")
     config.optimizer.update(
         kind="adamw",
         learning_rate=3e-3,

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from specdiff_jax.models.positions import axial_angles
+
 
 class Attention(nn.Module):
     """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]."""
@@ -19,11 +21,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x):
+    def forward(self, x, angles):
         b, n, d = x.shape
         qkv = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(*qkv.unbind(0))  # [B, H, L, d]
+        q, k, v = qkv.unbind(0)
+        if angles is not None:
+            q, k = rotate(q, angles), rotate(k, angles)
+        mixed = F.scaled_dot_product_attention(q, k, v)  # [B, H, L, d]
         return self.out(mixed.transpose(1, 2).reshape(b, n, d))
+
+
+def rotate(x, angles):
+    """Rotary positions.  # [B, H, L, d], [L, d / 2] -> as x"""
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 def mlp(width, ratio):
@@ -42,8 +54,8 @@ class PreLnBlock(nn.Module):
         self.norm_1, self.norm_2 = (nn.LayerNorm(width, eps=1e-6) for _ in range(2))
         self.attention, self.mlp = Attention(width, heads), mlp(width, mlp_ratio)
 
-    def forward(self, x, time):
-        x = x + self.attention(self.norm_1(x))
+    def forward(self, x, time, angles):
+        x = x + self.attention(self.norm_1(x), angles)
         return x + self.mlp(self.norm_2(x))
 
 
@@ -56,10 +68,10 @@ class AdaLnZeroBlock(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.attention, self.mlp = Attention(width, heads), mlp(width, mlp_ratio)
 
-    def forward(self, x, time):
+    def forward(self, x, time, angles):
         parts = self.modulation(F.silu(time))[:, None].chunk(6, dim=-1)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = parts
-        x = x + gate_1 * self.attention(self.norm(x) * (1 + scale_1) + shift_1)
+        x = x + gate_1 * self.attention(self.norm(x) * (1 + scale_1) + shift_1, angles)
         return x + gate_2 * self.mlp(self.norm(x) * (1 + scale_2) + shift_2)
 
 
@@ -73,7 +85,16 @@ class DiT(nn.Module):
         self.grid, self.fourier = (f // pf, t // pt), m.time_embedding == "fourier"
         self.width, self.pre_ln = d, m.block == "pre_ln"
         self.patch_in = nn.Conv2d(c, d, (pf, pt), stride=(pf, pt))
-        self.positions = nn.Parameter(0.02 * torch.randn(1, math.prod(self.grid), d))
+        if m.positions == "rotary":
+            self.positions = None
+            angles = torch.tensor(axial_angles(self.grid, d // m.heads))
+            self.register_buffer("angles", angles)  # [L, d / 2]
+        else:
+            self.positions, self.angles = (
+                nn.Parameter(torch.empty(1, math.prod(self.grid), d)),
+                None,
+            )
+            nn.init.normal_(self.positions, std=0.02)
         features = d if self.fourier else 1
         self.time = nn.Sequential(nn.Linear(features, d), nn.SiLU(), nn.Linear(d, d))
         block = PreLnBlock if self.pre_ln else AdaLnZeroBlock
@@ -83,11 +104,13 @@ class DiT(nn.Module):
 
     def forward(self, x_t, t):
         time = self.time(fourier_time(t, self.width) if self.fourier else t[:, None])
-        tokens = self.patch_in(x_t).flatten(2).transpose(1, 2) + self.positions  # [B, L, D]
+        tokens = self.patch_in(x_t).flatten(2).transpose(1, 2)  # [B, L, D]
+        if self.positions is not None:
+            tokens = tokens + self.positions
         if self.pre_ln:
             tokens = tokens + time[:, None]
         for block in self.blocks:
-            tokens = block(tokens, time)
+            tokens = block(tokens, time, self.angles)
         tokens = self.final_norm(tokens).transpose(1, 2)
         return self.patch_out(tokens.unflatten(2, self.grid))
 
@@ -113,7 +136,8 @@ def copy_from_flax(model, params):
         written[module.weight] = source["kernel"].transpose(3, 2, 0, 1)
         written[module.bias] = source["bias"]
 
-    written[model.positions] = params["positions"]
+    if model.positions is not None:
+        written[model.positions] = params["positions"]
     patches(model.patch_in, params["patch_in"])
     patches(model.patch_out, params["patch_out"])
     norm(model.final_norm, params["final_norm"])

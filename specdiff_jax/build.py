@@ -20,6 +20,7 @@ from specdiff_jax.diffusion import losses, predictions, samplers, schedules
 from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.dit import BLOCKS, DiT
 from specdiff_jax.models.layers import TIME_FEATURES
+from specdiff_jax.models.positions import POSITIONS, axial_angles
 from specdiff_jax.sources import folder, huggingface, songbook
 from specdiff_jax.state import init_state
 
@@ -100,6 +101,7 @@ def model(config, shape):
     """The configured DiT for tensors of `shape` (F, T, C)."""
     fields = set_fields(config.model)
     choose(BLOCKS, "model.block", fields["block"])
+    choose(dict.fromkeys(POSITIONS), "model.positions", fields["positions"])
     choose(ATTENTIONS, "model.attention", fields["attention"])
     choose(TIME_FEATURES, "model.time_embedding", fields["time_embedding"])
     choose(dict.fromkeys(("float32", "bfloat16")), "model.dtype", fields["dtype"])
@@ -108,6 +110,9 @@ def model(config, shape):
     for axis, size, patch in zip(("bins", "frames"), shape, fields["patch"], strict=False):
         if size % patch:
             raise ValueError(f"model.patch={fields['patch']} does not divide the {size} {axis}")
+    grid = tuple(size // patch for size, patch in zip(shape, fields["patch"], strict=False))
+    if fields["positions"] == "rotary":
+        axial_angles(grid, fields["width"] // fields["heads"])  # refuses heads that do not fit
     return DiT(shape=shape, **(fields | {"patch": tuple(fields["patch"])}))
 
 

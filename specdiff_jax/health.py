@@ -21,7 +21,7 @@ def baselines(train_batches, valid_batches, patch, schedule, levels):
     """x_0 error on held-out data of denoisers fitted to the training data.
 
     Args:
-      train_batches, valid_batches: functions that return an iterable of x_0 [B, F, T, C].
+      train_batches, valid_batches: iterables of x_0 [B, F, T, C].
       patch: (bins, frames) of the model.
       levels: [K] times t.
 
@@ -30,15 +30,16 @@ def baselines(train_batches, valid_batches, patch, schedule, levels):
     """
     alpha = np.asarray(schedule.alpha(levels), np.float64)
     sigma = np.asarray(schedule.sigma(levels), np.float64)
-    errors = {}
-    for name, cut in linear.CUTS.items():
-        fitted = linear.fit(train_batches(), cut, patch)
-        moments = linear.held_out_moments(fitted, valid_batches(), cut, patch)
-        pairs = list(zip(alpha, sigma, strict=True))
-        errors[name] = [linear.x0_error(fitted[2], moments, a, s) for a, s in pairs]
-        if name == "band_wiener":  # with no gain the filter is its mean: a constant
-            errors["constant"] = [linear.x0_error(0 * moments, moments, a, s) for a, s in pairs]
-    return {name: errors[name] for name in NAMES}
+    fitted = linear.fit(train_batches, patch)
+    moments = linear.held_out_moments(fitted, valid_batches, patch)
+
+    def errors(name, gain=1.0):
+        values = gain * fitted[name][2]
+        pairs = zip(alpha, sigma, strict=True)
+        return [linear.x0_error(values, moments[name], a, s) for a, s in pairs]
+
+    # With no gain the per-band filter is its mean: a constant.
+    return {"constant": errors("band_wiener", gain=0.0)} | {name: errors(name) for name in fitted}
 
 
 def verdict(x0_error, errors, step, num_steps):

@@ -57,7 +57,7 @@ def make_train_step(loss_fn, tx, ema_decay, accumulate=1):
 
     def train_step(state, step, batch, key):
         (loss, extra), grads = gradients(state.params, batch, key)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (state.step == step)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -99,7 +99,7 @@ class HealthCheck:
         self.levels = health.level_middles(job.config.valid.levels)
         self.x0_error = job.validation(self.levels)
         self.baselines = health.baselines(
-            job.train_batches, job.valid_batches, job.model.patch, job.schedule, self.levels
+            job.train_batches(), job.valid_batches(), job.model.patch, job.schedule, self.levels
         )
 
     def __call__(self, state, step, logs):

@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch")
 from experiments import torch_dit  # noqa: E402
 
 SMALL = {"shape": (16, 12, 2), "patch": (8, 4), "width": 24, "depth": 2, "heads": 3, "mlp_ratio": 4}
-KINDS = [("pre_ln", "dense"), ("adaln_zero", "fourier")]
+KINDS = [("pre_ln", "dense", "learned"), ("adaln_zero", "fourier", "rotary")]
 
 
-@pytest.mark.parametrize(("block", "time_embedding"), KINDS)
-def test_twin_has_same_output_and_gradient(block, time_embedding):
-    options = {"block": block, "time_embedding": time_embedding}
+@pytest.mark.parametrize(("block", "time_embedding", "positions"), KINDS)
+def test_twin_has_same_output_and_gradient(block, time_embedding, positions):
+    options = {"block": block, "time_embedding": time_embedding, "positions": positions}
     model = DiT(**SMALL, **options, attention="plain", remat=False, dtype="float32")
     rng = np.random.default_rng(0)
     x_0, x_t = rng.standard_normal((2, 3, 16, 12, 2), np.float32)

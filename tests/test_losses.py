@@ -77,8 +77,9 @@ def test_linear_baselines_equal_their_own_simulation(name):
     make = lambda count: (rng.normal(size=(count, 6, 8)) @ mixing).transpose(0, 2, 1)[..., None] + 1
     train, held_out = make(400), make(100)
     cut = linear.CUTS[name]
-    mean, vectors, values = linear.fit([train], cut, patch)
-    moments = linear.held_out_moments((mean, vectors, values), [held_out], cut, patch)
+    fitted = linear.fit([train[:150], train[150:]], patch)
+    moments = linear.held_out_moments(fitted, [held_out], patch)[name]
+    mean, vectors, values = fitted[name]
     alpha, sigma = 0.8, 0.6
     closed = linear.x0_error(values, moments, alpha, sigma)
     x_0 = cut(held_out, patch)  # [G, n, d]
@@ -94,9 +95,7 @@ def test_linear_baselines_equal_their_own_simulation(name):
 def test_more_covariance_is_never_worse_on_its_own_data():
     rng = np.random.default_rng(1)
     x_0 = np.cumsum(rng.normal(size=(300, 8, 6, 1)), axis=1)
-    error = {}
-    for name, cut in linear.CUTS.items():
-        fitted = linear.fit([x_0], cut, (8, 2))
-        moments = linear.held_out_moments(fitted, [x_0], cut, (8, 2))
-        error[name] = linear.x0_error(fitted[2], moments, 0.7, 0.7)
+    fitted = linear.fit([x_0], (8, 2))
+    moments = linear.held_out_moments(fitted, [x_0], (8, 2))
+    error = {name: linear.x0_error(fitted[name][2], moments[name], 0.7, 0.7) for name in fitted}
     assert error["linear_patch"] <= error["linear_frame"] < error["band_wiener"]

@@ -8,7 +8,7 @@ import pytest
 
 from configs import base
 from specdiff_jax import build
-from specdiff_jax.models import attention, layers
+from specdiff_jax.models import attention, layers, positions
 from specdiff_jax.models.dit import DiT, forward_flops, num_tokens
 
 SMALL = {
@@ -19,6 +19,7 @@ SMALL = {
     "heads": 4,
     "mlp_ratio": 2,
     "block": "pre_ln",
+    "positions": "learned",
     "time_embedding": "dense",
     "attention": "plain",
     "remat": False,
@@ -110,6 +111,35 @@ def test_blockwise_attention_never_holds_the_whole_map():
     loss = lambda q, k, v: attention.blockwise(q, k, v).sum()
     compiled = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, q, q).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * tokens**2 / 2
+
+
+@pytest.mark.parametrize("grid", [(1, 12), (3, 4)])
+def test_rotary_scores_see_distances_alone(grid):
+    """One query and one key at every place: equal steps apart, equal score; the length is kept."""
+    angles = positions.axial_angles(grid, 8)
+    one = lambda seed: jnp.broadcast_to(
+        jax.random.normal(jax.random.key(seed), (8,)), (1, 12, 1, 8)
+    )
+    q, k = positions.rotate(one(0), angles)[0, :, 0], positions.rotate(one(1), angles)[0, :, 0]
+    np.testing.assert_allclose(jnp.linalg.norm(q, axis=-1), jnp.linalg.norm(one(0)[0, 0, 0]), 1e-5)
+    places = np.indices(grid).reshape(2, -1).T
+    scores, seen = np.asarray(q @ k.T), {}
+    for i in range(12):
+        for j in range(12):
+            step = tuple(places[i] - places[j])
+            assert scores[i, j] == pytest.approx(seen.setdefault(step, scores[i, j]), abs=1e-5)
+    assert np.std(list(seen.values())) > 0.1
+
+
+def test_a_rotary_model_tells_places_apart_without_a_table():
+    """Two equal patches see the others from different distances."""
+    model = DiT(**(SMALL | {"positions": "rotary"}))
+    x_t, t = jax.random.normal(jax.random.key(0), (1, 16, 24, 2)), jnp.array([0.5])
+    x_t = x_t.at[:, :, 8:16].set(x_t[:, :, :8])
+    params = model.init(jax.random.key(1), x_t, t)
+    assert "positions" not in params["params"]
+    output = model.apply(params, x_t, t)[0]
+    assert float(jnp.abs(output[:, :, 8:16] - output[:, :, :8]).max()) > 1e-3
 
 
 @pytest.mark.parametrize("change", [{"remat": True}, {"attention": "blockwise"}])

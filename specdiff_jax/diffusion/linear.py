@@ -31,34 +31,42 @@ def by_patch(x_0, patch):
     return cut.reshape(f // pf, b * (t // pt), pf * pt * c)
 
 
-def fit(batches, cut, patch):
-    """Mean [G, d], eigenvectors [G, d, d] and eigenvalues [G, d] of the training vectors.
+def fit(batches, patch):
+    """{cut: (mean [G, d], eigenvectors [G, d, d], eigenvalues [G, d])} of the training vectors.
 
     Args:
-      batches: iterable of x_0 [B, F, T, C], numpy.
-      cut: a value of CUTS; patch: (bins, frames).
+      batches: iterable of x_0 [B, F, T, C], numpy, read once.
+      patch: (bins, frames) of the network.
     """
-    count, first, second = 0, 0.0, 0.0
+    sums = {name: [0, 0.0, 0.0] for name in CUTS}  # count, sum of v, sum of v v^T
     for x_0 in batches:
-        vectors = cut(np.asarray(x_0, np.float32), patch)  # [G, n, d]
-        first = first + vectors.sum(axis=1, dtype=np.float64)
-        second = second + np.matmul(vectors.transpose(0, 2, 1), vectors).astype(np.float64)
-        count += vectors.shape[1]
+        for name, cut in CUTS.items():
+            vectors = cut(np.asarray(x_0, np.float32), patch)  # [G, n, d]
+            products = np.matmul(vectors.transpose(0, 2, 1), vectors)
+            sums[name][0] += vectors.shape[1]
+            sums[name][1] += vectors.sum(axis=1, dtype=np.float64)
+            sums[name][2] += products.astype(np.float64)
+    return {name: eigen(*of_cut) for name, of_cut in sums.items()}
+
+
+def eigen(count, first, second):
+    """Mean, eigenvectors and eigenvalues of the covariance, from sums of v and v v^T."""
     mean = first / count
     covariance = second / count - mean[:, :, None] * mean[:, None, :]
     values, vectors = np.linalg.eigh(covariance)
     return mean, vectors, np.maximum(values, 0.0)
 
 
-def held_out_moments(fitted, batches, cut, patch):
-    """mu of the module docstring: mean squared projections of other data.  # [G, d]"""
-    mean, vectors, _ = fitted
-    total, count = 0.0, 0
+def held_out_moments(fitted, batches, patch):
+    """{cut: mu of the module docstring, [G, d]}: mean squared projections of other data."""
+    totals, counts = dict.fromkeys(CUTS, 0.0), dict.fromkeys(CUTS, 0)
     for x_0 in batches:
-        centred = cut(np.asarray(x_0, np.float64), patch) - mean[:, None]
-        total = total + (np.matmul(centred, vectors) ** 2).sum(axis=1)
-        count += centred.shape[1]
-    return total / count
+        for name, cut in CUTS.items():
+            mean, vectors, _ = fitted[name]
+            centred = cut(np.asarray(x_0, np.float64), patch) - mean[:, None]
+            totals[name] = totals[name] + (np.matmul(centred, vectors) ** 2).sum(axis=1)
+            counts[name] += centred.shape[1]
+    return {name: totals[name] / counts[name] for name in CUTS}
 
 
 def x0_error(values, moments, alpha, sigma):

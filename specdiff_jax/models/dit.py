@@ -14,6 +14,7 @@ from specdiff_jax.models.layers import (
     SelfAttention,
     TimeEmbedding,
 )
+from specdiff_jax.models.positions import axial_angles
 
 
 class PreLnBlock(nn.Module):
@@ -25,10 +26,10 @@ class PreLnBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, time):  # [B, L, D], [B, D]
+    def __call__(self, x, time, angles):  # [B, L, D], [B, D], None or [L, d / 2]
         attend = ATTENTIONS[self.attention]
         normed = nn.LayerNorm(dtype=self.dtype)(x)
-        x = x + SelfAttention(self.heads, attend, self.dtype)(normed)
+        x = x + SelfAttention(self.heads, attend, self.dtype)(normed, angles)
         return x + Mlp(self.mlp_ratio, self.dtype)(nn.LayerNorm(dtype=self.dtype)(x))
 
 
@@ -41,14 +42,14 @@ class AdaLnZeroBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, time):  # [B, L, D], [B, D]
+    def __call__(self, x, time, angles):  # [B, L, D], [B, D], None or [L, d / 2]
         modulation = nn.Dense(6 * x.shape[-1], kernel_init=nn.initializers.zeros)(nn.silu(time))
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (
             part.astype(self.dtype) for part in jnp.split(modulation[:, None], 6, axis=-1)
         )
         normed = nn.LayerNorm(use_bias=False, use_scale=False, dtype=self.dtype)
         attention = SelfAttention(self.heads, ATTENTIONS[self.attention], self.dtype)
-        x = x + gate_1 * attention(normed(x) * (1 + scale_1) + shift_1)
+        x = x + gate_1 * attention(normed(x) * (1 + scale_1) + shift_1, angles)
         mlp = Mlp(self.mlp_ratio, self.dtype)
         return x + gate_2 * mlp(normed(x) * (1 + scale_2) + shift_2)
 
@@ -72,6 +73,7 @@ class DiT(nn.Module):
     heads: int
     mlp_ratio: int
     block: str
+    positions: str
     time_embedding: str
     attention: str
     remat: bool
@@ -82,8 +84,15 @@ class DiT(nn.Module):
         dtype = jnp.dtype(self.dtype)
         time = TimeEmbedding(self.width, TIME_FEATURES[self.time_embedding], name="time")(t)
         tokens = PatchIn(self.patch, self.width, dtype, name="patch_in")(x_t)  # [B, L, D]
-        table = nn.initializers.normal(0.02)
-        tokens += self.param("positions", table, (1, *tokens.shape[1:])).astype(dtype)
+        angles = None
+        if self.positions == "rotary":
+            grid = tuple(
+                size // part for size, part in zip(self.shape[:2], self.patch, strict=True)
+            )
+            angles = axial_angles(grid, self.width // self.heads)
+        else:
+            table = nn.initializers.normal(0.02)
+            tokens += self.param("positions", table, (1, *tokens.shape[1:])).astype(dtype)
         if self.block == "pre_ln":
             tokens += time[:, None].astype(dtype)
 
@@ -91,7 +100,7 @@ class DiT(nn.Module):
         features = []
         for index in range(self.depth):
             options = (self.heads, self.mlp_ratio, self.attention, dtype)
-            tokens = block(*options, name=f"block_{index}")(tokens, time)
+            tokens = block(*options, name=f"block_{index}")(tokens, time, angles)
             features.append(tokens)
 
         tokens = nn.LayerNorm(dtype=dtype, name="final_norm")(tokens)

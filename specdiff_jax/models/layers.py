@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from specdiff_jax.models.positions import rotate
 from specdiff_jax.models.products import dense_dot_general, matmul
 
 Dense = functools.partial(nn.Dense, dot_general=dense_dot_general)
@@ -60,17 +61,19 @@ class PatchOut(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]."""
+    """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]; angles as in `rotate`."""
 
     heads: int
     attend: Callable
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, angles=None):
         b, n, d = x.shape
         qkv = Dense(3 * d, dtype=self.dtype, name="qkv")(x)
         q, k, v = jnp.split(qkv.reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
+        if angles is not None:
+            q, k = rotate(q, angles), rotate(k, angles)
         return Dense(d, dtype=self.dtype, name="out")(self.attend(q, k, v).reshape(b, n, d))
 
 

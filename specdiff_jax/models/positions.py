@@ -1,0 +1,44 @@
+"""Where a token lies: angles that queries and keys are turned by, so that scores see distances."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+FASTEST = math.pi / 2  # radians a token
+SLOWEST = FASTEST / 200
+
+
+def axial_angles(grid, size):
+    """Rotary angles over a (bins, frames) grid of patches (Su et al. 2021, arXiv 2104.09864).
+
+    The pairs of a head's numbers are dealt out equally to the axes that have more than one patch;
+    a model over whole frames thus spends all of them on time.
+
+    Args:
+      grid: (rows, columns) of patches, tokens in row-major order.
+      size: numbers a head, divisible by 2 for each axis in use.
+
+    Returns:
+      [L, size / 2] float32.
+    """
+    axes = [axis for axis, count in enumerate(grid) if count > 1] or [1]
+    if size % (2 * len(axes)):
+        raise ValueError(
+            f"model.positions='rotary' needs model.width / model.heads = {size} to be a multiple "
+            f"of {2 * len(axes)}"
+        )
+    places = np.indices(grid).reshape(2, -1)  # [2, L]
+    speeds = np.geomspace(FASTEST, SLOWEST, size // (2 * len(axes)))
+    angles = [places[axis][:, None] * speeds for axis in axes]
+    return np.concatenate(angles, axis=1).astype(np.float32)
+
+
+def rotate(x, angles):
+    """Turns the pairs (x[i], x[i + d/2]) of each head.  # [B, L, H, d], [L, d / 2] -> as x"""
+    cos, sin = (f(angles).astype(x.dtype)[None, :, None] for f in (jnp.cos, jnp.sin))
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+
+
+POSITIONS = ("learned", "rotary")

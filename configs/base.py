@@ -141,10 +141,10 @@ def shrink(config):
     config.train.update(
         batch_size=16,
         num_epochs=None,
-        num_steps=7500,
+        num_steps=7000,
         steps_per_dispatch=20,
-        valid_every=1500,
-        checkpoint_every=1500,
+        valid_every=1000,
+        checkpoint_every=1000,
     )
     config.valid.update(crops=128, baseline_crops=2048)
     config.sample.update(count=8, batch_size=8, sampler="ddpm", steps=200)

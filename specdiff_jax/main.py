@@ -56,6 +56,8 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)  # ours speak by logs.say
     try:
         run(CONFIG.value)
+    except KeyboardInterrupt:  # the training loop has its own way: it saves first
+        refuse("interrupted; the same command goes on from what is on disk", exit_code=130)
     except (ValueError, OSError) as error:
         if DEBUG.value:
             raise

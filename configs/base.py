@@ -11,6 +11,8 @@ from ml_collections import ConfigDict, config_dict
 
 UNSET_INT = lambda: config_dict.placeholder(int)
 UNSET_FLOAT = lambda: config_dict.placeholder(float)
+UNSET_BOOL = lambda: config_dict.placeholder(bool)
+UNSET_PAIR = lambda: config_dict.placeholder(tuple)
 UNSET_STR = lambda: config_dict.placeholder(str)
 
 
@@ -22,18 +24,40 @@ def get_config(size="base"):
     config.workdir = "runs/base"  # checkpoints, logs, samples and report.html go here
 
     config.data = data = ConfigDict()
-    data.source = "songbook"  # 300 pieces ("songbook:900": so many), or a folder of sound files,
-    # or a Hugging Face name or local path
+    data.source = "songbook"  # 300 pieces ("songbook:900": so many); or a folder of sound files,
+    # a .jsonl or .csv list of songs, a Hugging Face name or local path
     data.cache_dir = "~/.cache/specdiff_jax"  # prepared songs, shared by all runs
     data.song_seconds = UNSET_FLOAT()  # songbook only: seconds a piece, 30 where unset
-    data.split = UNSET_STR()  # Hugging Face only: which split of a Hub name, "train" where unset
+    data.folder_labels = UNSET_BOOL()  # folder only: names of sub-folders are labels, not albums
+    data.split = UNSET_STR()  # Hub only: one split; where unset all of them, kept as they are
+    data.revision = UNSET_STR()  # Hub only: branch, tag or commit; pinned in the manifest
+    data.streaming = UNSET_BOOL()  # Hugging Face only: read rows without storing the data set
     data.audio_column = UNSET_STR()  # Hugging Face only, "audio" where unset
-    data.caption_column = UNSET_STR()  # Hugging Face only
+    data.caption_column = UNSET_STR()  # Hugging Face only; a text or a list of them
     data.artist_column = UNSET_STR()  # Hugging Face only: splits never divide an artist
-    data.valid_fraction = 0.1  # of the artists, held out: validation, health, reference clips
-    data.test_fraction = 0.1  # of the artists, held out for `evaluate`
+    data.album_column = UNSET_STR()  # Hugging Face only: used where there is no artist
+    data.label_column = UNSET_STR()  # Hugging Face only; several with commas between them
+    data.licence_column = UNSET_STR()  # Hugging Face only
+    data.song_column = UNSET_STR()  # Hugging Face only: rows with the same value are one song
+    data.channels = 1  # 1 mono, 2 stereo
+    data.loudness = "as_is"  # as_is; peak or lufs: every song is brought to level_db
+    data.level_db = UNSET_FLOAT()  # peak: dBFS of the loudest sample; lufs: LUFS of the song
+    data.trim_db = UNSET_FLOAT()  # cut silence below this (dBFS) from both ends of every song
+    data.max_bad_fraction = 0.05  # more files left out than this stops the preparation
+    data.valid_fraction = 0.1  # held out, by artist: validation, health, reference clips
+    data.test_fraction = 0.1  # held out, by artist, for `evaluate`
     data.feed = "auto"  # "device": all songs on it; "host": read by a thread; "auto": by size
     data.device_gigabytes = 8.0  # int16 songs up to this size live on the device
+
+    config.augment = augment = ConfigDict()  # inside the step, on training crops; unset is off
+    augment.speed_semitones = UNSET_FLOAT()  # pitch and time together, uniform in +- so many
+    augment.time_roll = UNSET_FLOAT()  # start anywhere in this first fraction of the crop
+    augment.swap = UNSET_FLOAT()  # stereo only: probability that left and right change places
+    augment.polarity = UNSET_FLOAT()  # probability of turning the wave upside down
+    augment.low_pass_hz = UNSET_PAIR()  # (lowest, highest) cut-off, uniform in its logarithm
+    augment.mix_up = UNSET_FLOAT()  # largest weight of another crop of the batch, at most 0.5
+    augment.noise_db = UNSET_PAIR()  # (lowest, highest) signal-to-noise ratio of added white noise
+    augment.gain_db = UNSET_FLOAT()  # level, uniform in +- so many
 
     config.representation = representation = ConfigDict()
     representation.kind = "complex"  # complex, log_magnitude, log_mel, polar
@@ -88,7 +112,7 @@ def get_config(size="base"):
 
     config.train = train = ConfigDict()
     train.batch_size = 8  # crops a step
-    train.num_epochs = 5  # an epoch is one random crop of every song
+    train.num_epochs = 5  # an epoch is a permutation of all crops of all songs
     train.num_steps = UNSET_INT()  # or steps; set one of the two
     train.steps_per_dispatch = 1  # steps in one XLA program; all intervals are multiples of it
     train.valid_every = 50  # steps

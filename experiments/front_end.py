@@ -38,7 +38,7 @@ def front_end(job, pcm):
 
     @jax.jit
     def run(offsets):
-        crops = data.to_float(data.slice_crops(pcm, offsets, job.rep.samples))
+        crops = data.to_wave(data.slice_crops(pcm, offsets, job.rep.samples))
         x_0 = job.rep.encode(crops)
         eps = jax.random.normal(jax.random.key(0), x_0.shape)
         t = jnp.linspace(0.1, 0.9, len(offsets))

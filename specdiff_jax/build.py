@@ -5,24 +5,24 @@ chosen maker does not take is an error, so that no option is ever silently ignor
 """
 
 import difflib
-import functools
 import inspect
 import math
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from specdiff_jax.audio import representation as representations
+from specdiff_jax.audio.augment import augment
 from specdiff_jax.audio.stft import check_framing
 from specdiff_jax.diffusion import losses, predictions, samplers, schedules
 from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.dit import BLOCKS, DiT
 from specdiff_jax.models.layers import TIME_FEATURES
 from specdiff_jax.models.positions import POSITIONS, axial_angles
-from specdiff_jax.sources import folder, huggingface, songbook
 from specdiff_jax.state import init_state
+
+OWN_KEY = 2**30  # folded in for augmentation; jax.random.split folds in small numbers
 
 
 def choose(options, field, value):
@@ -55,25 +55,6 @@ def call(path, maker, fields, chosen):
     return maker(**fields)
 
 
-def source(config):
-    """An iterator of Song and Skipped over the configured collection."""
-    name, path = config.data.source, pathlib.Path(config.data.source)
-    own = ("song_seconds", "split", "audio_column", "caption_column", "artist_column")
-    fields = {k: v for k, v in set_fields(config.data).items() if k in own}
-    if pieces := songbook.pieces_of(name):
-        refuse_unused("data", fields, ("song_seconds",), "the songbook")
-        return songbook.songs(pieces, config.data.song_seconds or songbook.SECONDS)
-    dataset = path.suffix == ".parquet" or (path / "dataset_info.json").exists()
-    if path.is_dir() and not dataset and not any(path.rglob("*.parquet")):
-        refuse_unused("data", fields, (), "a folder of sound files")
-        return folder.songs(name)
-    if not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
-        raise ValueError(
-            f"data.source={name!r} is not 'songbook', an existing path or a Hub name 'owner/name'"
-        )
-    return call("data", functools.partial(huggingface.songs, name), fields, "a Hugging Face source")
-
-
 def representation(config):
     """The configured Representation, not fitted yet."""
     fields = set_fields(config.representation, "fit_crops")
@@ -85,7 +66,7 @@ def representation(config):
     for name in own:
         if name not in fields:
             raise ValueError(f"representation.{name} must be set for {chosen}")
-    return representations.Representation(**fields)
+    return representations.Representation(channels=config.data.channels, **fields)
 
 
 def schedule(config):
@@ -116,12 +97,12 @@ def model(config, shape):
     return DiT(shape=shape, **(fields | {"patch": tuple(fields["patch"])}))
 
 
-def num_steps(config, num_songs):
-    """Training steps: train.num_steps, or train.num_epochs over `num_songs`."""
+def num_steps(config, crops):
+    """Training steps: train.num_steps, or train.num_epochs over `crops` of all songs."""
     steps, epochs = config.train.num_steps, config.train.num_epochs
     if (steps is None) == (epochs is None):
         raise ValueError("train: set one of num_steps and num_epochs, and leave the other None")
-    return steps if steps else math.ceil(epochs * num_songs / config.train.batch_size)
+    return steps if steps else math.ceil(epochs * crops / config.train.batch_size)
 
 
 def learning_rate(config, steps):
@@ -171,7 +152,7 @@ def init(config, model, tx, shape):
 
 def abstract_state(config, shape):
     """Shapes and dtypes of the train state, to restore into."""
-    tx = optimizer(config, num_steps(config, num_songs=1))
+    tx = optimizer(config, num_steps(config, crops=1))
     return jax.eval_shape(lambda: init(config, model(config, shape), tx, shape))
 
 
@@ -194,10 +175,49 @@ def network(config, model, params, schedule):
     return ask
 
 
+def augmentation(config):
+    """{name: parameters} of the augmentations that are on; see audio/augment.py.
+
+    Raises:
+      ValueError: a strength that makes no sense, or one that would be ignored.
+    """
+    a, rate = config.augment, config.representation.sample_rate
+    if a.swap is not None and config.data.channels == 1:
+        raise ValueError("augment.swap is for data.channels=2; set it to None")
+    for name in ("time_roll", "swap", "polarity", "mix_up"):
+        most = 0.5 if name == "mix_up" else 1.0
+        if a[name] is not None and not 0 <= a[name] <= most:
+            raise ValueError(f"augment.{name}={a[name]} is not between 0 and {most}")
+    if a.speed_semitones is not None and not 0 <= a.speed_semitones <= 12:
+        raise ValueError(f"augment.speed_semitones={a.speed_semitones} is not between 0 and 12")
+    for name in ("low_pass_hz", "noise_db"):
+        if a[name] is not None and not (len(a[name]) == 2 and a[name][0] <= a[name][1]):
+            raise ValueError(f"augment.{name}={tuple(a[name])} is not a pair (lowest, highest)")
+    if a.low_pass_hz is not None and a.low_pass_hz[0] <= 0:
+        raise ValueError(f"augment.low_pass_hz={tuple(a.low_pass_hz)} must be above 0 Hz")
+    pair = lambda value, low, high: value and {low: value[0], high: value[1]}
+    one = lambda value, name: None if value is None else {name: value}
+    low_pass = pair(a.low_pass_hz, "min_hz", "max_hz")
+    return {
+        "speed": one(a.speed_semitones, "semitones"),
+        "time_roll": one(a.time_roll, "fraction"),
+        "swap": one(a.swap, "probability"),
+        "polarity": one(a.polarity, "probability"),
+        "low_pass": low_pass and low_pass | {"sample_rate": rate},
+        "mix_up": one(a.mix_up, "max_weight"),
+        "noise": pair(a.noise_db, "min_snr_db", "max_snr_db"),
+        "gain": one(a.gain_db, "db"),
+    }
+
+
 def loss_fn(config, model, rep, schedule):
-    """(params, wave [B, N] int16 or float, key) -> (loss, metrics): the first straight line."""
+    """(params, wave [B, N] or [B, A, N], key) -> (loss, metrics): the first straight line."""
+    settings = augmentation(config)
 
     def loss(params, wave, key):
+        if any(settings.values()):
+            channels = wave.reshape(len(wave), config.data.channels, -1)
+            wave = augment(channels, jax.random.fold_in(key, OWN_KEY), settings, rep.samples)
         x_0 = rep.encode(wave)  # [B, F, T, C]
         ask = network(config, model, params, schedule)
         d = config.diffusion
@@ -233,8 +253,9 @@ def check(config):
     rep, made = representation(config), schedule(config)
     check_framing(rep.n_fft, rep.hop)
     model(config, rep.shape)
-    optimizer(config, num_steps(config, num_songs=1))
+    optimizer(config, num_steps(config, crops=1))
     sampler(config, made)
+    augmentation(config)
     choose(predictions.PREDICTIONS, "diffusion.prediction", config.diffusion.prediction)
     if config.diffusion.skip_variance is not None and config.diffusion.prediction != "x0":
         raise ValueError("diffusion.skip_variance is for prediction 'x0'; set it to None")

@@ -1,4 +1,4 @@
-"""Curves as inline SVG; a series is (name, css class, [(x, y), ...])."""
+"""Charts as inline SVG; a series of a curve is (name, css class, [(x, y), ...])."""
 
 import html
 import itertools
@@ -49,6 +49,36 @@ def figure_html(series, x_label, y_label, caption):
     return (
         f'<figure>{charts}<ul class="legend">{keys}</ul>'
         f"<figcaption>{text(caption.strip())}</figcaption></figure>"
+    )
+
+
+def bars_html(heading, rows, left=128):
+    """Horizontal bars of counts, [(name, count), ...]; names fill the `left` pixels of 340."""
+    unit, parts = (340 - left - 46) / max((count for _, count in rows), default=1), []
+    for top, (name, count) in zip(itertools.count(0, 20), rows, strict=False):
+        length, most = max(count > 0, unit * count), left // 8
+        name, short = text(name), text(name if len(name) <= most else name[: most - 1] + "…")
+        parts.append(
+            f'<g><title>{name}: {count:,}</title><rect x="{left}" y="{top + 3}" height="14" '
+            f'width="{length:.1f}"/><text x="{left - 8}" y="{top + 14}" text-anchor="end">{short}'
+            f'</text><text x="{left + length + 6:.1f}" y="{top + 14}">{count:,}</text></g>'
+        )
+    chart = f'<svg viewBox="0 0 340 {20 * len(rows)}" role="img">{"".join(parts)}</svg>'
+    body = chart if rows else absent("Not measured.")
+    return f'<figure class="bars"><h3>{text(heading)}</h3>{body}</figure>'
+
+
+def heat_html(names, counts):
+    """A square table of counts; a cell's tone is its share of the diagonal one in its row."""
+    rows = ""
+    for number, (name, line) in enumerate(zip(names, counts, strict=True), 1):
+        whole = line[number - 1] or 1
+        cells = (f'<td style="--share:{n / whole:.3f}">{n or "·"}</td>' for n in line)
+        rows += f"<tr><th>{number} <bdi>{text(name)}</bdi></th>{''.join(cells)}</tr>"
+    head = "".join(f"<th>{number}</th>" for number in range(1, len(names) + 1))
+    return (
+        f'<div class="scroll" tabindex="0"><table class="heat"><thead><tr><th></th>{head}</tr>'
+        f"</thead><tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -1,12 +1,10 @@
 """The prepared songs, and the crops of every step as a pure function of (seed, step).
 
-A cache is a folder with `pcm.int16`, all songs end to end at one rate, and `manifest.json`.
+The songs of a split count as one long sound, end to end; an offset is a place in it.
 """
 
 import dataclasses
 import functools
-import json
-import pathlib
 import queue
 import threading
 
@@ -14,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from specdiff_jax import cache
 from specdiff_jax.logs import say
 
 
@@ -21,25 +20,51 @@ from specdiff_jax.logs import say
 class Songs:
     """One split of a prepared collection."""
 
-    pcm: np.ndarray  # [total] int16 memory map, shared by all splits
-    starts: np.ndarray  # [songs] int64 offsets into pcm
+    shards: tuple  # [samples, A] int16 memory maps, shared by all splits
+    places: np.ndarray  # [songs, 2] int64: shard, first sample in it
     lengths: np.ndarray  # [songs] int64 samples
     entries: tuple  # the manifest's dicts: name, artist, labels, captions, ...
     sample_rate: int  # Hz
 
+    @functools.cached_property
+    def starts(self):
+        """Offset of each song.  # [songs] int64"""
+        return np.cumsum(self.lengths) - self.lengths
 
-def load_manifest(cache):
-    """The manifest of a cache folder, a dict."""
-    return json.loads((pathlib.Path(cache) / "manifest.json").read_text())
+    @property
+    def size(self):
+        """Samples of all songs."""
+        return int(self.lengths.sum())
+
+    @property
+    def channels(self):
+        return self.shards[0].shape[1]
+
+    def song_at(self, offset):
+        """Which song an offset lies in."""
+        return int(np.searchsorted(self.starts, offset, side="right")) - 1
+
+    def read(self, offset, samples):
+        """[samples, A] int16 of one song, from an offset."""
+        song = self.song_at(offset)
+        shard, first = self.places[song]
+        first += offset - self.starts[song]
+        return self.shards[shard][first : first + samples]
+
+    def read_all(self):
+        """[size, A] int16: what `read` reads from, in memory."""
+        return np.concatenate(
+            [self.read(*song) for song in zip(self.starts, self.lengths, strict=True)]
+        )
 
 
-def load_songs(cache, split, min_samples):
+def load_songs(folder, split, min_samples):
     """The songs of a split that are at least `min_samples` long.
 
     Raises:
       ValueError: the split holds no such song.
     """
-    manifest = load_manifest(cache)
+    manifest = cache.read_manifest(folder)
     of_split = [entry for entry in manifest["songs"] if entry["split"] == split]
     entries = [entry for entry in of_split if entry["samples"] >= min_samples]
     if not entries:
@@ -52,36 +77,45 @@ def load_songs(cache, split, min_samples):
         short = len(of_split) - len(entries)
         say(f"{split}: {short} of {len(of_split)} songs are shorter than a crop and not used")
     return Songs(
-        pcm=np.memmap(pathlib.Path(cache) / "pcm.int16", dtype=np.int16, mode="r"),
-        starts=np.array([entry["start"] for entry in entries], np.int64),
+        shards=tuple(cache.open_shards(folder, manifest)),
+        places=np.array([(entry["shard"], entry["start"]) for entry in entries], np.int64),
         lengths=np.array([entry["samples"] for entry in entries], np.int64),
         entries=tuple(entries),
         sample_rate=manifest["sample_rate"],
     )
 
 
+def crops_of(songs, samples):
+    """How many crops each song holds side by side: its share of an epoch.  # [songs]"""
+    return songs.lengths // samples
+
+
 @functools.lru_cache(maxsize=4)
-def epoch_order(seed, epoch, count):
-    """A permutation of the songs and a number in [0, 1) for each place in it."""
+def epoch_order(seed, epoch, crops, songs):
+    """A permutation of all crops, and a number in [0, 1) for each song."""
     rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    return rng.permutation(count), rng.random(count)
+    return rng.permutation(crops), rng.random(songs)
 
 
 def crop_offsets(songs, samples, seed, step, batch_size, process=0, of=1):
     """Where the crops of one step start: a pure function, the same on any number of processes.
 
-    Every song gives one crop an epoch, at a random place; epochs follow each other without a gap.
+    Each epoch is a permutation of all crops: every song is cut side by side into as many as it
+    holds, beginning at a place that is drawn anew. Epochs follow each other without a gap.
 
     Returns:
-      [batch_size / of] int64 offsets into `songs.pcm`.
+      [batch_size / of] int64 offsets.
     """
+    counts = crops_of(songs, samples)
+    ends = np.cumsum(counts)
     places = np.arange(step * batch_size, (step + 1) * batch_size)[process::of]
     offsets = []
-    for epoch, place in zip(*np.divmod(places, len(songs.starts)), strict=True):
-        order, fraction = epoch_order(seed, int(epoch), len(songs.starts))
-        song = order[place]
-        room = songs.lengths[song] - samples + 1
-        offsets.append(songs.starts[song] + int(fraction[place] * room))
+    for epoch, place in zip(*np.divmod(places, ends[-1]), strict=True):
+        order, fraction = epoch_order(seed, int(epoch), int(ends[-1]), len(counts))
+        song = np.searchsorted(ends, order[place], side="right")
+        tile = order[place] - (ends[song] - counts[song])
+        room = songs.lengths[song] - counts[song] * samples + 1
+        offsets.append(songs.starts[song] + int(fraction[song] * room) + tile * samples)
     return np.array(offsets, np.int64)
 
 
@@ -96,9 +130,9 @@ def tiled_offsets(songs, samples, count):
     return everything[np.rint(keep).astype(np.int64)]
 
 
-def read_crops(pcm, offsets, samples):
-    """[M] offsets -> [M, samples] int16, on the host."""
-    return np.stack([pcm[offset : offset + samples] for offset in offsets])
+def read_crops(songs, offsets, samples):
+    """[M] offsets -> [M, samples, A] int16, on the host."""
+    return np.stack([songs.read(offset, samples) for offset in offsets])
 
 
 def to_float(pcm):
@@ -106,20 +140,28 @@ def to_float(pcm):
     return pcm.astype(np.float32) / 32768.0
 
 
+def to_wave(pcm):
+    """[..., samples, A] int16 -> [..., samples] float32, or [..., A, samples] where A > 1."""
+    wave = to_float(pcm)
+    return wave[..., 0] if pcm.shape[-1] == 1 else wave.swapaxes(-1, -2)
+
+
 def slice_crops(pcm, offsets, samples):
-    """The device's form of `read_crops`: [total] int16 and [B] offsets -> [B, samples] int16."""
-    cut = lambda offset: jax.lax.dynamic_slice(pcm, (offset,), (samples,))
+    """The device's `read_crops`: [size, A] int16 and [B] offsets -> [B, samples, A] int16."""
+    cut = lambda offset: jax.lax.dynamic_slice_in_dim(pcm, offset, samples)
     return jax.vmap(cut)(jnp.asarray(offsets))
 
 
 def on_device(songs, feed, gigabytes):
     """Whether the songs live on the device: as told, or where small enough for int32 offsets."""
     feeds = {"device": True, "host": False}
-    feeds["auto"] = songs.pcm.nbytes <= gigabytes * 1e9 and songs.pcm.size < 2**31
+    feeds["auto"] = 2 * songs.size * songs.channels <= gigabytes * 1e9 and songs.size < 2**31
     if feed not in feeds:
         raise ValueError(f"data.feed={feed!r} is not one of auto, device, host")
-    if feeds[feed] and songs.pcm.size >= 2**31:
-        raise ValueError("data.feed='device' holds at most 2^31 samples; use 'auto' or 'host'")
+    if feeds[feed] and songs.size >= 2**31:
+        raise ValueError(
+            "data.feed='device' holds at most 2^31 samples of training songs; use 'auto' or 'host'"
+        )
     return feeds[feed]
 
 
@@ -131,7 +173,7 @@ def offset_batches(songs, samples, seed, batch_size, dispatches):
 
 
 def host_batches(songs, samples, seed, batch_size, dispatches, ahead=2):
-    """Yields [K, B, samples] int16 crops, read by a thread `ahead` dispatches in advance."""
+    """Yields [K, B, samples, A] int16 crops, read by a thread `ahead` dispatches in advance."""
     ready = queue.Queue(maxsize=ahead)
     stop = threading.Event()
 
@@ -145,7 +187,7 @@ def host_batches(songs, samples, seed, batch_size, dispatches, ahead=2):
     def read():
         try:
             for offsets in offset_batches(songs, samples, seed, batch_size, dispatches):
-                offer(np.stack([read_crops(songs.pcm, row, samples) for row in offsets]))
+                offer(np.stack([read_crops(songs, row, samples) for row in offsets]))
             offer(None)
         except Exception as error:  # handed to the consumer, which raises it
             offer(error)

@@ -76,5 +76,6 @@ def keep_until(path, step):
 def add_clip(workdir, step, name, wave, sample_rate, picture):
     """A clip's sound and spectrogram picture ([H, W, 3] uint8) to TensorBoard."""
     with tensorboardX.SummaryWriter(str(pathlib.Path(workdir) / "tensorboard")) as board:
-        board.add_audio(name, np.clip(wave, -1, 1), step, sample_rate)
+        mono = np.clip(np.atleast_2d(wave).mean(axis=0), -1, 1)
+        board.add_audio(name, mono, step, sample_rate)
         board.add_image(name, picture, step, dataformats="HWC")

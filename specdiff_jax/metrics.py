@@ -18,12 +18,12 @@ def signal_to_noise_db(reference, estimate):
 def log_spectral_distance_db(reference, estimate, n_fft=1024, hop=256):
     """Root mean square over bins of the level difference, mean over frames (Gray & Markel 1976).
 
-    Levels are in dB below a full-scale sinusoid, floored at FLOOR_DB.  # [N], [N] -> dB
+    Levels are in dB below a full-scale sinusoid, floored at FLOOR_DB.  # [N] or [A, N], as it -> dB
     """
 
     def levels(wave):
-        magnitude = jnp.abs(stft(jnp.asarray(wave)[None], n_fft, hop)[0]) / (n_fft / 4)
-        return 20 * jnp.log10(jnp.maximum(magnitude, 10 ** (FLOOR_DB / 20)))  # [F, T]
+        magnitude = jnp.abs(stft(jnp.atleast_2d(wave), n_fft, hop)) / (n_fft / 4)
+        return 20 * jnp.log10(jnp.maximum(magnitude, 10 ** (FLOOR_DB / 20)))  # [A, F, T]
 
     difference = levels(reference) - levels(estimate)
-    return float(jnp.mean(jnp.sqrt(jnp.mean(difference**2, axis=0))))
+    return float(jnp.mean(jnp.sqrt(jnp.mean(difference**2, axis=1))))

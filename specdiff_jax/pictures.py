@@ -1,5 +1,6 @@
 """Spectrograms to look at: level in dB over time and a logarithmic frequency axis."""
 
+import io
 import pathlib
 
 import numpy as np
@@ -13,8 +14,9 @@ LOWEST_HZ, RANGE_DB = 50.0, 80.0
 
 
 def draw_spectrogram(axes, wave, sample_rate, title=""):
-    """Draws a wave [N] on matplotlib axes."""
-    spec = np.abs(np.asarray(stft(np.asarray(wave, np.float32)[None], N_FFT, HOP)[0]))  # [F, T]
+    """Draws a wave [N], or the mean of [A, N], on matplotlib axes."""
+    wave = np.atleast_2d(np.asarray(wave, np.float32)).mean(axis=0, keepdims=True)
+    spec = np.abs(np.asarray(stft(wave, N_FFT, HOP)[0]))  # [F, T]
     level = 20 * np.log10(np.maximum(spec / (N_FFT / 4), 1e-6))
     times = np.arange(level.shape[1]) * HOP / sample_rate
     hertz = np.arange(1, level.shape[0]) * sample_rate / N_FFT  # 0 Hz has no place on a log axis
@@ -26,12 +28,26 @@ def draw_spectrogram(axes, wave, sample_rate, title=""):
     axes.minorticks_off()
 
 
+def spectrogram_figure(wave, sample_rate, title=""):
+    """A drawn figure with its canvas."""
+    figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw_spectrogram(figure.subplots(), wave, sample_rate, title)
+    return figure
+
+
 def save_spectrogram(path, wave, sample_rate, title=""):
     """Writes the PNG and returns its pixels.  # [H, W, 3] uint8"""
-    figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    draw_spectrogram(figure.subplots(), wave, sample_rate, title)
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = spectrogram_figure(wave, sample_rate, title)
     figure.savefig(path)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def spectrogram_png(wave, sample_rate):
+    """The PNG's bytes."""
+    buffer = io.BytesIO()
+    spectrogram_figure(wave, sample_rate).savefig(buffer, format="png")
+    return buffer.getvalue()

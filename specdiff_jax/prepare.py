@@ -1,35 +1,45 @@
-"""--mode=prepare: any audio collection -> one flat int16 cache with a manifest and splits.
+"""--mode=prepare: any audio collection -> int16 shards, splits that cannot leak, a data report.
 
 The cache's name is a hash of its source and settings, so a changed setting makes a new cache, and
-an unchanged one is found again at once. It is written beside its place and renamed when whole.
+an unchanged one is found again at once. Every item of the source ends as a song or is left out
+with a named reason; the sum is checked.
 """
 
+import collections
+import functools
 import hashlib
 import json
 import os
 import pathlib
-import shutil
 
 import tqdm
 
-from specdiff_jax import build
-from specdiff_jax.audio import files
+from specdiff_jax import cache, collection, data, doctor, pictures, splits, workers
+from specdiff_jax.audio import fingerprint
+from specdiff_jax.audio.ingest import ingest
 from specdiff_jax.logs import say
-from specdiff_jax.sources import folder, songbook
-from specdiff_jax.sources.song import Skipped
+from specdiff_jax.sources import songbook
+from specdiff_jax.sources.song import More, Skipped
 
-FORMAT = 1  # raise it when the cache's layout or the songbook's sound changes
-FEEDING = ("cache_dir", "feed", "device_gigabytes")  # how songs are read, not what they are
+FORMAT = 2  # raise it when the cache's layout or the songbook's sound changes
+FEEDING = ("cache_dir", "feed", "device_gigabytes", "max_bad_fraction")  # not what songs are
+FILE_SECONDS = 300.0  # a file that takes longer to decode is left out
+PICTURES = 6  # spectrograms in the report
 
 
 def run(config):
-    """Prepares config.data unless its cache is there already."""
-    cache = cache_of(config)
-    if (cache / "manifest.json").exists():
-        say(f"data: {cache}")
-        return
-    build.source(config)  # refuses wrong options before anything is written
-    write_cache(cache, config)
+    """Prepares config.data unless its cache is there already and whole."""
+    place = cache_of(config)
+    with cache.locked(place):
+        if (place / "manifest.json").exists():
+            cache.verify(place)
+        else:
+            (
+                collection.intake(config),
+                collection.source(config),
+            )  # refuses wrong options before any work
+            write_cache(place, config)
+    say(f"data: {place}")
 
 
 def cache_of(config):
@@ -37,111 +47,170 @@ def cache_of(config):
     fields = config.data.to_dict()
     settings = {name: value for name, value in fields.items() if name not in FEEDING}
     settings |= {"format": FORMAT, "sample_rate": config.representation.sample_rate}
-    if songbook.pieces_of(config.data.source):
-        settings["packages"] = songbook.versions()
-    elif pathlib.Path(config.data.source).is_dir():
-        settings["files"] = folder.fingerprint(config.data.source)
+    settings["files"] = collection.fingerprint(config)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     label = pathlib.Path(config.data.source).name.replace(":", "-") or "songs"
     return pathlib.Path(os.path.expanduser(config.data.cache_dir)) / f"{label}-{digest}"
 
 
-def write_cache(cache, config):
-    """Decodes every song, mono and resampled, into `cache`; names what is left out and why."""
-    rate = config.representation.sample_rate
-    partial = cache.with_name(cache.name + f".partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    entries, skipped, start = [], [], 0
-    digest = hashlib.sha256()
-    try:
-        with open(partial / "pcm.int16", "wb") as pcm:
-            songs = accepted(build.source(config), skipped)
-            for song in tqdm.tqdm(songs, desc="prepare", unit=" songs", total=expected(config)):
-                samples = files.to_int16(files.mono(song.wave, song.sample_rate, rate))
-                pcm.write(samples.tobytes())
-                digest.update(samples.tobytes())
-                entries.append(entry_of(song, start, len(samples)))
-                start += len(samples)
-        assign_splits(entries, config.data.valid_fraction, config.data.test_fraction)
-        manifest = {
-            "source": config.data.source,
-            "sample_rate": rate,
-            "sha256": digest.hexdigest(),
-            "songs": entries,
-            "skipped": skipped,
+def write_cache(place, config):
+    """Decodes every song into `place`; a preparation that was killed goes on where it stood."""
+    writer = cache.Writer(place)
+    if writer.seen:
+        say(f"data: {writer.seen} items were prepared before; going on")
+    for item, made, reason in ingested(config, writer.seen):
+        record(writer, item, made, reason)
+    writer.close_shard()
+    manifest = finish(writer, config)
+    refuse_bad(manifest, config)
+    place = writer.publish(manifest)
+    doctor.write(place, manifest, spectrograms(place, manifest))
+    report(manifest, place)
+
+
+def ingested(config, seen):
+    """Yields (item, (pcm, facts, landmarks) or None, reason or None) of items not yet seen."""
+    intake = collection.intake(config)
+    items = collection.source(config)
+    for _ in zip(range(seen), items):  # noqa: B905, the range is the shorter one
+        pass
+    bar = tqdm.tqdm(initial=seen, total=collection.expected(config), desc="prepare", unit=" songs")
+    with bar:
+        one = functools.partial(ingest_item, intake=intake)
+        for done in workers.in_order(one, items, FILE_SECONDS):
+            bar.update()
+            yield done
+
+
+def ingest_item(item, intake):
+    """What a worker does with one item of a source."""
+    if isinstance(item, Skipped):
+        raise ValueError(item.reason)
+    if isinstance(item, More):
+        return None
+    return ingest(item.audio, intake, item.start, item.end)
+
+
+def record(writer, item, made, reason):
+    """Writes down what became of an item."""
+    if isinstance(item, More):
+        more = {"name": item.name, "labels": list(item.labels), "captions": list(item.captions)}
+        writer.more.append(more)
+    elif reason:
+        writer.skipped.append({"name": item.name, "reason": reason})
+    else:
+        pcm, facts, landmarks = made
+        tags = facts.pop("tags")
+        album = item.album or tags["album"]
+        entry = {
+            "name": item.name,
+            "artist": item.artist or tags["artist"] or album or item.name,
+            "album": album,
+            "labels": list(item.labels),
+            "captions": list(item.captions),
+            "licence": item.licence,
+            "given_split": item.split,
+            "facts": facts,
         }
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        partial.rename(cache)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    report(manifest, cache)
+        writer.add(entry, pcm, landmarks)
+    writer.count_item()
 
 
-def accepted(songs, skipped):
-    """The Songs alone; what was left out is appended to `skipped` with its reason."""
-    for song in songs:
-        if isinstance(song, Skipped):
-            skipped.append({"name": song.name, "reason": song.reason})
-        else:
-            yield song
-
-
-def expected(config):
-    """How many songs the progress bar counts to; None where nobody knows."""
-    if pieces := songbook.pieces_of(config.data.source):
-        return pieces
-    root = pathlib.Path(config.data.source)
-    return (len(files.find(root)) or None) if root.is_dir() else None
-
-
-def entry_of(song, start, samples):
-    """One song's line of the manifest."""
+def finish(writer, config):
+    """The manifest: captions merged, duplicates found, splits assigned, everything counted."""
+    songs = {song["name"]: song for song in writer.songs}
+    for more in writer.more:
+        if song := songs.get(more["name"]):
+            for kind in ("labels", "captions"):
+                song[kind] += [text for text in more[kind] if text not in song[kind]]
+    say("data: looking for copies")
+    copies = duplicates(writer.songs, writer.landmarks)
+    fractions = config.data.valid_fraction, config.data.test_fraction
+    warnings = splits.assign(writer.songs, [(i, j) for i, j, *_ in copies], *fractions)
+    name = lambda index: writer.songs[index]["name"]
+    named = [
+        {"first": name(i), "second": name(j), "kind": kind, "score": float(score)}
+        for i, j, kind, score in copies
+    ]
+    rate = config.representation.sample_rate
+    for song in writer.songs:
+        song["seconds"] = song["samples"] / rate
+    found = writer.seen - len(writer.more)
+    if found != len(writer.songs) + len(writer.skipped):
+        raise AssertionError(
+            f"{found} items found, but {len(writer.songs)} + {len(writer.skipped)}"
+        )
     return {
-        "name": song.name,
-        "artist": song.artist,
-        "labels": list(song.labels),
-        "captions": list(song.captions),
-        "start": start,
-        "samples": samples,
+        "source": config.data.source,
+        "revision": collection.revision(config),
+        "sample_rate": rate,
+        "channels": config.data.channels,
+        "found": found,
+        "shards": writer.shards,
+        "songs": writer.songs,
+        "skipped": writer.skipped,
+        "duplicates": named,
+        "warnings": warnings,
     }
 
 
-def split_number(artist):
-    """A number in [0, 1) that depends on the artist's name alone."""
-    return int.from_bytes(hashlib.sha256(artist.encode()).digest()[:8], "big") / 2**64
+def duplicates(songs, landmarks):
+    """[(i, j, kind, score)] of songs that hold the same recording; each exact copy once."""
+    first, exact, others = {}, [], list(landmarks)
+    for index, song in enumerate(songs):
+        same = first.setdefault(song["sha256"], index)
+        if same != index:
+            exact.append((same, index, "exact", 1.0))
+            others[index] = landmarks[index][:0]
+    return exact + [(i, j, "near", score) for i, j, score in fingerprint.duplicates(others)]
 
 
-def assign_splits(entries, valid_fraction, test_fraction):
-    """Sets entry["split"], by artist, so that no artist is on two sides.
-
-    The hash decides, so a new song never moves an old one; where that leaves valid or train
-    empty, the artists with the lowest and highest number fill them.
-    """
-    if not entries:
-        raise ValueError("data.source: no song could be read; see the reasons above")
-    artists = sorted({entry["artist"] for entry in entries}, key=split_number)
-    if len(artists) < 2:
-        raise ValueError("data.source: one artist only; a held-out split needs at least two")
-    split_of = {}
-    for artist in artists:
-        number = split_number(artist)
-        in_test = number >= 1 - test_fraction
-        split_of[artist] = "valid" if number < valid_fraction else "test" if in_test else "train"
-    if "valid" not in split_of.values():
-        split_of[artists[0]] = "valid"
-    if "train" not in split_of.values():
-        split_of[artists[-1]] = "train"
-    for entry in entries:
-        entry["split"] = split_of[entry["artist"]]
+def refuse_bad(manifest, config):
+    """Raises ValueError that lists what is bad where too much is; what is done stays on disk."""
+    bad, found = manifest["skipped"], manifest["found"]
+    limit = config.data.max_bad_fraction
+    if songbook.pieces_of(config.data.source) or len(bad) <= limit * found:
+        return
+    for skip in bad:
+        say(f"bad: {printable(skip['name'])}: {printable(skip['reason'])}")
+    kinds = collections.Counter(skip["reason"].split(" (")[0] for skip in bad).most_common(1)
+    raise ValueError(
+        f"data: {len(bad)} of {found} files are bad (most often: {kinds[0][0]}), more than "
+        f"data.max_bad_fraction={limit}; mend or remove them, or raise the limit: what was decoded "
+        "is kept"
+    )
 
 
-def report(manifest, cache):
-    """Logs the size of each split and every song left out."""
+def spectrograms(place, manifest):
+    """[(name, PNG bytes)] of a few songs, evenly spread."""
+    shards = cache.open_shards(place, manifest)
+    rate, songs = manifest["sample_rate"], manifest["songs"]
+    step = max(1, len(songs) // PICTURES)
+    made = []
+    for song in songs[::step][:PICTURES]:
+        first = song["start"]
+        pcm = shards[song["shard"]][first : first + min(song["samples"], 10 * rate)]
+        wave = data.to_float(pcm).mean(axis=1)
+        made.append((song["name"], pictures.spectrogram_png(wave, rate)))
+    return made
+
+
+def report(manifest, place):
+    """Logs the size of each split, warnings and every song left out."""
     for skip in manifest["skipped"]:
-        say(f"left out: {skip['name']}: {skip['reason']}")
-    for split in ("train", "valid", "test"):
-        songs = [entry for entry in manifest["songs"] if entry["split"] == split]
-        minutes = sum(entry["samples"] for entry in songs) / manifest["sample_rate"] / 60
-        artists = len({entry["artist"] for entry in songs})
-        say(f"{split}: {len(songs)} songs, {artists} artists, {minutes:.1f} min")
-    say(f"data: {cache}")
+        say(f"left out: {printable(skip['name'])}: {printable(skip['reason'])}")
+    for warning in manifest["warnings"]:
+        say(f"warning: {printable(warning)}")
+    if pairs := manifest["duplicates"]:
+        say(f"copies: {len(pairs)} pairs of songs are the same recording, kept on one side each")
+    for split in splits.SPLITS:
+        songs = [song for song in manifest["songs"] if song["split"] == split]
+        minutes = sum(song["seconds"] for song in songs) / 60
+        groups = len({song["group"] for song in songs})
+        say(f"{split}: {len(songs)} songs, {groups} artists, {minutes:.1f} min")
+    say(f"data report: {place / 'data_report.html'}")
+
+
+def printable(text):
+    """Text of a file on one line that any terminal takes."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)[:300]

@@ -45,15 +45,15 @@ def run(config):
 
 
 def held_out_clips(songs, samples, count):
-    """The first crop of up to `count` songs, evenly spread: (descriptions, waves [M, N])."""
+    """The first crop of up to `count` songs, evenly spread: (descriptions, waves [M, ..., N])."""
     chosen = np.unique(np.linspace(0, len(songs.starts) - 1, count).astype(int))
     keys = ("name", "artist", "labels", "captions")
     clips = [{key: songs.entries[index][key] for key in keys} for index in chosen]
-    return clips, data.to_float(data.read_crops(songs.pcm, songs.starts[chosen], samples))
+    return clips, data.to_wave(data.read_crops(songs, songs.starts[chosen], samples))
 
 
 def round_trip(rep, waves):
-    """decode(encode(wave)) [M, N], and lists of its SNR and log-spectral distance in dB."""
+    """decode(encode(wave)) as `waves`, and lists of its SNR and log-spectral distance in dB."""
     both = jax.jit(lambda wave: rep.decode(rep.encode(wave)))
     back = np.concatenate([np.asarray(both(wave[None])) for wave in waves])
     pairs = list(zip(waves, back, strict=True))

@@ -8,6 +8,7 @@ import numpy as np
 
 from specdiff_jax import build, checkpoints, data, prepare
 from specdiff_jax.audio import representation as representations
+from specdiff_jax.audio.augment import samples_needed
 from specdiff_jax.diffusion.losses import x0_error_by_level
 from specdiff_jax.state import make_train_step
 
@@ -25,9 +26,10 @@ class Run:
         self.config = config
         self.rep = build.representation(config)
         cache = prepare.cache_of(config)
-        self.songs = data.load_songs(cache, "train", self.rep.samples)
+        self.samples = samples_needed(self.rep.samples, build.augmentation(config))
+        self.songs = data.load_songs(cache, "train", self.samples)
         self.valid_songs = data.load_songs(cache, "valid", self.rep.samples)
-        self.num_steps = build.num_steps(config, len(self.songs.starts))
+        self.num_steps = build.num_steps(config, data.crops_of(self.songs, self.samples).sum())
         self.tx = build.optimizer(config, self.num_steps)
         self.schedule = build.schedule(config)
         self.model = build.model(config, self.rep.shape)
@@ -61,7 +63,7 @@ class Run:
 
     def train_step(self):
         """The jitted (state, pcm, steps [K], batches [K, B, ...]) -> (state, metrics of [K])."""
-        o, seed, samples = self.config.optimizer, self.config.seed, self.rep.samples
+        o, seed, samples = self.config.optimizer, self.config.seed, self.samples
         loss = build.loss_fn(self.config, self.model, self.rep, self.schedule)
         one_step = make_train_step(loss, self.tx, o.ema_decay, o.accumulate)
 
@@ -71,7 +73,7 @@ class Run:
                 step, batch = inputs
                 crops = batch if pcm is None else data.slice_crops(pcm, batch, samples)
                 key = jax.random.fold_in(jax.random.key(seed), step)
-                return one_step(state, step, data.to_float(crops), key)
+                return one_step(state, step, data.to_wave(crops), key)
 
             return jax.lax.scan(one, state, (steps, batches))
 
@@ -80,17 +82,17 @@ class Run:
     def feed(self, dispatches):
         """(pcm, batches): all songs on the device and offsets, or None and the crops themselves."""
         batch_size, d = self.config.train.batch_size, self.config.data
-        arguments = (self.songs, self.rep.samples, self.config.seed, batch_size, dispatches)
+        arguments = (self.songs, self.samples, self.config.seed, batch_size, dispatches)
         if not data.on_device(self.songs, d.feed, d.device_gigabytes):
             return None, data.host_batches(*arguments)
         offsets = (rows.astype(np.int32) for rows in data.offset_batches(*arguments))
-        return jax.device_put(np.asarray(self.songs.pcm)), offsets
+        return jax.device_put(self.songs.read_all()), offsets
 
     def validation(self, levels):
         """The jitted params -> x_0 error on the fixed held-out crops at each level.  # [K]"""
         crops = fixed_crops(self.valid_songs, self.rep, self.config.valid.crops)
         size = min(self.config.train.batch_size, len(crops))
-        batches = crops[: len(crops) // size * size].reshape(-1, size, crops.shape[-1])
+        batches = crops[: len(crops) // size * size].reshape(-1, size, *crops.shape[1:])
 
         @jax.jit
         def x0_error(params):
@@ -121,9 +123,9 @@ class Run:
 
 
 def fixed_crops(songs, rep, count):
-    """Evenly spread crops of a split.  # [<= count, N] float32"""
+    """Evenly spread crops of a split.  # [<= count, N] or [<= count, A, N] float32"""
     offsets = data.tiled_offsets(songs, rep.samples, count)
-    return data.to_float(data.read_crops(songs.pcm, offsets, rep.samples))
+    return data.to_wave(data.read_crops(songs, offsets, rep.samples))
 
 
 def refuse_changed(saved, wanted, workdir):

@@ -1,25 +1,37 @@
 """Crops are a pure function of (seed, step); both feeds give the same samples."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from specdiff_jax import data, prepare
+from specdiff_jax import data
 
 SAMPLES = 100
+LENGTHS = [100, 250, 1000, 333, 480]
+CROPS = 1 + 2 + 10 + 3 + 4
 
 
 @pytest.fixture
 def songs():
-    lengths = np.array([100, 250, 1000, 333, 480])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    pcm = np.arange(lengths.sum(), dtype=np.int16)
-    return data.Songs(pcm, starts, lengths, (), 8000)
+    """Five songs in two shards, in another order than the split's, sample k of value k."""
+    pcm = np.split(np.arange(sum(LENGTHS), dtype=np.int16)[:, None], np.cumsum(LENGTHS)[:-1])
+    shards = (np.concatenate([pcm[3], pcm[0]]), np.concatenate([pcm[4], pcm[2], pcm[1]]))
+    places = np.array([(0, 333), (1, 1480), (1, 480), (0, 0), (1, 0)])
+    return data.Songs(shards, places, np.array(LENGTHS), (), 8000)
 
 
 def offsets(songs, seed=0, steps=range(40), size=4, **more):
     rows = [data.crop_offsets(songs, SAMPLES, seed, step, size, **more) for step in steps]
     return np.concatenate(rows)
+
+
+def test_shards_and_their_order_do_not_show(songs):
+    np.testing.assert_array_equal(songs.read_all()[:, 0], np.arange(sum(LENGTHS)))
+    for offset in (0, 50, 100, 1349 - SAMPLES, 1350, sum(LENGTHS) - SAMPLES):
+        crop = songs.read(offset, SAMPLES)[:, 0]
+        np.testing.assert_array_equal(crop, np.arange(offset, offset + len(crop)))
 
 
 def test_crops_lie_inside_one_song(songs):
@@ -28,17 +40,23 @@ def test_crops_lie_inside_one_song(songs):
     assert (found + SAMPLES <= songs.starts[song] + songs.lengths[song]).all()
 
 
-def test_every_epoch_visits_every_song_once(songs):
-    song = np.searchsorted(songs.starts, offsets(songs), side="right") - 1
-    for epoch in song.reshape(-1, 5):
-        assert sorted(epoch) == [0, 1, 2, 3, 4]
+def test_every_epoch_is_a_permutation_of_all_crops(songs):
+    """No sample twice, and of every song as much as whole crops can hold."""
+    found = offsets(songs, steps=range(5 * CROPS), size=4)
+    epochs = found.reshape(-1, CROPS)
+    for epoch in epochs:
+        assert (np.diff(np.sort(epoch)) >= SAMPLES).all()
+        song = np.searchsorted(songs.starts, epoch, side="right") - 1
+        np.testing.assert_array_equal(np.bincount(song), [1, 2, 10, 3, 4])
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
 
 
-def test_crops_are_uniform_over_a_song(songs):
-    found = offsets(songs, steps=range(3000))
-    inside = found[(found >= 350) & (found < 1350)] - 350  # the song of 1000 samples
-    assert inside.min() == 0 and inside.max() == 900
-    assert np.histogram(inside, 9, (0, 901))[0].std() < 0.12 * len(inside) / 9
+def test_crops_reach_every_place_of_a_song(songs):
+    found = offsets(songs, steps=range(6000))
+    inside = found[(found >= 1350) & (found < 1683)] - 1350  # the song of 333 samples
+    assert inside.min() == 0 and inside.max() == 233
+    starts = np.histogram(inside % SAMPLES, 34, (0, 34))[0]  # tiles begin at one of 34 places
+    assert starts.std() < 0.25 * starts.mean()  # 0.17 where all are equally likely
 
 
 def test_crops_depend_on_seed_and_step_alone(songs):
@@ -54,46 +72,31 @@ def test_processes_share_the_same_batch(songs, of):
         assert sorted(np.concatenate(parts)) == sorted(whole)
 
 
-def test_device_and_host_feeds_give_the_same_samples(songs):
+@pytest.mark.parametrize("channels", [1, 2])
+def test_device_and_host_feeds_give_the_same_samples(songs, channels):
+    if channels == 2:
+        stereo = tuple(np.concatenate([shard, -shard], axis=1) for shard in songs.shards)
+        songs = dataclasses.replace(songs, shards=stereo)
     dispatches = [(0, 3), (3, 3), (6, 1)]
     arguments = (songs, SAMPLES, 0, 4, dispatches)
+    pcm = jax.numpy.asarray(songs.read_all())
     for rows, crops in zip(
         data.offset_batches(*arguments), data.host_batches(*arguments), strict=True
     ):
-        cut = [
-            np.asarray(data.slice_crops(jax.numpy.asarray(songs.pcm), row, SAMPLES)) for row in rows
-        ]
+        cut = [np.asarray(data.slice_crops(pcm, row, SAMPLES)) for row in rows]
         np.testing.assert_array_equal(np.stack(cut), crops)
+        wave = data.to_wave(crops).reshape(*crops.shape[:2], channels, SAMPLES)
+        np.testing.assert_array_equal(wave.swapaxes(-1, -2), crops / 32768.0)
 
 
 def test_the_host_feed_hands_over_its_error(songs):
-    broken = data.Songs(songs.pcm[:50], songs.starts, songs.lengths, (), 8000)
+    broken = dataclasses.replace(songs, shards=tuple(shard[:50] for shard in songs.shards))
     with pytest.raises(ValueError):
         list(data.host_batches(broken, SAMPLES, 0, 4, [(0, 3)]))
 
 
 def test_tiles_do_not_overlap_and_spread_over_all_songs(songs):
     found = data.tiled_offsets(songs, SAMPLES, 1000)
-    assert len(found) == 1 + 2 + 10 + 3 + 4 and (np.diff(np.sort(found)) >= SAMPLES).all()
+    assert len(found) == CROPS and (np.diff(np.sort(found)) >= SAMPLES).all()
     few = np.searchsorted(songs.starts, data.tiled_offsets(songs, SAMPLES, 5), side="right")
     assert set(few) >= {1, 3, 5}
-
-
-def test_splits_never_divide_an_artist_and_new_songs_move_none():
-    entries = [{"artist": f"artist {i % 40}"} for i in range(200)]
-    prepare.assign_splits(entries, 0.1, 0.1)
-    split_of = {}
-    for entry in entries:
-        assert split_of.setdefault(entry["artist"], entry["split"]) == entry["split"]
-    assert set(split_of.values()) == {"train", "valid", "test"}
-    more = [*({"artist": f"new {i}"} for i in range(50)), *({"artist": a} for a in split_of)]
-    prepare.assign_splits(more, 0.1, 0.1)
-    assert all(entry["split"] == split_of.get(entry["artist"], entry["split"]) for entry in more)
-
-
-def test_two_artists_are_enough_and_one_is_not():
-    entries = [{"artist": "a"}, {"artist": "b"}]
-    prepare.assign_splits(entries, 0.1, 0.1)
-    assert {entry["split"] for entry in entries} == {"train", "valid"}
-    with pytest.raises(ValueError, match="one artist"):
-        prepare.assign_splits([{"artist": "a"}], 0.1, 0.1)

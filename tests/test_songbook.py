@@ -76,11 +76,11 @@ def test_same_songs_bit_for_bit_whatever_the_number_of_workers(results):
 def test_every_song_has_the_asked_length_one_loudness_and_no_silence(four):
     assert len(four) == 4
     for song in four:
-        assert song.wave.shape == (2, round(SECONDS * song.sample_rate))
-        assert song.wave.dtype == np.float32
-        assert np.abs(song.wave).max() < 1.0
-        assert np.sqrt(np.mean(song.wave**2)) == pytest.approx(0.1, rel=0.02)
-        tenths = np.abs(song.wave).mean(0).reshape(-1, 4800)
+        assert song.audio.wave.shape == (2, round(SECONDS * song.audio.sample_rate))
+        assert song.audio.wave.dtype == np.float32
+        assert np.abs(song.audio.wave).max() < 1.0
+        assert np.sqrt(np.mean(song.audio.wave**2)) == pytest.approx(0.1, rel=0.02)
+        tenths = np.abs(song.audio.wave).mean(0).reshape(-1, 4800)
         assert (tenths.max(1) > 0).all()
         level = 20 * np.log10(np.sqrt(np.mean(tenths**2, axis=1)))
         assert (level > -50).mean() > 0.8

@@ -1,6 +1,5 @@
 """A folder and a Hugging Face data set become the same cache: songs, splits, named skips."""
 
-import io
 import json
 
 import datasets
@@ -8,23 +7,41 @@ import numpy as np
 import pytest
 import soundfile
 
-from specdiff_jax import build, data, prepare
+from specdiff_jax import cache, collection, data, prepare
 from specdiff_jax.audio import files, synth
+from specdiff_jax.audio.ingest import Intake, ingest, lufs
 from specdiff_jax.sources import songbook
 
 RATE = 8000
 
 
+@pytest.fixture
+def fresh(nano, tmp_path):
+    """A config that has prepared nothing yet."""
+    nano.data.cache_dir = str(tmp_path / "cache")
+    return nano
+
+
 def manifest(config):
     prepare.run(config)
-    return data.load_manifest(prepare.cache_of(config))
+    return cache.read_manifest(prepare.cache_of(config))
 
 
-def pcm_of(config, name):
+def song_of(config, name):
+    """(entry, pcm [N, A]) of a prepared song."""
     found = manifest(config)
     song = next(entry for entry in found["songs"] if entry["name"] == name)
-    pcm = np.memmap(prepare.cache_of(config) / "pcm.int16", dtype=np.int16)
-    return pcm[song["start"] : song["start"] + song["samples"]]
+    shard = cache.open_shards(prepare.cache_of(config), found)[song["shard"]]
+    return song, shard[song["start"] : song["start"] + song["samples"]]
+
+
+def tones(folder, count=4, seconds=2.0, rate=RATE):
+    """Sound files of different notes: 0.wav, 1.wav, ..."""
+    for k in range(count):
+        rng = np.random.default_rng(k)
+        wave = synth.chords(110 * 2 ** (3 * rng.random(8)), seconds / 8, rate)
+        files.write(folder / f"{k}.wav", wave, rate)
+    return folder
 
 
 def test_a_folder_s_songs_are_the_files_samples(nano, music):
@@ -32,35 +49,8 @@ def test_a_folder_s_songs_are_the_files_samples(nano, music):
     assert len(found["songs"]) == 16 and not found["skipped"]
     for entry in found["songs"]:
         wave, _ = soundfile.read(music / entry["name"], dtype="int16")
-        np.testing.assert_array_equal(pcm_of(nano, entry["name"]), wave)
+        np.testing.assert_array_equal(song_of(nano, entry["name"])[1][:, 0], wave)
         assert entry["artist"] == entry["name"].split("/")[0]
-
-
-def test_a_cache_is_found_again_and_a_changed_setting_makes_another(nano):
-    manifest(nano)
-    cache = prepare.cache_of(nano)
-    stamp = (cache / "manifest.json").stat().st_mtime_ns
-    nano.data.feed = "host"  # how it is read, not what it is
-    prepare.run(nano)
-    assert prepare.cache_of(nano) == cache
-    assert (cache / "manifest.json").stat().st_mtime_ns == stamp
-    nano.data.valid_fraction = 0.3
-    assert prepare.cache_of(nano) != cache
-
-
-def test_broken_files_are_left_out_by_name(nano, tmp_path):
-    folder = tmp_path / "songs"
-    for k in range(4):
-        files.write(folder / f"{k}.wav", synth.harmonics(200 + k, 2, RATE), RATE)
-    (folder / "text.wav").write_text("not sound")
-    sound = io.BytesIO()
-    soundfile.write(sound, synth.harmonics(300, 2, RATE), RATE, format="FLAC")
-    (folder / "cut.flac").write_bytes(sound.getvalue()[: len(sound.getvalue()) // 2])
-    (folder / "empty.ogg").write_bytes(b"")
-    nano.data.source = str(folder)
-    found = manifest(nano)
-    assert len(found["songs"]) == 4
-    assert {skip["name"] for skip in found["skipped"]} == {"text.wav", "cut.flac", "empty.ogg"}
 
 
 @pytest.mark.parametrize(("format", "suffix"), [("FLAC", "flac"), ("OGG", "ogg"), ("MP3", "mp3")])
@@ -68,25 +58,121 @@ def test_formats_decode_to_the_sound_they_hold(tmp_path, format, suffix):
     wave = synth.chords([220, 330], 1.0, 22_050)
     path = tmp_path / f"song.{suffix}"
     soundfile.write(path, wave, 22_050, format=format)
-    decoded, rate = files.decode(path)
-    assert rate == 22_050 and abs(decoded.shape[1] - len(wave)) < 2500  # mp3 pads
+    pcm, facts, _ = ingest(str(path), Intake(22_050))
+    assert facts["sample_rate"] == 22_050 and abs(len(pcm) - len(wave)) < 2500  # mp3 pads
     spectrum = lambda x: np.abs(np.fft.rfft(x[: len(wave)], len(wave)))
-    ours, theirs = spectrum(decoded[0]), spectrum(wave)
-    assert np.corrcoef(ours, theirs)[0, 1] > 0.98
+    assert np.corrcoef(spectrum(pcm[:, 0]), spectrum(wave))[0, 1] > 0.98
 
 
 def test_resampling_keeps_a_tone_s_pitch_and_level():
     wave = synth.harmonics(440.0, 1.0, 48_000, partials=1)
-    ours = files.mono(np.stack([wave, wave]), 48_000, 22_050)
-    theirs = synth.harmonics(440.0, 1.0, 22_050, partials=1)
-    assert np.argmax(np.abs(np.fft.rfft(ours))) == 440
+    pcm, _, _ = ingest((np.stack([wave, wave]), 48_000), Intake(22_050))
+    ours, theirs = pcm[:, 0] / 32768, synth.harmonics(440.0, 1.0, 22_050, partials=1)
+    assert len(ours) == 22_050 and np.argmax(np.abs(np.fft.rfft(ours))) == 440
     assert abs(20 * np.log10(ours[1000:-1000].std() / theirs[1000:-1000].std())) < 0.05
+
+
+def test_blocks_do_not_show(tmp_path, monkeypatch):
+    wave = synth.chords([220, 330, 440], 1.0, 44_100)
+    files.write(tmp_path / "song.wav", wave, 44_100)
+    whole = ingest(str(tmp_path / "song.wav"), Intake(22_050))[0]
+    monkeypatch.setattr(files, "BLOCK", 1000)
+    np.testing.assert_array_equal(ingest(str(tmp_path / "song.wav"), Intake(22_050))[0], whole)
+
+
+def test_stereo_keeps_sides_and_mono_takes_their_mean():
+    left, right = synth.harmonics(440.0, 1.0, RATE), synth.harmonics(550.0, 1.0, RATE)
+    stereo, _, _ = ingest((np.stack([left, right]), RATE), Intake(RATE, channels=2))
+    np.testing.assert_array_equal(stereo, files.to_int16(np.stack([left, right], axis=1)))
+    mono, _, _ = ingest((np.stack([left, right]), RATE), Intake(RATE))
+    assert np.abs(mono[:, 0] - stereo.mean(axis=1)).max() <= 1
+    doubled, _, _ = ingest((left[None], RATE), Intake(RATE, channels=2))
+    np.testing.assert_array_equal(doubled[:, 0], doubled[:, 1])
+
+
+@pytest.mark.parametrize("gain", [0.02, 0.3])
+def test_every_song_is_brought_to_its_level(gain):
+    wave = gain * synth.chords([220, 330, 262, 392] * 2, 0.5, 22_050)[None]
+    peak, facts, _ = ingest((wave, 22_050), Intake(22_050, loudness="peak", level_db=-6.0))
+    assert 20 * np.log10(np.abs(peak).max() / 32768) == pytest.approx(-6.0, abs=0.02)
+    assert facts["gain_db"] == pytest.approx(-6.0 - 20 * np.log10(np.abs(wave).max()), abs=0.02)
+    loud, _, _ = ingest((wave, 22_050), Intake(22_050, loudness="lufs", level_db=-23.0))
+    assert lufs(loud, 22_050) == pytest.approx(-23.0, abs=0.05)
+
+
+def test_silence_at_the_ends_is_trimmed_on_request_and_inside_kept():
+    tone, rest = synth.harmonics(440.0, 1.0, RATE), np.zeros(RATE, np.float32)
+    wave = np.concatenate([rest, tone, rest, tone, rest])[None]
+    assert len(ingest((wave, RATE), Intake(RATE))[0]) == 5 * RATE
+    trimmed = ingest((wave, RATE), Intake(RATE, trim_db=-60.0))[0]
+    assert abs(len(trimmed) - 3 * RATE) <= 0.11 * RATE
 
 
 def test_int16_is_exact_and_clips_at_full_scale(tmp_path):
     pcm = np.array([-32768, -1, 0, 1, 32767], np.int16)
     np.testing.assert_array_equal(files.to_int16(data.to_float(pcm)), pcm)
     np.testing.assert_array_equal(files.to_int16(np.array([2.0, -2.0])), [32767, -32768])
+
+
+def test_what_lies_beside_songs_is_read(fresh, tmp_path):
+    """metadata.csv in the audiofolder convention, .txt and .json beside a song, a missing file."""
+    folder = tones(tmp_path / "songs", 5)
+    rows = ["file_name,caption,artist,labels", '0.wav,"slow, sad",Ann,piano;solo', "0.wav,again,,"]
+    (folder / "metadata.csv").write_text("\n".join([*rows, "gone.wav,never,Ann,", "1.wav,,Bob,"]))
+    (folder / "1.txt").write_text("a line\nanother\n")
+    (folder / "2.json").write_text('{"artist": "Eve", "labels": ["a;b"], "split": "validation"}')
+    (folder / "3.json").write_text("{broken")
+    fresh.data.update(source=str(folder), max_bad_fraction=0.5)
+    found = manifest(fresh)
+    songs = {song["name"]: song for song in found["songs"]}
+    assert found["found"] == 6 == len(found["songs"]) + len(found["skipped"])
+    assert songs["0.wav"]["captions"] == ["slow, sad", "again"]
+    assert songs["0.wav"]["labels"] == ["piano", "solo"] and songs["0.wav"]["artist"] == "Ann"
+    assert songs["1.wav"]["captions"] == ["a line", "another"] and songs["1.wav"]["artist"] == "Bob"
+    assert songs["2.wav"]["labels"] == ["a;b"] and songs["2.wav"]["split"] == "valid"
+    reasons = {skip["name"]: skip["reason"] for skip in found["skipped"]}
+    assert "not there" in reasons["gone.wav"] and "not JSON" in reasons["3.wav"]
+
+
+def test_sub_folders_are_albums_or_labels(nano, music, caches):
+    nano.data.folder_labels = True
+    found = manifest(nano)
+    assert all(song["labels"] == [song["name"].split("/")[0]] for song in found["songs"])
+    assert len({song["group"] for song in found["songs"]}) == 16
+
+
+def test_a_list_gives_parts_of_files(fresh, tmp_path):
+    folder = tones(tmp_path / "songs", 3)
+    lines = [
+        {"path": "songs/0.wav", "start": 0.5, "end": 1.0, "labels": ["x"], "split": "train"},
+        {"path": "songs/0.wav", "start": 0.5, "end": 1.0, "caption": "half a second"},
+        {"path": "songs/0.wav", "start": 1.0, "licence": "CC-BY"},
+        {"path": "songs/1.wav", "artist": "Bob"},
+        {"path": "songs/7.wav"},
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    fresh.data.update(source=str(tmp_path / "list.jsonl"), max_bad_fraction=0.5)
+    wave, _ = soundfile.read(folder / "0.wav", dtype="int16")
+    entry, pcm = song_of(fresh, "songs/0.wav#0.5-1.0")
+    np.testing.assert_array_equal(pcm[:, 0], wave[RATE // 2 : RATE])
+    assert entry["captions"] == ["half a second"] and entry["labels"] == ["x"]
+    rest, pcm = song_of(fresh, "songs/0.wav#1-")
+    np.testing.assert_array_equal(pcm[:, 0], wave[RATE:])
+    assert rest["licence"] == "CC-BY" and rest["group"] == entry["group"]
+    assert [skip["name"] for skip in manifest(fresh)["skipped"]] == ["songs/7.wav"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "line 1 is not JSON"), ('{"start": 1}', "row 1 has no path"), ("", "lists no songs")]
+    + [('{"path": "a", "split": "some"}', "split='some'"), ("[1]", "line 1 is not an object")]
+    + [('{"path": "a", "start": "soon"}', "start='soon' is not a time")],
+)
+def test_a_broken_list_is_one_line(nano, tmp_path, text, message):
+    (tmp_path / "list.jsonl").write_text(text)
+    nano.data.source = str(tmp_path / "list.jsonl")
+    with pytest.raises(ValueError, match=message):
+        list(collection.source(nano))
 
 
 @pytest.fixture(params=["parquet file", "folder of parquet", "save_to_disk"])
@@ -116,21 +202,21 @@ def test_a_hugging_face_data_set_gives_the_same_songs(nano, music, dataset):
     assert len(found["songs"]) == 16 and not found["skipped"]
     name = "artist 3-1.wav"
     wave, _ = soundfile.read(music / "artist 3" / "1.wav", dtype="int16")
-    np.testing.assert_array_equal(pcm_of(nano, name), wave)
-    entry = next(entry for entry in found["songs"] if entry["name"] == name)
+    entry, pcm = song_of(nano, name)
+    np.testing.assert_array_equal(pcm[:, 0], wave)
     assert entry["captions"] == ["chords of artist 3"] and entry["artist"] == "artist 3"
 
 
 def test_a_missing_column_or_a_wrong_option_is_named(nano, dataset):
     nano.data.update(source=str(dataset), caption_column="words")
-    with pytest.raises(ValueError, match="no column 'words'"):
-        list(build.source(nano))
+    with pytest.raises(ValueError, match="caption_column: .* no column 'words'"):
+        list(collection.source(nano))
     nano.data.update(caption_column=None, split="validation")
     with pytest.raises(ValueError, match="data.split='validation' is for Hub names"):
-        list(build.source(nano))
+        list(collection.source(nano))
     nano.data.update(split=None, song_seconds=10.0)
     with pytest.raises(ValueError, match=r"data.song_seconds=10.0 is not used by"):
-        build.source(nano)
+        collection.source(nano)
 
 
 @pytest.mark.parametrize(
@@ -142,16 +228,61 @@ def test_the_songbook_s_name_says_its_size(source, pieces):
         songbook.pieces_of("songbook:many")
 
 
-def test_a_half_written_cache_is_never_taken_for_whole(nano, monkeypatch):
-    def dies(config):
-        yield from list(real(config))[:3]
-        raise KeyboardInterrupt
+def test_rows_of_the_same_audio_are_one_song(nano, music, tmp_path):
+    """As in Song Describer, where a row is a caption: by the song column, or by the bytes."""
+    from configs import song_describer
 
-    real = build.source
-    monkeypatch.setattr(build, "source", dies)
-    with pytest.raises(KeyboardInterrupt):
-        prepare.run(nano)
-    assert not prepare.cache_of(nano).exists()
-    monkeypatch.undo()
-    assert len(manifest(nano)["songs"]) == 16
-    json.dumps(manifest(nano))
+    captions = ["calm", "slow; sad", "calm"]
+    rows = [
+        {
+            "caption_id": f"{track}-{k}",
+            "track_id": track,
+            "caption": caption,
+            "artist_id": track % 3,
+            "album_id": track,
+            "path": {"bytes": path.read_bytes(), "path": f"{track}.2min.wav"},
+        }
+        for k, caption in enumerate(captions)
+        for track, path in enumerate(files.find(music))
+    ]
+    datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "replica.parquet"))
+    columns = song_describer.get_config().data
+    for field in ("audio", "caption", "artist", "album"):
+        nano.data[f"{field}_column"] = columns[f"{field}_column"]
+    nano.data.source = str(tmp_path / "replica.parquet")
+    for song_column in (columns.song_column, None):
+        nano.data.song_column = song_column
+        found = manifest(nano)
+        assert len(found["songs"]) == found["found"] == 16
+        assert all(song["captions"] == ["calm", "slow; sad"] for song in found["songs"])
+        sides = {}
+        for song in found["songs"]:
+            assert sides.setdefault(song["artist"], song["split"]) == song["split"]
+        assert set(sides) == {"0", "1", "2"}
+
+
+def test_splits_of_a_data_set_are_kept(fresh, music, tmp_path):
+    paths = files.find(music)
+    parts = {"train": paths[:10], "validation": paths[10:13], "test": paths[13:]}
+    tables = {
+        name: datasets.Dataset.from_list(
+            [{"audio": {"bytes": path.read_bytes(), "path": path.as_posix()}} for path in chosen]
+        )
+        for name, chosen in parts.items()
+    }
+    datasets.DatasetDict(tables).save_to_disk(str(tmp_path / "dict"))
+    fresh.data.update(source=str(tmp_path / "dict"), streaming=None)
+    found = manifest(fresh)
+    for name, split in (("train", "train"), ("validation", "valid"), ("test", "test")):
+        songs = {song["name"] for song in found["songs"] if song["split"] == split}
+        assert songs == {path.as_posix() for path in parts[name]}
+
+
+def test_a_streamed_data_set_gives_the_same_songs(nano, dataset):
+    if (dataset / "dataset_info.json").exists():
+        pytest.skip("save_to_disk is read from memory maps, never streamed")
+    nano.data.update(source=str(dataset), artist_column="artist")
+    plain = manifest(nano)
+    nano.data.streaming = True
+    streamed = manifest(nano)
+    assert streamed["songs"] == plain["songs"] and streamed["shards"] == plain["shards"]

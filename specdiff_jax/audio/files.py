@@ -1,47 +1,80 @@
-"""Sound files in, sound files out; libsndfile decodes, soxr resamples."""
+"""Sound files in, sound files out; libsndfile decodes block by block, in bounded memory."""
 
+import os
 import pathlib
 
 import numpy as np
 import soundfile
-import soxr
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
+FOREIGN = (".m4a", ".aac", ".wma", ".ape", ".mka", ".mp4", ".wv")  # sound that libsndfile cannot
+SAMPLE_RATES = (1000, 768_000)  # Hz, what a real file may claim
+MAX_CHANNELS = 64
+NO_TAGS = {"artist": None, "album": None}
+BLOCK = 1 << 18  # frames decoded at a time
 
 
-def decode(file):
-    """Reads a sound file (a path or a binary file object).
+class Sound:
+    """An open sound file that has been checked; iterate it for blocks [channels, n] float32.
 
-    Returns:
-      wave [channels, N] float32 and its sample rate in Hz.
+    Args:
+      file: a path or a binary file object.
+      start, end: seconds to take; None for the file's ends.
 
     Raises:
-      ValueError: not a sound file, empty, not finite, or shorter than its header claims
-        (libsndfile decodes truncated files short, without an error).
+      ValueError: not a sound file, an absurd header, an empty or impossible range; while
+        iterating: damaged, or shorter than the header claims (libsndfile decodes truncated files
+        short, without an error).
     """
-    name = getattr(file, "name", file)
-    try:
-        with soundfile.SoundFile(file) as sound:
-            claimed = sound.frames
-            wave = sound.read(dtype="float32", always_2d=True).T
-            sample_rate = sound.samplerate
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(f"{name}: not readable as sound ({error})") from error
-    if not wave.size:
-        raise ValueError(f"{name}: holds no samples")
-    if wave.shape[1] < 0.99 * claimed:
-        raise ValueError(f"{name}: truncated, {wave.shape[1]} of {claimed} samples decode")
-    if not np.isfinite(wave).all():
-        raise ValueError(f"{name}: holds NaN or infinite samples")
-    return wave, sample_rate
+
+    def __init__(self, file, start=None, end=None):
+        try:
+            # A path goes as bytes: names that are not UTF-8 are names too.
+            self.file = soundfile.SoundFile(os.fsencode(file) if isinstance(file, str) else file)
+        except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"not readable as sound ({one_line(error)})") from error
+        self.sample_rate, self.channels = self.file.samplerate, self.file.channels
+        self.tags = {name: tag(getattr(self.file, name)) for name in NO_TAGS}
+        low, high = SAMPLE_RATES
+        if not low <= self.sample_rate <= high:
+            raise ValueError(f"claims {self.sample_rate} Hz, outside {low} to {high}")
+        if self.channels > MAX_CHANNELS:
+            raise ValueError(f"claims {self.channels} channels, more than {MAX_CHANNELS}")
+        self.first = round((start or 0) * self.sample_rate)
+        last = self.file.frames if end is None else round(end * self.sample_rate)
+        self.claimed = min(last, self.file.frames) - self.first  # frames
+        if self.claimed <= 0:
+            raise ValueError(f"holds no samples between start={start} and end={end}")
+
+    def __iter__(self):
+        found = 0
+        try:
+            if self.first:
+                self.file.seek(self.first)
+            while found < self.claimed:
+                size = min(BLOCK, self.claimed - found)
+                block = self.file.read(size, dtype="float32", always_2d=True)
+                block = np.ascontiguousarray(block.T)  # interleaved sums are 20 times slower
+                if not block.size:
+                    break
+                found += block.shape[1]
+                yield block
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise ValueError(f"damaged after {found} samples ({one_line(error)})") from error
+        finally:
+            self.file.close()
+        if found < 0.99 * self.claimed:
+            raise ValueError(f"truncated, {found} of {self.claimed} samples decode")
 
 
-def mono(wave, sample_rate, target_rate):
-    """[channels, N] at `sample_rate` -> [M] float32 at `target_rate`, channels averaged."""
-    wave = wave.mean(axis=0, dtype=np.float32)
-    if sample_rate == target_rate:
-        return wave
-    return soxr.resample(wave, sample_rate, target_rate, quality="HQ").astype(np.float32)
+def tag(value):
+    """A tag that says something, or None."""
+    return " ".join(value.split())[:200] or None
+
+
+def one_line(error):
+    """What an error says, without line breaks or the file's own name for itself."""
+    return " ".join(str(error).split())[-160:]
 
 
 def to_int16(wave):
@@ -50,13 +83,16 @@ def to_int16(wave):
 
 
 def write(path, wave, sample_rate):
-    """Writes [N] float32 as 16-bit PCM WAV, clipped at full scale, never rescaled."""
+    """Writes [N] or [channels, N] float32 as 16-bit PCM WAV, clipped at full scale, as loud."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, to_int16(np.asarray(wave)), sample_rate, subtype="PCM_16")
+    soundfile.write(path, to_int16(np.asarray(wave)).T, sample_rate, subtype="PCM_16")
 
 
-def find(folder):
-    """All sound files under `folder`, sorted; [] where there are none."""
-    files = pathlib.Path(folder).rglob("*")
-    return sorted(file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+def find(folder, suffixes=SUFFIXES):
+    """All files under `folder` with such a suffix, sorted; links to folders are not followed."""
+    found = []
+    for root, _, names in os.walk(folder):
+        chosen = (name for name in names if name.lower().endswith(suffixes))
+        found += [pathlib.Path(root) / name for name in chosen]
+    return sorted(found)

@@ -23,12 +23,13 @@ class Representation:
     n_fft: int  # samples a window
     hop: int  # samples between frames
     frames: int  # T
+    channels: int = 1  # A: 2 for stereo, whose features lie side by side in C
     n_mels: int | None = None  # bands of log_mel
     floor_db: float | None = None  # level added before the logarithm: quieter is silence
     power: float | None = None  # compression of complex magnitudes, |X| ** power
     iterations: int | None = None  # Griffin-Lim rounds of decode
     standardize: str = "band"  # "band": a mean and std for each (F, C); "global": one for all
-    mean: np.ndarray | None = None  # [1, F, 1, C]
+    mean: np.ndarray | None = None  # [1, F, 1, C], C as of one channel times A
     std: np.ndarray | None = None  # [1, F, 1, C]
 
     @property
@@ -40,17 +41,32 @@ class Representation:
     def shape(self):
         """(F, T, C) of one x_0."""
         bins = self.n_mels if self.kind == "log_mel" else self.n_fft // 2
-        return bins, self.frames, 2 if self.kind in ("complex", "polar") else 1
+        features = 2 if self.kind in ("complex", "polar") else 1
+        return bins, self.frames, features * self.channels
 
     def encode(self, wave):
-        """[B, N] in [-1, 1] -> x_0 [B, F, T, C], about zero mean and unit variance."""
+        """[B, N] or [B, A, N] in [-1, 1] -> x_0 [B, F, T, C], about zero mean, unit variance."""
         analyse, _ = KINDS[self.kind]
-        return (analyse(spectrum(wave, self), self) - self.mean) / self.std
+        features = analyse(spectrum(wave.reshape(-1, wave.shape[-1]), self), self)
+        return (side_by_side(features, self.channels) - self.mean) / self.std
 
     def decode(self, x_0):
-        """x_0 [B, F, T, C] -> wave [B, (T - 1) * hop], at the level it was encoded at."""
+        """x_0 [B, F, T, C] -> wave [B, (T - 1) * hop] or [B, A, ...], as loud as encoded."""
         _, synthesise = KINDS[self.kind]
-        return synthesise(x_0 * self.std + self.mean, self)
+        wave = synthesise(one_by_one(x_0 * self.std + self.mean, self.channels), self)
+        return wave if self.channels == 1 else wave.reshape(-1, self.channels, wave.shape[-1])
+
+
+def side_by_side(features, channels):
+    """[B * A, F, T, C] -> [B, F, T, A * C]."""
+    parts = features.reshape(-1, channels, *features.shape[1:])
+    return jnp.moveaxis(parts, 1, -2).reshape(len(parts), *features.shape[1:3], -1)
+
+
+def one_by_one(features, channels):
+    """Inverse of `side_by_side`."""
+    parts = jnp.moveaxis(features.reshape(*features.shape[:3], channels, -1), -2, 1)
+    return parts.reshape(-1, *parts.shape[2:])
 
 
 def full_scale(n_fft):
@@ -134,7 +150,7 @@ def sound_of(magnitude, rep, start=None):
 
 
 def fit(rep, crops, batch_size=16):
-    """Returns `rep` with mean and std of the given training crops, each a wave.  # [M, N] float"""
+    """Returns `rep` with mean and std of the given training crops.  # [M, N] or [M, A, N] float"""
     unscaled = dataclasses.replace(rep, mean=np.float32(0), std=np.float32(1))
     encode = jax.jit(unscaled.encode)
     batches = [crops[i : i + batch_size] for i in range(0, len(crops), batch_size)]

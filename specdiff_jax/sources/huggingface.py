@@ -1,58 +1,131 @@
-"""A Hugging Face data set: a Hub name, a parquet file or a `save_to_disk` folder.
+"""A Hugging Face data set: a Hub name, a parquet file, a folder of them, or `save_to_disk`.
 
 Audio is read with `Audio(decode=False)` and decoded by libsndfile: no torch, no torchcodec.
 """
 
-import io
+import hashlib
 import pathlib
 
-from specdiff_jax.audio import files
-from specdiff_jax.sources.song import Skipped, Song
+from specdiff_jax.sources import rows
+from specdiff_jax.sources.song import More, Skipped, Song
+
+COLUMNS = ("audio", "caption", "artist", "album", "label", "licence", "song")
 
 
-def load(source, split):
-    """The data set behind a Hub name or a local path, without decoding any audio."""
-    import datasets  # slow to import
+def songs(source, columns, split=None, streaming=False, revision=None):
+    """Yields a Song, a More or a Skipped for each row, in the data set's order.
 
-    path = pathlib.Path(source)
-    if split and path.exists():
-        raise ValueError(f"data.split={split!r} is for Hub names; a local path is read whole")
-    if path.is_file() and path.suffix == ".parquet":
-        return datasets.load_dataset("parquet", data_files=str(path), split="train")
-    if (path / "dataset_info.json").exists():
-        return datasets.load_from_disk(str(path))
-    parquet = sorted(path.rglob("*.parquet")) if path.is_dir() else []
-    if parquet:
-        names = [str(file) for file in parquet]
-        return datasets.load_dataset("parquet", data_files=names, split="train")
-    return datasets.load_dataset(source, split=split or "train")
+    Rows of the same audio (one a caption) are one song: those that share the song column, or,
+    where none is named, the very bytes.
 
-
-def songs(source, audio_column="audio", split=None, caption_column=None, artist_column=None):
-    """Yields a Song or a Skipped for each row, in the data set's order.
+    Args:
+      columns: {one of COLUMNS: column name, or several with commas for labels}.
+      split: of a Hub name; where None, all of them, and theirs are respected.
 
     Raises:
       ValueError: the data set cannot be loaded or lacks a named column.
     """
-    import datasets
+    columns = {"audio": "audio"} | columns
+    seen, names = {}, set()
+    for given, table in load(source, split, streaming, revision):
+        for index, row in enumerate(checked(table, columns, source)):
+            told = told_by(row, columns, given)
+            sound = row[columns["audio"]] or {}
+            audio = sound.get("bytes") or sound.get("path")
+            if not audio:
+                yield Skipped(f"{given or ''} row {index}".strip(), "the row holds no audio")
+                continue
+            key = key_of(row, columns, audio)
+            if key in seen:
+                yield More(seen[key], told["labels"], told["captions"])
+                continue
+            name = (key if "song" in columns else sound.get("path")) or f"row {index}"
+            seen[key] = name = name if name not in names else f"{name}#{index}"
+            names.add(name)
+            yield Song(name=name, audio=audio, **told)
 
+
+def load(source, split, streaming, revision):
+    """[(split that the data set gives or None, table)] without decoding any audio."""
+    import datasets  # slow to import
+
+    path = pathlib.Path(source)
+    for field, value in (("split", split), ("revision", revision)):
+        if path.exists() and value:
+            raise ValueError(f"data.{field}={value!r} is for Hub names; a local path is read whole")
     try:
-        rows = load(source, split)
+        if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
+            loaded = datasets.load_from_disk(str(path))
+        elif path.exists():
+            found = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+            found = found or sorted(path.rglob("*.arrow"))
+            kind, names = found[0].suffix[1:], [str(file) for file in found]
+            loaded = datasets.load_dataset(kind, data_files=names, streaming=streaming)
+        else:
+            loaded = datasets.load_dataset(
+                source, split=split, streaming=streaming, revision=revision
+            )
     except Exception as error:  # the library raises many kinds; the user needs one line
         reason = str(error).splitlines()[0]
         raise ValueError(f"data.source: cannot load the data set {source!r} ({reason})") from error
-    for column in filter(None, (audio_column, caption_column, artist_column)):
-        if column not in rows.column_names:
-            raise ValueError(f"data: {source!r} has no column {column!r}, but {rows.column_names}")
-    rows = rows.cast_column(audio_column, datasets.Audio(decode=False))
-    for index, row in enumerate(rows):
-        name = row[audio_column].get("path") or f"row {index}"
-        try:
-            content = row[audio_column]["bytes"]
-            wave, sample_rate = files.decode(io.BytesIO(content) if content else name)
-        except ValueError as error:
-            yield Skipped(name, str(error))
-            continue
-        artist = str(row[artist_column]) if artist_column else name
-        captions = (str(row[caption_column]),) if caption_column else ()
-        yield Song(name, artist, (), captions, wave, sample_rate)
+    if not isinstance(loaded, dict):
+        return [(None, loaded)]
+    if len(loaded) == 1:  # one table called train is no decision about splits
+        return [(None, *loaded.values())]
+    return [(rows.SPLITS.get(name), table) for name, table in loaded.items()]
+
+
+def checked(table, columns, source):
+    """The table with its audio undecoded.
+
+    Raises:
+      ValueError: a named column is not there.
+    """
+    import datasets
+
+    there = table.column_names or list(table.features or ())
+    for kind, value in columns.items():
+        for column in value.split(",") if kind == "label" else [value]:
+            if column not in there:
+                raise ValueError(
+                    f"data.{kind}_column: {source!r} has no column {column!r}, but {there}"
+                )
+    return table.cast_column(columns["audio"], datasets.Audio(decode=False))
+
+
+def told_by(row, columns, given):
+    """The Song fields of a row; a list in a column gives several labels or captions."""
+    plain = {
+        kind: row[column] for kind, column in columns.items() if kind not in ("audio", "label")
+    }
+    plain["captions"] = as_list(plain.pop("caption", None))
+    named = columns.get("label", "").split(",") if "label" in columns else []
+    plain["labels"] = [label for column in named for label in as_list(row[column])]
+    return rows.fields(plain) | {"split": given}
+
+
+def as_list(value):
+    """None, one value or several as a list; one caption is not cut at its semicolons."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def key_of(row, columns, audio):
+    """What two rows of the same song share."""
+    if "song" in columns:
+        return str(row[columns["song"]])
+    return hashlib.sha256(audio).hexdigest() if isinstance(audio, bytes) else audio
+
+
+def pinned(source, revision):
+    """The commit that a revision of a Hub name stands for now; needs the network.
+
+    Raises:
+      ValueError: the Hub does not answer, or does not know it.
+    """
+    import huggingface_hub
+
+    try:
+        return huggingface_hub.HfApi().dataset_info(source, revision=revision).sha
+    except Exception as error:  # the library raises many kinds; the user needs one line
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"data.source: the Hub does not give {source!r} ({reason})") from error

@@ -29,7 +29,7 @@ import zlib
 import numpy as np
 
 from specdiff_jax.sources import arrangements, captions, midi, scores, titles
-from specdiff_jax.sources.song import Skipped, Song
+from specdiff_jax.sources.song import Pcm, Skipped, Song
 
 SAMPLE_RATE = 48_000  # of the renderer
 NUM_PIECES = 300
@@ -54,8 +54,8 @@ def songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
         With more, the calling script needs the usual `if __name__ == '__main__'` guard.
 
     Yields:
-      Song (wave [2, N] float32) or Skipped, the same ones in the same order, bit for bit, whatever
-      `workers` is. If the corpus runs out first, the last value is a Skipped that says so.
+      Song (audio: Pcm, [2, N] float32) or Skipped, the same ones in the same order, bit for bit,
+      whatever `workers` is. If the corpus runs out first, the last value is a Skipped that says so.
 
     Raises:
       ValueError: an argument out of range.
@@ -180,8 +180,7 @@ def _song(name, score, plan, seconds):
         artist=f"{composer}: {score.work}",
         labels=plan.labels,
         captions=captions.captions(plan.labels),
-        wave=_level(wave[:, :samples], zlib.crc32(name.encode())),
-        sample_rate=SAMPLE_RATE,
+        audio=Pcm(_level(wave[:, :samples], zlib.crc32(name.encode())), SAMPLE_RATE),
     )
 
 

@@ -1,0 +1,151 @@
+"""One sound made ready for training: decoded, mixed, resampled, trimmed, levelled, measured."""
+
+import dataclasses
+import io
+
+import numpy as np
+import soxr
+
+from specdiff_jax.audio import files, inspect
+from specdiff_jax.audio.fingerprint import fingerprint
+
+MAX_SECONDS = 3 * 3600.0  # of one song: what bounds a worker's memory
+SILENCE_DB = -80.0  # a song whose loudest sample is below holds nothing to learn
+TRIM_WINDOW = 0.05  # seconds
+LOUDNESS_SECONDS = 600.0  # LUFS are measured over at most so much
+
+
+@dataclasses.dataclass(frozen=True)
+class Intake:
+    """How sounds are brought to one form."""
+
+    sample_rate: int  # Hz
+    channels: int = 1  # 1: the mean of all; 2: the first two, or the only one twice
+    loudness: str = "as_is"  # as_is, peak, lufs
+    level_db: float | None = None  # of the loudest sample in dBFS, or of the song in LUFS
+    trim_db: float | None = None  # windows below this at either end are cut off
+
+
+def ingest(audio, intake, start=None, end=None):
+    """One song's samples and what was found out about it.
+
+    Args:
+      audio: a path, the bytes of a sound file, or (wave [channels, N], sample rate).
+      start, end: seconds of it.
+
+    Returns:
+      pcm [N, A] int16, facts (`inspect.combine`, gain_db, tags), landmarks (`fingerprint`).
+
+    Raises:
+      ValueError: not usable; one line that says why.
+    """
+    sound = opened(audio, start, end)
+    if sound.claimed > MAX_SECONDS * sound.sample_rate:
+        hours = sound.claimed / sound.sample_rate / 3600
+        raise ValueError(f"{hours:.1f} hours long; cut it, or list parts of it in a manifest")
+    pcm, facts = decoded(sound, intake)
+    if not pcm.size or peak(pcm) < 10 ** (SILENCE_DB / 20):
+        raise ValueError(f"silent: nothing above {SILENCE_DB:.0f} dB")
+    if intake.trim_db is not None:
+        pcm = trimmed(pcm, intake.sample_rate, intake.trim_db)
+    gain = loudness_gain(pcm, intake)
+    if gain != 1.0:
+        pcm = files.to_int16(pcm.astype(np.float32) * np.float32(gain / 32768))
+    mono = pcm[:, 0] if intake.channels == 1 else pcm.mean(axis=1).astype(np.int16)
+    facts |= {"gain_db": float(20 * np.log10(gain)), "tags": sound.tags}
+    return pcm, facts, fingerprint(mono, intake.sample_rate)
+
+
+def opened(audio, start, end):
+    """Something that gives blocks [channels, n] and knows sample_rate and claimed."""
+    if isinstance(audio, tuple):
+        return Held(*audio)
+    return files.Sound(io.BytesIO(audio) if isinstance(audio, bytes) else audio, start, end)
+
+
+@dataclasses.dataclass
+class Held:
+    """Sound in memory that is read like a file."""
+
+    wave: np.ndarray  # [channels, N]
+    sample_rate: int
+    tags = files.NO_TAGS
+
+    @property
+    def claimed(self):
+        return self.wave.shape[1]
+
+    def __iter__(self):
+        for first in range(0, self.claimed, files.BLOCK):
+            yield self.wave[:, first : first + files.BLOCK]
+
+
+def decoded(sound, intake):
+    """pcm [N, A] int16 at the intake's rate and the facts of the sound at its own."""
+    resampler = soxr.ResampleStream(
+        sound.sample_rate, intake.sample_rate, intake.channels, dtype="float32", quality="HQ"
+    )
+    measured, parts = [], []
+    for block in sound:
+        measured.append(inspect.measure(block, sound.sample_rate))
+        if measured[-1]["non_finite"]:
+            raise ValueError(f"holds NaN or infinite samples in block {len(measured)}")
+        mixed = mix(block, intake.channels)
+        if sound.sample_rate != intake.sample_rate:
+            mixed = resampler.resample_chunk(mixed)
+        parts.append(files.to_int16(mixed))
+    if sound.sample_rate != intake.sample_rate:
+        silence = np.zeros((0, intake.channels), np.float32)
+        parts.append(files.to_int16(resampler.resample_chunk(silence, last=True)))
+    if not measured:
+        raise ValueError("holds no samples")
+    return np.concatenate(parts), inspect.combine(measured, sound.claimed)
+
+
+def mix(block, channels):
+    """[any, n] float32 -> [n, channels] float32."""
+    if channels == 1:
+        return sum(block[1:], start=block[0])[:, None] / np.float32(len(block))  # mean() is slow
+    chosen = block[:2] if len(block) > 1 else np.repeat(block, 2, axis=0)
+    return np.ascontiguousarray(chosen.T)
+
+
+def peak(pcm):
+    """The loudest sample, full scale at one; without a copy of hours of sound."""
+    return max(int(pcm.max()), -int(pcm.min())) / 32768
+
+
+def trimmed(pcm, sample_rate, trim_db):
+    """pcm [N, A] without the silent windows at its ends."""
+    window = round(TRIM_WINDOW * sample_rate)
+    windows = (pcm[first : first + window] for first in range(0, len(pcm), window))
+    loud = np.flatnonzero([peak(part) >= 10 ** (trim_db / 20) for part in windows])
+    if not len(loud):
+        raise ValueError(f"silent: nothing above data.trim_db={trim_db}")
+    return pcm[loud[0] * window : (loud[-1] + 1) * window]
+
+
+def loudness_gain(pcm, intake):
+    """The factor that brings a song to its level, held back where its peak would clip."""
+    if intake.loudness == "as_is":
+        return 1.0
+    loudest = peak(pcm)
+    level = 20 * np.log10(loudest) if intake.loudness == "peak" else lufs(pcm, intake.sample_rate)
+    if not np.isfinite(level):
+        return 1.0
+    return min(10 ** ((intake.level_db - level) / 20), 1 / loudest)
+
+
+def lufs(pcm, sample_rate):
+    """Integrated loudness (ITU-R BS.1770-4) of pcm [N, A], of its middle where it is long."""
+    import pyloudnorm  # scipy.signal is slow to import
+
+    most = round(LOUDNESS_SECONDS * sample_rate)
+    first = max(0, (len(pcm) - most) // 2)
+    part = pcm[first : first + most].astype(np.float64) / 32768
+    if len(part) < 0.4 * sample_rate:  # shorter than the standard's one block
+        return -np.inf
+    return pyloudnorm.Meter(sample_rate).integrated_loudness(part)
+
+
+LOUDNESS = ("as_is", "peak", "lufs")

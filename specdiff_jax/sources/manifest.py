@@ -1,0 +1,42 @@
+"""A list of songs, JSON Lines or CSV: path, start, end, labels, captions, artist, album, split,
+licence. Paths are relative to the list. One file may give several songs by start and end.
+"""
+
+import pathlib
+
+from specdiff_jax.sources import rows
+from specdiff_jax.sources.song import Skipped, Song
+
+SUFFIXES = (".jsonl", ".csv")
+
+
+def songs(path):
+    """Yields a Song or a Skipped for each part of each file, in the list's order.
+
+    Rows of the same part are one song. Parts of one file are never divided by a split: where no
+    artist or album is known, the file is the album.
+
+    Raises:
+      ValueError: the list is broken, empty or without paths.
+    """
+    path = pathlib.Path(path)
+    listed = {}
+    for number, row in enumerate(rows.read(path), 1):
+        if not (audio := rows.text(row.get("path"))):
+            raise ValueError(f"{path}: row {number} has no path")
+        try:
+            told = rows.fields(row)
+        except ValueError as error:
+            raise ValueError(f"{path}: row {number}: {error}") from error
+        told["album"] = told["album"] or audio
+        key = (audio, told["start"], told["end"])
+        listed[key] = rows.joined(listed[key], told) if key in listed else told
+    if not listed:
+        raise ValueError(f"{path}: lists no songs")
+    for (audio, start, end), told in listed.items():
+        part = "" if start is None and end is None else f"#{start or 0:g}-{end or ''}"
+        place = path.parent / audio
+        if place.is_file():
+            yield Song(name=audio + part, audio=str(place), **told)
+        else:
+            yield Skipped(audio + part, "listed, but not there")

@@ -1,0 +1,92 @@
+"""Which songs train and which are held out, so that no music is on both sides."""
+
+import hashlib
+
+from specdiff_jax.audio.fingerprint import groups
+
+SPLITS = ("train", "valid", "test")
+
+
+def split_number(name):
+    """A number in [0, 1) that depends on the name alone."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def leak_groups(names, duplicates):
+    """The leak group of each song, a name: artists, joined where recordings are the same.
+
+    Args:
+      names: [songs] artists.
+      duplicates: pairs (i, j) of the same recording.
+
+    Returns:
+      [songs] names; a joined group is called by its member of the lowest split number, so only
+      a new song that joins groups can move an old one.
+    """
+    first = {}
+    same = [(first.setdefault(name, index), index) for index, name in enumerate(names)]
+    joined = [int(group) for group in groups(len(names), [*same, *duplicates])]
+    name_of = {}
+    for name, group in zip(names, joined, strict=True):
+        name_of[group] = min(name_of.get(group, name), name, key=split_number)
+    return [name_of[group] for group in joined]
+
+
+def assign(entries, duplicates, valid_fraction, test_fraction):
+    """Sets entry["group"] and entry["split"] of each song and returns warnings, a line each.
+
+    A group's hash decides, so a new song never moves an old one; each group is as likely as its
+    size to be held out, so the fractions hold for durations too, on average. A split that the
+    data set gives is respected, and songs of the same group without one follow it. Where the
+    hash leaves valid or train empty, the groups with the lowest and highest number fill them.
+
+    Raises:
+      ValueError: no songs, or one recording only.
+    """
+    if not entries:
+        raise ValueError("data.source: no song could be read; see the reasons above")
+    names, warnings = leak_groups([entry["artist"] for entry in entries], duplicates), []
+    if len(set(names)) < 2:
+        warnings.append(f"all songs are of {names[0]!r}: split by song, held-out music is not new")
+        names = leak_groups([entry["name"] for entry in entries], duplicates)
+    ordered = sorted(set(names), key=split_number)
+    if len(ordered) < 2:
+        raise ValueError("data.source: one song only; a held-out split needs at least two")
+    given, leaks = given_splits(entries, names)
+    split_of = {
+        name: given.get(name) or by_hash(name, valid_fraction, test_fraction) for name in ordered
+    }
+    free = [name for name in ordered if name not in given] or ordered
+    for split, name in (("valid", free[0]), ("train", free[-1])):
+        if split not in split_of.values():
+            split_of[name] = split
+    for entry, name in zip(entries, names, strict=True):
+        entry["group"] = name
+        entry["split"] = entry.pop("given_split", None) or split_of[name]
+    return warnings + leaks
+
+
+def by_hash(name, valid_fraction, test_fraction):
+    """The split of a group that nobody has decided on."""
+    number = split_number(name)
+    if number < valid_fraction:
+        return "valid"
+    return "test" if number >= 1 - test_fraction else "train"
+
+
+def given_splits(entries, names):
+    """({group: split given by the data set}, warnings about groups that it divides)."""
+    found = {}
+    for entry, name in zip(entries, names, strict=True):
+        if entry.get("given_split"):
+            found.setdefault(name, {}).setdefault(entry["given_split"], entry["name"])
+    leaks = [
+        f"the given split divides {name!r}: "
+        + ", ".join(f"{example!r} in {split}" for split, example in sorted(where.items()))
+        for name, where in found.items()
+        if len(where) > 1
+    ]
+    # Songs without a split follow the one that is held out, the safe side.
+    safest = lambda where: next(s for s in ("test", "valid", "train") if s in where)
+    return {name: safest(where) for name, where in found.items()}, leaks

@@ -1,0 +1,73 @@
+"""Work done by processes that may hang or die, in order and within bounded memory."""
+
+import collections
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import sys
+
+import pebble
+
+EXTRA_BYTES = 3 << 29  # of memory that a worker may take beyond what it starts with
+
+
+def in_order(function, jobs, seconds, count=None):
+    """Yields (job, result, None) or (job, None, reason) for each job, in the jobs' order.
+
+    Args:
+      function: importable; what it raises becomes the reason.
+      jobs: iterable of picklable values, drawn only a few ahead of the results.
+      seconds: limit for one job; the worker is killed then, and a new one goes on.
+      count: processes; None for one each usable core.
+    """
+    count = count or cores()
+    # Spawn: a fork of a process that runs jax's threads can hang.
+    pool = pebble.ProcessPool(
+        count, context=multiprocessing.get_context("spawn"), initializer=prepare_worker
+    )
+    waiting = collections.deque()
+    try:
+        for job in jobs:
+            waiting.append((job, pool.schedule(function, args=[job], timeout=seconds)))
+            if len(waiting) > 2 * count:
+                yield outcome(*waiting.popleft(), seconds)
+        while waiting:
+            yield outcome(*waiting.popleft(), seconds)
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def outcome(job, future, seconds):
+    """A finished job as `in_order` yields it."""
+    try:
+        return job, future.result(), None
+    except concurrent.futures.TimeoutError:
+        return job, None, f"took longer than {seconds:.0f} s"
+    except pebble.ProcessExpired:
+        return job, None, "crashed the decoder"
+    except MemoryError:
+        return job, None, f"needs more than {EXTRA_BYTES / 1e9:.1f} GB of memory"
+    except ValueError as error:
+        return job, None, str(error)
+    except Exception as error:  # a hostile file can raise anything; the next one goes on
+        return job, None, f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+
+
+def prepare_worker():
+    """The parent stops the pool at Ctrl-C; memory is limited where the system can."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        import resource
+
+        with open("/proc/self/statm") as statm:
+            now = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (now + EXTRA_BYTES, resource.RLIM_INFINITY))
+
+
+def cores():
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,150 @@
+"""A cache is whole or does not exist; what was done before a kill is not done again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from specdiff_jax import cache, collection, prepare, splits
+from specdiff_jax.audio import files, synth
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(cache, "SHARD_BYTES", 100_000)  # two songs of the music
+
+
+@pytest.fixture
+def fresh(nano, tmp_path):
+    nano.data.cache_dir = str(tmp_path / "cache")
+    return nano
+
+
+def whole(config):
+    """Manifest and samples of a cache."""
+    place = prepare.cache_of(config)
+    manifest = cache.read_manifest(place)
+    return manifest, [np.array(shard) for shard in cache.open_shards(place, manifest)]
+
+
+def test_a_cache_is_found_again_and_a_changed_setting_makes_another(fresh):
+    prepare.run(fresh)
+    place = prepare.cache_of(fresh)
+    stamp = (place / "manifest.json").stat().st_mtime_ns
+    fresh.data.feed = "host"  # how it is read, not what it is
+    prepare.run(fresh)
+    assert prepare.cache_of(fresh) == place
+    assert (place / "manifest.json").stat().st_mtime_ns == stamp
+    fresh.data.valid_fraction = 0.3
+    assert prepare.cache_of(fresh) != place
+
+
+def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, monkeypatch):
+    real = prepare.record
+    prepare.run(fresh)
+    expected = whole(fresh)
+    assert len(expected[1]) > 4
+    shutil.rmtree(prepare.cache_of(fresh))
+    decoded = []
+
+    def record(writer, item, made, reason):
+        if len(decoded) == 7:
+            decoded.append("killed")
+            raise KeyboardInterrupt
+        decoded.append(item.name)
+        real(writer, item, made, reason)
+
+    monkeypatch.setattr(prepare, "record", record)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.run(fresh)
+    assert not prepare.cache_of(fresh).exists()
+    prepare.run(fresh)
+    again = decoded[8:]
+    assert again[0] == decoded[6] and len(again) == 16 - 6  # three shards of two were safe
+    manifest, shards = whole(fresh)
+    assert manifest == expected[0]
+    for ours, theirs in zip(shards, expected[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not cache.partial_of(prepare.cache_of(fresh)).exists()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing"])
+def test_damage_is_found_before_training(fresh, damage):
+    prepare.run(fresh)
+    shard = prepare.cache_of(fresh) / "pcm-00000.int16"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    {
+        "flip": lambda: shard.write_bytes(content),
+        "cut": lambda: shard.write_bytes(content[:-2]),
+        "missing": shard.unlink,
+    }[damage]()
+    with pytest.raises(ValueError, match=r"pcm-00000.int16 is damaged .*; delete .* again"):
+        prepare.run(fresh)
+
+
+def test_copies_are_found_and_stay_on_one_side(fresh, music, tmp_path):
+    folder = tmp_path / "songs"
+    for path in files.find(music):
+        other = folder / path.relative_to(music)
+        other.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, other)
+    rng, rate = np.random.default_rng(0), 8000
+    wave = synth.chords(110 * 2 ** (3 * rng.random(24)), 0.5, rate)
+    copy = 0.4 * wave[3 * rate :] + 1e-4 * rng.standard_normal(len(wave) - 3 * rate)
+    files.write(folder / "artist 0" / "long.wav", wave, rate)
+    files.write(folder / "someone else" / "copy.wav", copy.astype(np.float32), rate)
+    shutil.copy(folder / "artist 5" / "1.wav", folder / "someone else" / "same.wav")
+    fresh.data.source = str(folder)
+    prepare.run(fresh)
+    manifest, _ = whole(fresh)
+    songs = {song["name"]: song for song in manifest["songs"]}
+    pairs = {(pair["first"], pair["second"], pair["kind"]) for pair in manifest["duplicates"]}
+    assert pairs == {
+        ("artist 0/long.wav", "someone else/copy.wav", "near"),
+        ("artist 5/1.wav", "someone else/same.wav", "exact"),
+    }
+    assert songs["artist 5/1.wav"]["split"] == songs["someone else/same.wav"]["split"]
+    assert songs["artist 0/long.wav"]["split"] == songs["someone else/copy.wav"]["split"]
+    assert songs["artist 0/long.wav"]["group"] == songs["someone else/copy.wav"]["group"]
+
+
+def test_too_many_bad_files_stop_it_and_nothing_is_lost(fresh, music, tmp_path, capsys):
+    folder = tmp_path / "songs"
+    shutil.copytree(music, folder)
+    for name in ("a.wav", "b.flac"):
+        (folder / name).write_text("not sound")
+    fresh.data.source = str(folder)
+    with pytest.raises(ValueError, match=r"2 of 18 files are bad .*data.max_bad_fraction=0.05"):
+        prepare.run(fresh)
+    told = capsys.readouterr().err
+    assert "bad: a.wav: not readable" in told and "bad: b.flac: not readable" in told
+    partial = cache.partial_of(prepare.cache_of(fresh))
+    stamps = {path.name: path.stat().st_mtime_ns for path in partial.glob("pcm-*")}
+    fresh.data.max_bad_fraction = 0.2
+    prepare.run(fresh)
+    place = prepare.cache_of(fresh)
+    assert {path.name: path.stat().st_mtime_ns for path in place.glob("pcm-*")} == stamps
+    assert len(whole(fresh)[0]["skipped"]) == 2
+
+
+def test_the_report_lies_beside_the_songs(nano):
+    prepare.run(nano)
+    place = prepare.cache_of(nano)
+    report = json.loads((place / "data_report.json").read_text())
+    assert report["found"] == 16 and "artist 0/0.wav" in (place / "data_report.html").read_text()
+    sides = {song["split"] for song in whole(nano)[0]["songs"]}
+    assert sides <= set(splits.SPLITS) and {"train", "valid"} <= sides
+
+
+def test_wrong_options_are_refused_before_any_work(nano):
+    nano.data.level_db = -14.0
+    with pytest.raises(ValueError, match=r"data.level_db=-14.0 does not go with .*'as_is'"):
+        collection.intake(nano)
+    nano.data.update(level_db=None, channels=3)
+    with pytest.raises(ValueError, match="data.channels=3"):
+        collection.intake(nano)
+    nano.data.update(channels=1, loudness="loud")
+    with pytest.raises(ValueError, match="data.loudness='loud' is not one of"):
+        collection.intake(nano)

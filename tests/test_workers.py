@@ -1,0 +1,44 @@
+"""Workers that hang, die or fill the memory cost their own job and nothing else."""
+
+import os
+import time
+
+import numpy as np
+
+from specdiff_jax import workers
+
+
+def work(job):
+    """What a test's job does in a worker: a number is squared, a word is misbehaviour."""
+    if job == "die":
+        os._exit(3)
+    if job == "hang":
+        time.sleep(600)
+    if job == "fill":
+        return np.ones(1 << 33).sum()
+    if job == "refuse":
+        raise ValueError("not this one")
+    if job == "surprise":
+        raise KeyError("two\nlines")
+    return job * job
+
+
+def test_every_job_ends_in_order_with_a_result_or_a_reason():
+    jobs = [1, "die", 2, "hang", 3, "refuse", "surprise", "fill", *range(4, 20)]
+    done = list(workers.in_order(work, iter(jobs), seconds=5.0, count=2))
+    assert [job for job, _, _ in done] == jobs
+    reasons = {job: reason for job, _, reason in done if isinstance(job, str)}
+    assert "crashed" in reasons["die"] and "longer than 5 s" in reasons["hang"]
+    assert reasons["refuse"] == "not this one" and "memory" in reasons["fill"]
+    assert reasons["surprise"] == "KeyError: 'two\\nlines'"
+    assert [r for job, r, _ in done if not isinstance(job, str)] == [
+        job * job for job in jobs if not isinstance(job, str)
+    ]
+
+
+def test_jobs_are_drawn_only_a_few_ahead():
+    drawn = []
+    results = workers.in_order(work, (drawn.append(k) or k for k in range(100)), 60.0, count=2)
+    next(results)
+    assert len(drawn) <= 6
+    results.close()

@@ -3,7 +3,7 @@
     python -m experiments.record runs/tiny
 
 Writes results/NAME.csv (x_0 error by noise level beside the baselines), results/NAME.json (facts,
-ratios, ceiling) and figures/NAME.png (generated spectrograms over real ones).
+ratios, ceiling) and figures/NAME.png (generated spectrograms over real ones and their round trip).
 """
 
 import argparse
@@ -58,15 +58,16 @@ def write_facts(path, workdir, health):
 
 
 def draw(path, workdir, count=4):
-    """Generated clips above, real held-out ones below."""
+    """Generated clips, real held-out ones through the same representation, and as they are."""
     newest = max((workdir / "samples").iterdir())
     rows = {
         "generated": sorted(newest.glob("*.wav"))[:count],
+        "real, round trip": sorted((workdir / "reference").glob("*_roundtrip.wav"))[:count],
         "real": sorted((workdir / "reference").glob("*_real.wav"))[:count],
     }
-    figure = Figure(figsize=(13, 5.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(13, 7.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, count, sharex=True, sharey=True)
+    axes = figure.subplots(3, count, sharex=True, sharey=True)
     for line, (name, clips) in zip(axes, rows.items(), strict=True):
         for cell, clip in zip(line, clips, strict=False):
             draw_spectrogram(cell, *soundfile.read(clip, dtype="float32"), title=name)

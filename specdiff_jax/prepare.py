@@ -16,10 +16,10 @@ import tqdm
 
 from specdiff_jax import cache, collection, data, doctor, pictures, splits, workers
 from specdiff_jax.audio import fingerprint
-from specdiff_jax.audio.ingest import ingest
 from specdiff_jax.logs import say
 from specdiff_jax.sources import songbook
-from specdiff_jax.sources.song import More, Skipped
+from specdiff_jax.sources.song import More
+from specdiff_jax.sources.taking import take
 
 FORMAT = 2  # raise it when the cache's layout or the songbook's sound changes
 FEEDING = ("cache_dir", "feed", "device_gigabytes", "max_bad_fraction")  # not what songs are
@@ -76,19 +76,10 @@ def ingested(config, seen):
         pass
     bar = tqdm.tqdm(initial=seen, total=collection.expected(config), desc="prepare", unit=" songs")
     with bar:
-        one = functools.partial(ingest_item, intake=intake)
+        one = functools.partial(take, intake=intake)
         for done in workers.in_order(one, items, FILE_SECONDS):
             bar.update()
             yield done
-
-
-def ingest_item(item, intake):
-    """What a worker does with one item of a source."""
-    if isinstance(item, Skipped):
-        raise ValueError(item.reason)
-    if isinstance(item, More):
-        return None
-    return ingest(item.audio, intake, item.start, item.end)
 
 
 def record(writer, item, made, reason):

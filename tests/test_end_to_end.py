@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from specdiff_jax import build, checkpoints, prepare, reference, report, sample, train
+from specdiff_jax.audio import files, synth
 
 
 def state_of(config, step):
@@ -146,3 +147,53 @@ def test_item_k_is_the_same_clip_for_any_batch_size(nano):
 def test_sampling_without_a_checkpoint_is_refused(nano):
     with pytest.raises(ValueError, match="holds no checkpoint"):
         sample.run(nano)
+
+
+def test_stereo_trains_with_every_augmentation_and_samples_two_channels(nano, tmp_path):
+    """Two channels, different on purpose, from files to WAV; the augmentations change the loss."""
+    folder = tmp_path / "stereo"
+    for number in range(6):
+        sides = [
+            synth.chords(
+                110 * 2 ** (3 * np.random.default_rng([number, side]).random(8)), 0.5, 8000
+            )
+            for side in (0, 1)
+        ]
+        files.write(folder / f"{number}.wav", np.stack(sides), 8000)
+    nano.data.update(source=str(folder), channels=2)
+    nano.train.num_steps = 2
+    nano.train.update(valid_every=2, checkpoint_every=2)
+    losses = []
+    for on in (False, True):
+        nano.workdir = str(tmp_path / f"run_{on}")
+        if on:
+            nano.augment.update(
+                speed_semitones=2.0,
+                time_roll=1.0,
+                swap=0.5,
+                polarity=0.5,
+                low_pass_hz=(1000.0, 4000.0),
+                mix_up=0.5,
+                noise_db=(20.0, 60.0),
+                gain_db=6.0,
+            )
+        for verb in (prepare, train, sample, reference):
+            verb.run(nano)
+        lines = (pathlib.Path(nano.workdir) / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines if '"train"' in line])
+    assert np.isfinite(losses).all() and losses[0] != losses[1]
+    clip = next(pathlib.Path(nano.workdir).glob("samples/*/000.wav"))
+    wave, _ = soundfile.read(clip)
+    assert wave.shape[1] == 2 and np.abs(wave[:, 0] - wave[:, 1]).max() > 1e-3
+    rep = build.representation(nano)
+    assert rep.shape == (32, 32, 2)
+
+
+def test_an_augmentation_that_would_do_nothing_or_harm_is_refused(nano):
+    wrong = {"swap": 0.5, "mix_up": 0.7, "polarity": 2.0, "noise_db": (30.0, 10.0)}
+    wrong |= {"low_pass_hz": (0.0, 100.0), "speed_semitones": 20.0}
+    for name, value in wrong.items():
+        nano.augment[name] = value
+        with pytest.raises(ValueError, match=f"augment.{name}"):
+            build.check(nano)
+        nano.augment[name] = None

@@ -137,3 +137,20 @@ def test_distances_against_numpy_by_hand():
     assert metrics.signal_to_noise_db(wave, 0.9 * wave) == pytest.approx(20, abs=1e-3)
     loud = np.random.default_rng(0).normal(size=8192).astype(np.float32)  # all bins above floor
     assert metrics.log_spectral_distance_db(loud, 2 * loud) == pytest.approx(6.0206, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stereo_is_each_side_alone(kind):
+    """encode and decode of two channels are those of one, side by side in C."""
+    rep = Representation(kind=kind, channels=2, **COMMON, **KINDS[kind])
+    one = Representation(kind=kind, **COMMON, **KINDS[kind], mean=0.0, std=1.0)
+    waves = crops(one)
+    pairs = np.stack([waves, waves[::-1]], axis=1)  # [M, A, N]
+    stereo = representations.fit(rep, pairs)
+    x_0 = stereo.encode(pairs) * stereo.std + stereo.mean
+    alone = np.concatenate([one.encode(waves), one.encode(waves[::-1])], axis=-1)
+    np.testing.assert_allclose(x_0, alone, atol=2e-4)
+    back = stereo.decode(stereo.encode(pairs[:2]))
+    assert back.shape == pairs[:2].shape
+    if kind == "complex":
+        np.testing.assert_allclose(back, pairs[:2], atol=1e-4)

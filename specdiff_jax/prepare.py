@@ -62,10 +62,9 @@ def write_cache(place, config):
         record(writer, item, made, reason)
     writer.close_shard()
     manifest = finish(writer, config)
-    refuse_bad(manifest, config)
-    place = writer.publish(manifest)
-    doctor.write(place, manifest, spectrograms(place, manifest))
-    report(manifest, place)
+    doctor.write(writer.folder, manifest, spectrograms(writer.folder, manifest))
+    refuse_bad(manifest, writer.folder, config)
+    report(manifest, writer.publish(manifest))
 
 
 def ingested(config, seen):
@@ -156,7 +155,7 @@ def duplicates(songs, landmarks):
     return exact + [(i, j, "near", score) for i, j, score in fingerprint.duplicates(others)]
 
 
-def refuse_bad(manifest, config):
+def refuse_bad(manifest, folder, config):
     """Raises ValueError that lists what is bad where too much is; what is done stays on disk."""
     bad, found = manifest["skipped"], manifest["found"]
     limit = config.data.max_bad_fraction
@@ -167,8 +166,8 @@ def refuse_bad(manifest, config):
     kinds = collections.Counter(skip["reason"].split(" (")[0] for skip in bad).most_common(1)
     raise ValueError(
         f"data: {len(bad)} of {found} files are bad (most often: {kinds[0][0]}), more than "
-        f"data.max_bad_fraction={limit}; mend or remove them, or raise the limit: what was decoded "
-        "is kept"
+        f"data.max_bad_fraction={limit}; see {folder / 'data_report.html'}; mend or remove them, "
+        "or raise the limit: what was decoded is kept"
     )
 
 

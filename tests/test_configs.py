@@ -2,13 +2,17 @@
 
 import pytest
 
-from configs import base
-from specdiff_jax import build
+from configs import base, song_describer
+from specdiff_jax import build, collection
 
 
 @pytest.mark.parametrize("size", ["base", "tiny"])
-def test_shipped_configs_pass(size):
-    build.check(base.get_config(size))
+@pytest.mark.parametrize("shipped", [base, song_describer])
+def test_shipped_configs_pass(shipped, size):
+    config = shipped.get_config(size)
+    build.check(config)
+    collection.intake(config)
+    assert config.workdir == f"runs/{config.name}"
 
 
 def test_an_unknown_size_is_refused():

@@ -122,8 +122,21 @@ def test_two_hours_of_silence_in_a_small_flac_cost_little_memory():
     assert made is None and "silent" in reason
 
 
+def forbid(monkeypatch, closed):
+    """A folder that cannot be listed, also where the tests run as root."""
+    closed.mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if os.fspath(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(closed))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file names of bytes")
-def test_names_links_and_permissions(nano, tmp_path):
+def test_names_links_and_permissions(nano, tmp_path, monkeypatch):
     folder = tmp_path / "songs"
     names = ["new\nline.wav", "quote'\".wav", "<script>alert(1)</script>.wav", "%s{0}.wav", "ü.wav"]
     for number, name in enumerate(names):
@@ -136,12 +149,17 @@ def test_names_links_and_permissions(nano, tmp_path):
     (folder / "nothing.wav").symlink_to(tmp_path / "not there")
     (folder / "folder.wav").mkdir()
     (folder / "song.m4a").write_bytes(b"aac")
+    forbid(monkeypatch, folder / "closed")
     nano.data.update(source=str(folder), cache_dir=str(tmp_path / "cache"), max_bad_fraction=0.9)
     prepare.run(nano)
     place = prepare.cache_of(nano)
     manifest = cache.read_manifest(place)
-    assert manifest["found"] == 8 == len(manifest["songs"]) + len(manifest["skipped"])
+    assert manifest["found"] == 9 == len(manifest["songs"]) + len(manifest["skipped"])
     reasons = {skip["name"]: skip["reason"] for skip in manifest["skipped"]}
-    assert set(reasons) == {"nothing.wav", "song.m4a"} and "libsndfile" in reasons["song.m4a"]
+    assert "folder not listed: Permission denied" in reasons["closed"]
+    assert (
+        set(reasons) == {"nothing.wav", "song.m4a", "closed"}
+        and "libsndfile" in reasons["song.m4a"]
+    )
     page = (place / "data_report.html").read_text()
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page

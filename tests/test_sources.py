@@ -286,3 +286,29 @@ def test_a_streamed_data_set_gives_the_same_songs(nano, dataset):
     nano.data.streaming = True
     streamed = manifest(nano)
     assert streamed["songs"] == plain["songs"] and streamed["shards"] == plain["shards"]
+
+
+def test_a_hub_name_is_pinned_to_a_commit(nano, monkeypatch):
+    """The Hub is asked once; a commit needs no asking; without an answer, one line helps."""
+    import huggingface_hub
+
+    asked = []
+
+    def dataset_info(self, name, revision=None):
+        asked.append((name, revision))
+        if name == "someone/gone":
+            raise OSError("no network\nat all")
+        return type("Info", (), {"sha": "a" * 40})
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    nano.data.source = "someone/songs"
+    nano.data.revision = "main"
+    first = prepare.cache_of(nano)
+    assert collection.revision(nano) == "a" * 40 and prepare.cache_of(nano) == first
+    assert asked == [("someone/songs", "main")]
+    nano.data.revision = "b" * 40
+    assert collection.revision(nano) == "b" * 40 and prepare.cache_of(nano) != first
+    nano.data.update(source="someone/gone", revision=None)
+    with pytest.raises(ValueError, match=r"commit of 'someone/gone' \(no network\); without"):
+        prepare.cache_of(nano)
+    assert len(asked) == 2

@@ -89,10 +89,16 @@ def write(path, wave, sample_rate):
     soundfile.write(path, to_int16(np.asarray(wave)).T, sample_rate, subtype="PCM_16")
 
 
-def find(folder, suffixes=SUFFIXES):
-    """All files under `folder` with such a suffix, sorted; links to folders are not followed."""
+def find(folder, suffixes=SUFFIXES, unreadable=None):
+    """All files under `folder` with such a suffix, sorted; links to folders are not followed.
+
+    Args:
+      unreadable: a list that gets the OSError of each folder that cannot be listed.
+    """
     found = []
-    for root, _, names in os.walk(folder):
+    for root, _, names in os.walk(
+        folder, onerror=None if unreadable is None else unreadable.append
+    ):
         chosen = (name for name in names if name.lower().endswith(suffixes))
         found += [pathlib.Path(root) / name for name in chosen]
     return sorted(found)

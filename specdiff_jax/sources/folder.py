@@ -19,7 +19,7 @@ MAX_TEXT = 1 << 20  # bytes of a file beside a song
 
 
 def songs(folder, folder_labels=False):
-    """Yields a Song or a Skipped for each sound file, in sorted order, and for missing ones.
+    """Yields a Song or a Skipped for each sound file, in sorted order, and for what is missing.
 
     A sub-folder counts as an album, unless `folder_labels` makes its parts labels.
 
@@ -29,7 +29,8 @@ def songs(folder, folder_labels=False):
     root = pathlib.Path(folder)
     if not root.is_dir():
         raise ValueError(f"data.source: {folder} is neither 'songbook', a folder nor a data set")
-    paths = files.find(root, files.SUFFIXES + files.FOREIGN)
+    closed = []
+    paths = files.find(root, files.SUFFIXES + files.FOREIGN, closed)
     if not paths:
         raise ValueError(f"data.source: no {', '.join(files.SUFFIXES)} file under {folder}")
     listed = metadata(root)
@@ -42,6 +43,8 @@ def songs(folder, folder_labels=False):
             yield song_of(path, root, told, folder_labels)
         except ValueError as error:
             yield Skipped(name, str(error))
+    for error in closed:
+        yield Skipped(os.path.relpath(error.filename, root), f"folder not listed: {error.strerror}")
     for path in listed:
         yield Skipped(os.path.relpath(path, root), "listed in the metadata, but not there")
 

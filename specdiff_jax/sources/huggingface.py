@@ -5,6 +5,7 @@ Audio is read with `Audio(decode=False)` and decoded by libsndfile: no torch, no
 
 import hashlib
 import pathlib
+import re
 
 from specdiff_jax.sources import rows
 from specdiff_jax.sources.song import More, Skipped, Song
@@ -117,15 +118,22 @@ def key_of(row, columns, audio):
 
 
 def pinned(source, revision):
-    """The commit that a revision of a Hub name stands for now; needs the network.
+    """The commit that a revision of a Hub name stands for now.
+
+    Asks the Hub, except where the revision is a commit already.
 
     Raises:
       ValueError: the Hub does not answer, or does not know it.
     """
+    if re.fullmatch("[0-9a-f]{40}", revision or ""):
+        return revision
     import huggingface_hub
 
     try:
         return huggingface_hub.HfApi().dataset_info(source, revision=revision).sha
     except Exception as error:  # the library raises many kinds; the user needs one line
         reason = str(error).splitlines()[0]
-        raise ValueError(f"data.source: the Hub does not give {source!r} ({reason})") from error
+        raise ValueError(
+            f"data.source: the Hub does not tell the commit of {source!r} ({reason}); without a "
+            "network set data.revision to the 40 digits of one"
+        ) from error

@@ -1,6 +1,6 @@
 """How fast songs become training data, beside bare decoding on the same cores.
 
-    python -m experiments.prepare_speed [--files=48]
+    python -m experiments.prepare_speed [--files=48] [--folder=/path/to/songs]
 
 Two-minute stereo mp3 files at 44.1 kHz are made from the songbook in a temporary folder. Bare is
 soundfile.read, the mean of both channels and soxr, nothing checked or kept. Writes
@@ -12,6 +12,7 @@ import concurrent.futures
 import functools
 import multiprocessing
 import pathlib
+import shutil
 import tempfile
 import time
 
@@ -22,6 +23,7 @@ import soxr
 from configs import base
 from experiments.tables import RESULTS, write_csv
 from specdiff_jax import data, prepare, workers
+from specdiff_jax.audio import files
 
 SECONDS, RATE = 120, 44_100
 
@@ -59,43 +61,54 @@ def bare_seconds(paths, rate):
 def prepared_seconds(folder, cache_dir):
     """Wall seconds of the whole of --mode=prepare, starting its workers and the report included."""
     config = base.get_config("tiny")
-    config.data.update(source=str(folder), cache_dir=str(cache_dir))
+    config.data.update(source=str(folder), cache_dir=str(cache_dir), max_bad_fraction=1.0)
     start = time.perf_counter()
     prepare.run(config)
     return time.perf_counter() - start
 
 
-def measure(count):
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name) / "songs"
-        folder.mkdir()
-        make_files(folder, count)
-        paths = [str(path) for path in sorted(folder.iterdir())]
-        rate = base.get_config("tiny").representation.sample_rate
-        few = pathlib.Path(name) / "few"
-        few.mkdir()
-        for path in paths[: count // 4]:
-            (few / pathlib.Path(path).name).hardlink_to(path)
+def measure(source, name):
+    """One row: what one more file costs, so that starting and finishing are counted once."""
+    paths = [str(path) for path in files.find(source)]
+    rate, count = base.get_config("tiny").representation.sample_rate, len(paths)
+    seconds = sum(soundfile.info(path).duration for path in paths) / count
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for path in paths[::4]:
+            copy = folder / "few" / pathlib.Path(path).relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
         decoding = bare_seconds(paths, rate)
-        start_up = prepared_seconds(few, pathlib.Path(name) / "cache")
-        whole = prepared_seconds(folder, pathlib.Path(name) / "cache")
-    each = (whole - start_up) / (count - count // 4)  # what one more file costs
-    return [
-        {
-            "files": count,
-            "seconds_a_file_bare": round(decoding / count, 4),
-            "seconds_a_file_prepared": round(each, 4),
-            "bare_over_prepared": round(decoding / count / each, 3),
-            "real_time_factor": round(SECONDS / each),
-            "seconds_whole_run": round(whole, 2),
-            "seconds_for_706_by_the_rate": round(whole + (706 - count) * each, 1),
-        }
-    ]
+        start_up = prepared_seconds(folder / "few", folder / "cache")
+        whole = prepared_seconds(source, folder / "cache")
+    each = (whole - start_up) / (count - len(paths[::4]))
+    return {
+        "songs": name,
+        "files": count,
+        "seconds_of_sound_a_file": round(seconds, 1),
+        "seconds_a_file_bare": round(decoding / count, 4),
+        "seconds_a_file_prepared": round(each, 4),
+        "bare_over_prepared": round(decoding / count / each, 3),
+        "real_time_factor": round(seconds / each),
+        "seconds_whole_run": round(whole, 2),
+        "seconds_for_706_of_two_minutes": round(706 * each * 120 / seconds, 1),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--files", type=int, default=48)
+    parser.add_argument("--folder", help="also measure these songs")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        make_files(pathlib.Path(folder), arguments.files)
+        rows = [measure(folder, "songbook as mp3")]
+    if arguments.folder:
+        rows.append(measure(arguments.folder, pathlib.Path(arguments.folder).name))
+    write_csv(RESULTS / "prepare_speed.csv", rows)
+    for row in rows:
+        print(row)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--files", type=int, default=48)
-    rows = measure(parser.parse_args().files)
-    write_csv(RESULTS / "prepare_speed.csv", rows)
-    print(rows[0])
+    main()

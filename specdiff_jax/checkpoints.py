@@ -10,6 +10,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+import sys
 import threading
 
 import jax
@@ -39,10 +40,20 @@ def digests(folder):
     return {path.relative_to(folder).as_posix(): digest for path, digest in hashed}
 
 
+def hide_closed_loops(unraisable, shown=sys.unraisablehook):
+    """Drops what a failed save's writers say once its event loop is gone, a traceback each.
+
+    The failure itself is raised by `Writer.finish`, in one line.
+    """
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        shown(unraisable)
+
+
 class Writer:
     """Saves in the background; `finish` waits and raises what went wrong."""
 
     def __init__(self, workdir, keep):
+        sys.unraisablehook = hide_closed_loops
         self.workdir, self.keep = workdir, keep
         self.thread, self.error = None, None
 

@@ -17,7 +17,7 @@ from specdiff_jax.audio.augment import augment
 from specdiff_jax.audio.stft import check_framing
 from specdiff_jax.diffusion import losses, predictions, samplers, schedules
 from specdiff_jax.models.attention import ATTENTIONS
-from specdiff_jax.models.dit import BLOCKS, DiT
+from specdiff_jax.models.dit import BLOCKS, DiT, grid_of
 from specdiff_jax.models.layers import TIME_FEATURES
 from specdiff_jax.models.positions import POSITIONS, axial_angles
 from specdiff_jax.state import init_state
@@ -91,9 +91,9 @@ def model(config, shape):
     for axis, size, patch in zip(("bins", "frames"), shape, fields["patch"], strict=False):
         if size % patch:
             raise ValueError(f"model.patch={fields['patch']} does not divide the {size} {axis}")
-    grid = tuple(size // patch for size, patch in zip(shape, fields["patch"], strict=False))
     if fields["positions"] == "rotary":
-        axial_angles(grid, fields["width"] // fields["heads"])  # refuses heads that do not fit
+        size = fields["width"] // fields["heads"]
+        axial_angles(grid_of(shape, fields["patch"]), size)  # refuses heads that do not fit
     return DiT(shape=shape, **(fields | {"patch": tuple(fields["patch"])}))
 
 

@@ -122,8 +122,8 @@ def crop_offsets(songs, samples, seed, step, batch_size, process=0, of=1):
 def tiled_offsets(songs, samples, count):
     """At most `count` fixed crops, none overlapping, spread evenly over the songs.  # [<= count]"""
     tiles = [
-        start + samples * np.arange(length // samples)
-        for start, length in zip(songs.starts, songs.lengths, strict=True)
+        start + samples * np.arange(crops)
+        for start, crops in zip(songs.starts, crops_of(songs, samples), strict=True)
     ]
     everything = np.concatenate(tiles)
     keep = np.linspace(0, len(everything) - 1, min(count, len(everything)))

@@ -14,14 +14,15 @@ import pathlib
 import re
 import string
 
+from specdiff_jax.audio.fingerprint import groups
 from specdiff_jax.audio.inspect import findings, severity
 from specdiff_jax.charts import absent, bars_html, heat_html, text
 from specdiff_jax.logs import write_json
+from specdiff_jax.splits import SPLITS
 
 MAX_ROWS = 500  # of a table; the JSON holds all
 MAX_WORDS = 160  # characters of a name, label, caption or reason
 MAX_BARS, MAX_PAIRED, MAX_NAMES = 24, 12, 12
-SPLITS = ("train", "valid", "test")
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 LOUDNESS = {edge: f"\N{MINUS SIGN}{-edge} dB" for edge in range(-60, 0, 5)}
 BANDWIDTH = {1000 * edge: f"{edge} kHz" for edge in range(2, 26, 2)}
@@ -115,25 +116,24 @@ def split_facts(split, songs):
 
 def clusters(pairs, split_of):
     """Pairs of copies -> groups of songs that are copies through any chain of pairs."""
-    group_of = {}
+    names = sorted({name for pair in pairs for name in (pair["first"], pair["second"])})
+    index = {name: number for number, name in enumerate(names)}
+    linked = [(index[pair["first"]], index[pair["second"]]) for pair in pairs]
+    members, pairs_of = collections.defaultdict(list), collections.defaultdict(list)
+    group_of = dict(zip(names, groups(len(names), linked).tolist(), strict=True))
+    for name in names:
+        members[group_of[name]].append(name)
     for pair in pairs:
-        ends = (pair["first"], pair["second"])
-        small, large = sorted((group_of.get(name, {name}) for name in ends), key=len)
-        large |= small
-        group_of |= dict.fromkeys([*small, *ends], large)
-    pairs_of = collections.defaultdict(list)
-    for pair in pairs:
-        pairs_of[id(group_of[pair["first"]])].append(pair)
+        pairs_of[group_of[pair["first"]]].append(pair)
     return [
         {
             "kind": "exact" if all(pair["kind"] == "exact" for pair in joined) else "near",
             "score": min(pair["score"] for pair in joined),
             "songs": [
-                {"name": name, "split": split_of.get(name, "left out")}
-                for name in sorted(group_of[joined[0]["first"]])
+                {"name": name, "split": split_of.get(name, "left out")} for name in members[group]
             ],
         }
-        for joined in pairs_of.values()
+        for group, joined in pairs_of.items()
     ]
 
 

@@ -34,10 +34,6 @@ def run(config):
         if (place / "manifest.json").exists():
             cache.verify(place)
         else:
-            (
-                collection.intake(config),
-                collection.source(config),
-            )  # refuses wrong options before any work
             write_cache(place, config)
     say(f"data: {place}")
 
@@ -55,10 +51,11 @@ def cache_of(config):
 
 def write_cache(place, config):
     """Decodes every song into `place`; a preparation that was killed goes on where it stood."""
+    intake, items = collection.intake(config), collection.source(config)  # refuse wrong options
     writer = cache.Writer(place)
     if writer.seen:
         say(f"data: {writer.seen} items were prepared before; going on")
-    for item, made, reason in ingested(config, writer.seen):
+    for item, made, reason in ingested(items, intake, writer.seen, collection.expected(config)):
         record(writer, item, made, reason)
     writer.close_shard()
     manifest = finish(writer, config)
@@ -67,14 +64,11 @@ def write_cache(place, config):
     report(manifest, writer.publish(manifest))
 
 
-def ingested(config, seen):
+def ingested(items, intake, seen, total):
     """Yields (item, (pcm, facts, landmarks) or None, reason or None) of items not yet seen."""
-    intake = collection.intake(config)
-    items = collection.source(config)
     for _ in zip(range(seen), items):  # noqa: B905, the range is the shorter one
         pass
-    bar = tqdm.tqdm(initial=seen, total=collection.expected(config), desc="prepare", unit=" songs")
-    with bar:
+    with tqdm.tqdm(initial=seen, total=total, desc="prepare", unit=" songs") as bar:
         one = functools.partial(take, intake=intake)
         for done in workers.in_order(one, items, FILE_SECONDS):
             bar.update()
@@ -180,8 +174,7 @@ def spectrograms(place, manifest):
     for song in songs[::step][:PICTURES]:
         first = song["start"]
         pcm = shards[song["shard"]][first : first + min(song["samples"], 10 * rate)]
-        wave = data.to_float(pcm).mean(axis=1)
-        made.append((song["name"], pictures.spectrogram_png(wave, rate)))
+        made.append((song["name"], pictures.spectrogram_png(data.to_wave(pcm), rate)))
     return made
 
 

@@ -62,3 +62,10 @@ def nano(music, caches, tmp_path):
     config.valid.update(crops=8, levels=4, baseline_crops=32)
     config.sample.update(count=2, batch_size=2, steps=4, sampler="ddim")
     return config
+
+
+@pytest.fixture
+def fresh(nano, tmp_path):
+    """A config that has prepared nothing yet."""
+    nano.data.cache_dir = str(tmp_path / "cache")
+    return nano

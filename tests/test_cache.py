@@ -15,12 +15,6 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(cache, "SHARD_BYTES", 100_000)  # two songs of the music
 
 
-@pytest.fixture
-def fresh(nano, tmp_path):
-    nano.data.cache_dir = str(tmp_path / "cache")
-    return nano
-
-
 def whole(config):
     """Manifest and samples of a cache."""
     place = prepare.cache_of(config)

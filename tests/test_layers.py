@@ -6,7 +6,8 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
     {"audio", "diffusion", "models"},
-    {"sources", "workers", "splits", "logs", "state", "metrics", "health", "pictures"},
+    {"workers"},
+    {"sources", "splits", "logs", "state", "metrics", "health", "pictures"},
     {"cache", "checkpoints"},
     {"data", "build", "charts", "workdir"},
     {"collection", "doctor"},

@@ -15,13 +15,6 @@ from specdiff_jax.sources import songbook
 RATE = 8000
 
 
-@pytest.fixture
-def fresh(nano, tmp_path):
-    """A config that has prepared nothing yet."""
-    nano.data.cache_dir = str(tmp_path / "cache")
-    return nano
-
-
 def manifest(config):
     prepare.run(config)
     return cache.read_manifest(prepare.cache_of(config))

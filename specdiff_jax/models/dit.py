@@ -1,5 +1,6 @@
 """The diffusion transformer: patches, blocks, patches (Peebles & Xie 2022, arXiv 2212.09748)."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -86,9 +87,7 @@ class DiT(nn.Module):
         tokens = PatchIn(self.patch, self.width, dtype, name="patch_in")(x_t)  # [B, L, D]
         angles = None
         if self.positions == "rotary":
-            grid = tuple(
-                size // part for size, part in zip(self.shape[:2], self.patch, strict=True)
-            )
+            grid = grid_of(self.shape, self.patch)
             angles = axial_angles(grid, self.width // self.heads)
         else:
             table = nn.initializers.normal(0.02)
@@ -109,9 +108,14 @@ class DiT(nn.Module):
         return output, tuple(features)
 
 
+def grid_of(shape, patch):
+    """(rows, columns) of the patches of one example."""
+    return shape[0] // patch[0], shape[1] // patch[1]
+
+
 def num_tokens(shape, patch):
     """Tokens of one example."""
-    return (shape[0] // patch[0]) * (shape[1] // patch[1])
+    return math.prod(grid_of(shape, patch))
 
 
 def forward_flops(shape, patch, width, depth, mlp_ratio):

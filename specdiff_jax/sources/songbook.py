@@ -20,7 +20,6 @@ import importlib.metadata
 import importlib.util
 import io
 import multiprocessing
-import os
 import pathlib
 import signal
 import wave as wave_file
@@ -30,6 +29,7 @@ import numpy as np
 
 from specdiff_jax.sources import arrangements, captions, midi, scores, titles
 from specdiff_jax.sources.song import Pcm, Skipped, Song
+from specdiff_jax.workers import cores
 
 SAMPLE_RATE = 48_000  # of the renderer
 NUM_PIECES = 300
@@ -67,7 +67,7 @@ def songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
         raise ValueError(f"seconds={seconds} must be between 1 and 600")
     corpus = _corpus()
     soundfont()
-    return _songs(corpus, num_pieces, seconds, seed, workers or _cores())
+    return _songs(corpus, num_pieces, seconds, seed, workers or cores())
 
 
 def pieces_of(source):
@@ -237,12 +237,6 @@ class _Groups:
         artist = artists[0] if artists else song.artist
         self._of |= dict.fromkeys(keys, artist)
         return Song(**{**vars(song), "artist": artist})
-
-
-def _cores():
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _corpus():

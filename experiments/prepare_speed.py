@@ -1,6 +1,6 @@
 """How fast songs become training data, beside bare decoding on the same cores.
 
-    python -m experiments.prepare_speed [--files=48] [--folder=/path/to/songs]
+    python -m experiments.prepare_speed [--files=48] [--folders FOLDER ...]
 
 Two-minute stereo mp3 files at 44.1 kHz are made from the songbook in a temporary folder. Bare is
 soundfile.read, the mean of both channels and soxr, nothing checked or kept. Writes
@@ -98,13 +98,12 @@ def measure(source, name):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--files", type=int, default=48)
-    parser.add_argument("--folder", help="also measure these songs")
+    parser.add_argument("--folders", nargs="*", default=(), help="also measure these songs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_files(pathlib.Path(folder), arguments.files)
         rows = [measure(folder, "songbook as mp3")]
-    if arguments.folder:
-        rows.append(measure(arguments.folder, pathlib.Path(arguments.folder).name))
+    rows += [measure(folder, pathlib.Path(folder).name) for folder in arguments.folders]
     write_csv(RESULTS / "prepare_speed.csv", rows)
     for row in rows:
         print(row)

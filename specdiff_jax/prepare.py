@@ -21,7 +21,7 @@ from specdiff_jax.sources import songbook
 from specdiff_jax.sources.song import More
 from specdiff_jax.sources.taking import take
 
-FORMAT = 2  # raise it when the cache's layout or the songbook's sound changes
+FORMAT = 3  # raise it when the cache's layout or the songbook's sound changes
 FEEDING = ("cache_dir", "feed", "device_gigabytes", "max_bad_fraction")  # not what songs are
 FILE_SECONDS = 300.0  # a file that takes longer to decode is left out
 PICTURES = 6  # spectrograms in the report

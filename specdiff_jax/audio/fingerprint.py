@@ -7,32 +7,32 @@ piece played again, transposed or at another speed is another recording.
 
 import numpy as np
 import soxr
-from scipy import fft, ndimage, sparse
+from scipy import fft, sparse
 
-RATE = 8000  # Hz, of everything below
-WINDOW = 1024  # samples: 7.8 Hz a bin
-HOP = 125  # samples: 64 frames a second; a coarser grid loses copies trimmed between its frames
-BINS = slice(8, 256)  # 62 Hz to 2 kHz: what every encoder keeps
-NEAR = (8, 60)  # a peak is the loudest within these frames and bins to either side
+RATE = 4096  # Hz, of everything below
+WINDOW = 512  # samples: 8 Hz a bin
+HOP = 128  # samples: 32 frames a second; copies trimmed between two frames still score 0.4
+BINS = slice(8, 240)  # 64 Hz to 1.9 kHz: what every encoder keeps
+NEAR = (4, 60)  # a peak is the loudest within these frames and bins to either side
 FLOOR = 0.01  # of the song's loudest peak: below it lossy encoders move the peaks
 SILENCE = 2e-3  # the magnitude of a -100 dBFS sinusoid, above dither
 PEAKS = 16  # a second, at most; music has about 7
-GAP = (8, 127)  # frames from a peak to its partner
+GAP = (4, 63)  # frames from a peak to its partner
 PARTNERS = 2  # of each peak, at most
-SLACK = 8  # frames that a gap is rounded to
+SLACK = 4  # frames that a gap is rounded to
 BLOCK, MARGIN = 60, 1  # seconds transformed at a time, and heard before and after
 
 REPEATS = 8  # a hash votes this often in one song, at most
 COMMON = 64  # songs that share a hash before it says nothing
 STEP = 3  # frames that an offset is rounded to; neighbours are counted together
-# Of 200 songbook pieces, copies at 24-32 kbit/s score 0.31 and up; of all 900, two pieces 0.07.
+# Of 200 songbook pieces, copies at 24-32 kbit/s score 0.31 and up, no two pieces over 0.09.
 MIN_SCORE, MIN_VOTES = 0.2, 12
 
 
 def fingerprint(wave, sample_rate):
     """[N] float or int16 at `sample_rate` Hz -> landmarks [K, 2] int32, sorted by time.
 
-    A landmark is (hash of two peaks, below 2^24; frame of the first peak, 64 a second). Music
+    A landmark is (hash of two peaks, below 2^24; frame of the first peak, 32 a second). Music
     has about 12 a second, anything at most 32, silence none.
     """
     blocks = range(0, -(-len(wave) // sample_rate), BLOCK)
@@ -51,17 +51,30 @@ def _block_peaks(wave, sample_rate, second):
     start = max(second - MARGIN, 0)
     wave = wave[start * sample_rate : (second + BLOCK + MARGIN) * sample_rate]
     scale = 32768 if wave.dtype == np.int16 else 1
-    wave = soxr.resample(wave.astype(np.float32) / scale, sample_rate, RATE, quality="MQ")
+    wave = soxr.resample(wave.astype(np.float32) / scale, sample_rate, RATE, quality="LQ")
     if len(wave) < WINDOW:
         return np.zeros((3, 0))
     frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW)[::HOP]
     hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
     magnitude = np.abs(fft.rfft(frames * hann, axis=1)[:, BINS])  # [T, F]
-    loudest = ndimage.maximum_filter(magnitude, [2 * near + 1 for near in NEAR])
+    loudest = _running_max(_running_max(magnitude, NEAR[0]).T, NEAR[1]).T
     frame, bin_ = np.nonzero((magnitude == loudest) & (magnitude > SILENCE))
     peaks = np.stack([frame + start * RATE // HOP, bin_ + BINS.start, magnitude[frame, bin_]])
     inside = (peaks[0] >= second * RATE // HOP) & (peaks[0] < (second + BLOCK) * RATE // HOP)
     return _loudest_of_each_second(peaks[:, inside])
+
+
+def _running_max(x, near):
+    """The largest within `near` rows of each.  # [N, M] >= 0, as x
+
+    By doubling, each pass a maximum of whole arrays: three times as fast as a general filter.
+    """
+    width = 2 * near + 1
+    x, reach = np.pad(x, ((near, near), (0, 0))), 1
+    while reach < width:
+        step = min(reach, width - reach)
+        x, reach = np.maximum(x[:-step], x[step:]), reach + step
+    return x
 
 
 def _loudest_of_each_second(peaks):

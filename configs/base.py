@@ -73,17 +73,35 @@ def get_config(size="base"):
     representation.fit_crops = 256  # training crops that mean and std are taken from
 
     config.schedule = schedule = ConfigDict()
-    schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, rectified_flow
+    schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, sigmoid, laplace, rectified_flow, edm
     schedule.steps = 1000  # ddpm_linear only: T
     schedule.beta_min = 1e-4  # ddpm_linear only
     schedule.beta_max = 0.02  # ddpm_linear only
+    schedule.zero_terminal_snr = UNSET_BOOL()  # ddpm_linear only: nothing of x_0 is left at t = 1
+    schedule.start = UNSET_FLOAT()  # sigmoid only, -3 where unset
+    schedule.end = UNSET_FLOAT()  # sigmoid only, 3 where unset
+    schedule.mean = UNSET_FLOAT()  # laplace only: the log_snr that is trained most, 0 where unset
+    schedule.scale = UNSET_FLOAT()  # laplace only: its spread, 0.5 where unset
+    schedule.sigma_min = UNSET_FLOAT()  # edm only, 0.004 where unset: the data's deviation is 1
+    schedule.sigma_max = UNSET_FLOAT()  # edm only, 160 where unset
+    schedule.rho = UNSET_FLOAT()  # edm only, 7 where unset
     schedule.log_snr_shift = 0.0  # below zero: more noise at every t, for larger tensors
 
     config.diffusion = diffusion = ConfigDict()
-    diffusion.prediction = "x0"  # what the network says: x0, eps, v, velocity
+    diffusion.prediction = "x0"  # what the network says: x0, eps, v, velocity, edm
     diffusion.skip_variance = UNSET_FLOAT()  # x0 only: mean-square error that the network alone
     # cannot go below, because its patches are wider than its tokens; x_t is trusted up to there
-    diffusion.times = "discrete"  # t drawn from 1/T ... T/T, or "uniform", "stratified" in [0, 1)
+    diffusion.times = "discrete"  # t drawn from 1/T ... T/T; uniform, stratified in [0, 1);
+    # logit_normal: the middle most; log_normal: of sigma / alpha, EDM's
+    diffusion.times_mean = UNSET_FLOAT()  # logit_normal (0 where unset), log_normal (-0.5)
+    diffusion.times_std = UNSET_FLOAT()  # logit_normal (1 where unset), log_normal (1.2)
+    diffusion.weight = "target"  # target: the error of what is predicted; or of the x_0 error:
+    # snr, min_snr, sigmoid, v, velocity, edm ("v" with prediction "x0": x-prediction, v-loss)
+    diffusion.weight_gamma = UNSET_FLOAT()  # min_snr only, 5 where unset
+    diffusion.weight_bias = UNSET_FLOAT()  # sigmoid only, 0 where unset
+    diffusion.distance = "mse"  # mse, huber
+    diffusion.distance_delta = UNSET_FLOAT()  # huber only, 1 where unset
+    diffusion.stft_weight = UNSET_FLOAT()  # complex only: multi-resolution STFT loss of the sound
 
     config.model = model = ConfigDict()
     model.patch = (8, 8)  # (bins, frames) of one token: 64 x 128 = 8192 tokens
@@ -91,15 +109,24 @@ def get_config(size="base"):
     model.depth = 4  # blocks
     model.heads = 4  # attention heads, must divide width
     model.mlp_ratio = 4  # hidden width of a block's MLP over width
+    model.mlp = "gelu"  # gelu, swiglu (as many parameters)
+    model.norm = "layer"  # layer, rms
+    model.qk_norm = False  # norm queries and keys: scores cannot run away
     model.block = "pre_ln"  # pre_ln: time added to the tokens; adaln_zero: time gates each branch
-    model.positions = "learned"  # learned: a table, one row a token; rotary: angles in attention
+    model.positions = "learned"  # learned: a table, one row a token; sincos: a fixed one; rotary:
+    # angles in attention
     model.time_embedding = "dense"  # dense: Dense(1 -> width) of t; fourier: sinusoids of t
+    model.bottleneck = UNSET_INT()  # embed each patch in so many numbers first, then in width
+    model.registers = 0  # tokens that belong to no patch
+    model.long_skips = False  # the second half of the blocks sees the first half's tokens (U-ViT)
+    model.scan = False  # one compiled body for all blocks
     model.attention = "auto"  # plain, blockwise (never an L x L map), cudnn (GPU, bfloat16)
-    model.remat = False  # recompute each block in the backward pass: less memory, more time
+    model.remat = "none"  # recompute in the backward pass, for memory: none, dots (all but matrix
+    # products), block (all but what enters each block)
     model.dtype = "float32"  # of the arithmetic; parameters are always float32
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.kind = "adam"  # adam, adamw, muon
+    optimizer.kind = "adam"  # adam, adamw, muon, schedule_free
     optimizer.learning_rate = 1e-4  # peak
     optimizer.warmup_steps = 0  # linear from zero
     optimizer.decay = "constant"  # after the warm-up: constant, linear or cosine to zero
@@ -108,7 +135,11 @@ def get_config(size="base"):
     optimizer.weight_decay = UNSET_FLOAT()  # adamw and muon only
     optimizer.clip_norm = UNSET_FLOAT()  # clip gradients to this global norm
     optimizer.accumulate = 1  # micro-batches a step; must divide batch_size
-    optimizer.ema_decay = 0.999  # of the moving average that validation and sampling use
+    optimizer.ema_profile = "constant"  # of the average that validation and sampling use:
+    # constant; power: as long as a part of the run; schedule_free: the optimiser's own
+    optimizer.ema_decay = UNSET_FLOAT()  # constant only: of one step
+    optimizer.ema_decay = 0.999
+    optimizer.ema_length = UNSET_FLOAT()  # power only: its width, as a part of the run
 
     config.train = train = ConfigDict()
     train.batch_size = 8  # crops a step
@@ -125,9 +156,11 @@ def get_config(size="base"):
     valid.baseline_crops = 128  # training crops that the linear baselines are computed from
 
     config.sample = sample = ConfigDict()
-    sample.sampler = "ddim"  # ddim, ddpm
+    sample.sampler = "ddim"  # ddim, ddpm, euler, heun, dpmpp_2m, dpmpp_2m_sde, unipc
     sample.eta = 0.0  # ddim only: 0 deterministic, 1 ancestral
-    sample.steps = 50  # network evaluations
+    sample.churn = 0.0  # heun only: noise added and taken away again, EDM's S_churn
+    sample.grid = "uniform"  # where to ask: uniform (in t), log_snr, karras, aligned (to the model)
+    sample.steps = 50  # network evaluations, at most
     sample.count = 4  # clips
     sample.batch_size = 4  # clips at a time; clip k is the same for any
     sample.seed = 0

@@ -175,22 +175,22 @@ def jax_arm(setting, steps, device):
     """The library's train step on random x_0."""
     import jax
 
-    from specdiff_jax import build
+    from specdiff_jax import build, optimizers
     from specdiff_jax.diffusion.losses import diffusion_loss
     from specdiff_jax.state import make_train_step
 
     model, config, shape = job(setting, device)
-    schedule, d = build.schedule(config), config.diffusion
-    tx = build.optimizer(config, steps=1)
+    schedule, tx = build.schedule(config), optimizers.optimizer(config, steps=1)
+    goal = build.objective(config, build.representation(config), schedule)
     before = peak_rss()
 
     def loss(params, x_0, key):
         network = lambda x_t, t: model.apply({"params": params}, x_t, t)[0]
-        return diffusion_loss(network, x_0, key, schedule, d.prediction, d.times)
+        return diffusion_loss(network, x_0, key, schedule, goal)
 
     state = build.init(config, model, tx, shape[1:])
     x_0, key = jax.random.normal(jax.random.key(1), shape), jax.random.key(2)
-    train_step = make_train_step(loss, tx, config.optimizer.ema_decay)
+    train_step = make_train_step(loss, tx, optimizers.averaging(config))
     start = time.perf_counter()
     train_step = jax.jit(train_step, donate_argnums=0).lower(state, 0, x_0, key).compile()
     compile_seconds = time.perf_counter() - start

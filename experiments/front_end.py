@@ -71,7 +71,7 @@ def measure(size, batch, repeats):
 
     whole = seconds(step, repeats)
     m = job.model
-    flops = 3 * sum(forward_flops(job.rep.shape, m.patch, m.width, m.depth, m.mlp_ratio))
+    flops = 3 * sum(forward_flops(m))
     return {
         "config": size,
         "batch": batch,

@@ -1,58 +1,37 @@
-"""The one place where a config becomes objects.
+"""The one place where a config becomes objects (optimisers aside); see fields.py for the rules."""
 
-A config section holds the keyword arguments of a maker. None means unset; a set field that the
-chosen maker does not take is an error, so that no option is ever silently ignored.
-"""
-
-import difflib
-import inspect
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
-import optax
 
+from specdiff_jax import optimizers
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import augment
+from specdiff_jax.audio.spectral_loss import spectral_loss
 from specdiff_jax.audio.stft import check_framing
-from specdiff_jax.diffusion import losses, predictions, samplers, schedules
+from specdiff_jax.diffusion import grids, losses, objectives, predictions, samplers, schedules
+from specdiff_jax.fields import bind, call, choose, must_divide, prefixed, refuse_unused, set_fields
 from specdiff_jax.models.attention import ATTENTIONS
-from specdiff_jax.models.dit import BLOCKS, DiT, grid_of
-from specdiff_jax.models.layers import TIME_FEATURES
+from specdiff_jax.models.blocks import BLOCKS, REMATS
+from specdiff_jax.models.dit import DiT, grid_of
+from specdiff_jax.models.layers import MLPS, NORMS, TIME_FEATURES
 from specdiff_jax.models.positions import POSITIONS, axial_angles
 from specdiff_jax.state import init_state
 
 OWN_KEY = 2**30  # folded in for augmentation; jax.random.split folds in small numbers
 
-
-def choose(options, field, value):
-    """options[value], or an error that names the field, the choices and the nearest one."""
-    if value in options:
-        return options[value]
-    near = difflib.get_close_matches(str(value), options, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{field}={value!r} is not one of {', '.join(options)}{hint}")
-
-
-def set_fields(section, *apart):
-    """The fields of a section that are set, except those named."""
-    return {k: v for k, v in section.items() if v is not None and k not in apart}
-
-
-def refuse_unused(path, fields, used, chosen):
-    """Raises where a set field would be ignored by what was chosen."""
-    for name in sorted(set(fields) - set(used)):
-        raise ValueError(f"{path}.{name}={fields[name]!r} is not used by {chosen}; set it to None")
-
-
-def call(path, maker, fields, chosen):
-    """maker(**fields), refusing fields it does not take and naming those it misses."""
-    parameters = inspect.signature(maker).parameters
-    refuse_unused(path, fields, parameters, chosen)
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in fields:
-            raise ValueError(f"{path}.{name} must be set for {chosen}")
-    return maker(**fields)
+MODEL_CHOICES = {
+    "block": BLOCKS,
+    "positions": POSITIONS,
+    "time_embedding": TIME_FEATURES,
+    "mlp": MLPS,
+    "norm": NORMS,
+    "attention": ATTENTIONS,
+    "remat": REMATS,
+    "dtype": ("float32", "bfloat16"),
+}
 
 
 def representation(config):
@@ -62,7 +41,7 @@ def representation(config):
     own = choose(representations.OPTIONS, "representation.kind", kind)
     shared = ("kind", "sample_rate", "n_fft", "hop", "frames", "standardize")
     chosen = f"representation.kind={kind!r}"
-    refuse_unused("representation", fields, shared + own, chosen)
+    refuse_unused("representation.", fields, shared + own, chosen)
     for name in own:
         if name not in fields:
             raise ValueError(f"representation.{name} must be set for {chosen}")
@@ -72,28 +51,33 @@ def representation(config):
 def schedule(config):
     """The configured noise Schedule."""
     fields = set_fields(config.schedule, "kind", "log_snr_shift")
-    maker = choose(schedules.SCHEDULES, "schedule.kind", config.schedule.kind)
-    made = call("schedule", maker, fields, f"schedule.kind={config.schedule.kind!r}")
-    shift = config.schedule.log_snr_shift
+    kind, shift = config.schedule.kind, config.schedule.log_snr_shift
+    maker = choose(schedules.SCHEDULES, "schedule.kind", kind)
+    made = call("schedule.", maker, fields, f"schedule.kind={kind!r}")
+    if shift and kind == "edm":
+        raise ValueError(
+            f"schedule.log_snr_shift={shift} is not used by schedule.kind='edm'; set it to 0 and "
+            "change sigma_min and sigma_max"
+        )
     return schedules.shifted(made, shift) if shift else made
 
 
 def model(config, shape):
     """The configured DiT for tensors of `shape` (F, T, C)."""
     fields = set_fields(config.model)
-    choose(BLOCKS, "model.block", fields["block"])
-    choose(dict.fromkeys(POSITIONS), "model.positions", fields["positions"])
-    choose(ATTENTIONS, "model.attention", fields["attention"])
-    choose(TIME_FEATURES, "model.time_embedding", fields["time_embedding"])
-    choose(dict.fromkeys(("float32", "bfloat16")), "model.dtype", fields["dtype"])
+    for name, options in MODEL_CHOICES.items():
+        choose(dict.fromkeys(options), f"model.{name}", fields[name])
     if fields["width"] % fields["heads"]:
         raise ValueError(f"model.heads={fields['heads']} must divide model.width={fields['width']}")
     for axis, size, patch in zip(("bins", "frames"), shape, fields["patch"], strict=False):
         if size % patch:
             raise ValueError(f"model.patch={fields['patch']} does not divide the {size} {axis}")
-    if fields["positions"] == "rotary":
-        size = fields["width"] // fields["heads"]
-        axial_angles(grid_of(shape, fields["patch"]), size)  # refuses heads that do not fit
+    if fields["scan"] and fields["long_skips"]:
+        raise ValueError("model.scan needs blocks that are all alike; set model.long_skips=False")
+    grid = grid_of(shape, fields["patch"])
+    if fields["positions"] != "learned":  # refuses sizes that do not fit
+        rotary = fields["positions"] == "rotary"
+        axial_angles(grid, fields["width"] // (fields["heads"] if rotary else 1))
     return DiT(shape=shape, **(fields | {"patch": tuple(fields["patch"])}))
 
 
@@ -105,44 +89,6 @@ def num_steps(config, crops):
     return steps if steps else math.ceil(epochs * crops / config.train.batch_size)
 
 
-def learning_rate(config, steps):
-    """The learning rate as a function of the step."""
-    o = config.optimizer
-    after = max(1, steps - o.warmup_steps)
-    decays = {
-        "constant": lambda: optax.constant_schedule(o.learning_rate),
-        "linear": lambda: optax.linear_schedule(o.learning_rate, 0.0, after),
-        "cosine": lambda: optax.cosine_decay_schedule(o.learning_rate, after),
-    }
-    decay = choose(decays, "optimizer.decay", o.decay)()
-    warmup = optax.linear_schedule(0.0, o.learning_rate, max(1, o.warmup_steps))
-    return optax.join_schedules([warmup, decay], [o.warmup_steps]) if o.warmup_steps else decay
-
-
-def optimizer(config, steps):
-    """The optax transformation: clipping, then the optimiser on its schedule."""
-    o = config.optimizer
-    apart = ("kind", "learning_rate", "warmup_steps", "decay", "clip_norm", "accumulate")
-    fields = set_fields(o, *apart, "ema_decay")
-    rate = learning_rate(config, steps)
-    makers = {
-        "adam": lambda b1, b2: optax.adam(rate, b1, b2),
-        "adamw": lambda b1, b2, weight_decay: optax.adamw(
-            rate, b1, b2, weight_decay=weight_decay, mask=matrices
-        ),
-        "muon": lambda b1, b2, weight_decay: optax.contrib.muon(
-            rate,
-            adam_b1=b1,
-            adam_b2=b2,
-            weight_decay=weight_decay,
-            weight_decay_mask=matrices,
-        ),
-    }
-    maker = choose(makers, "optimizer.kind", o.kind)
-    made = call("optimizer", maker, fields, f"optimizer.kind={o.kind!r}")
-    return optax.chain(optax.clip_by_global_norm(o.clip_norm), made) if o.clip_norm else made
-
-
 def init(config, model, tx, shape):
     """The train state at step 0, a function of the config alone."""
     x_t, t = jnp.zeros((1, *shape)), jnp.zeros(1)
@@ -152,24 +98,20 @@ def init(config, model, tx, shape):
 
 def abstract_state(config, shape):
     """Shapes and dtypes of the train state, to restore into."""
-    tx = optimizer(config, num_steps(config, crops=1))
+    tx = optimizers.optimizer(config, num_steps(config, crops=1))
     return jax.eval_shape(lambda: init(config, model(config, shape), tx, shape))
-
-
-def matrices(params):
-    """Which parameters weight decay touches: those with two axes or more."""
-    return jax.tree.map(lambda p: p.ndim >= 2, params)
 
 
 def network(config, model, params, schedule):
     """(x_t, t [B]) -> what the network says, blended with x_t where skip_variance asks for it."""
-    variance = config.diffusion.skip_variance
+    kind, variance = config.diffusion.prediction, config.diffusion.skip_variance
 
     def ask(x_t, t):
-        output, _ = model.apply({"params": params}, x_t, t)
+        alpha, sigma = schedules.alpha_sigma(schedule, t, x_t)
+        seen = predictions.network_input(kind, x_t, alpha, sigma)
+        output, _ = model.apply({"params": params}, seen, t)
         if variance is None:
             return output
-        alpha, sigma = schedules.alpha_sigma(schedule, t, x_t)
         return predictions.blend(output, x_t, alpha, sigma, variance)
 
     return ask
@@ -210,18 +152,57 @@ def augmentation(config):
     }
 
 
+def objective(config, rep, schedule):
+    """The configured training Objective."""
+    d, kind = config.diffusion, config.schedule.kind
+    choose(predictions.PREDICTIONS, "diffusion.prediction", d.prediction)
+    if (d.prediction == "edm") != (kind == "edm"):
+        raise ValueError(
+            f"diffusion.prediction={d.prediction!r} cannot use schedule.kind={kind!r}: prediction "
+            "'edm' and schedule 'edm' need each other (they alone scale what the network sees)"
+        )
+    if d.skip_variance is not None and d.prediction != "x0":
+        raise ValueError("diffusion.skip_variance is for prediction 'x0'; set it to None")
+    part = lambda options, name: bind(
+        f"diffusion.{name}_",
+        choose(options, f"diffusion.{name}", d[name]),
+        prefixed(d, f"{name}_"),
+        f"diffusion.{name}={d[name]!r}",
+    )
+    times = part(objectives.TIMES, "times")
+    times(jax.random.key(0), 1, schedule)  # refuses schedules that it cannot use
+    perceptual = None
+    if d.stft_weight is not None:
+        if rep.kind != "complex":
+            raise ValueError(
+                f"diffusion.stft_weight={d.stft_weight} needs representation.kind='complex': "
+                f"{rep.kind!r} has no phase to decode by; set it to None"
+            )
+        perceptual = lambda found, x_0: (
+            d.stft_weight
+            * spectral_loss(*(rep.decode(x).reshape(len(x), -1, rep.samples) for x in (found, x_0)))
+        )
+    return objectives.Objective(
+        prediction=d.prediction,
+        times=times,
+        weight=part(objectives.WEIGHTS, "weight"),
+        distance=part(objectives.DISTANCES, "distance"),
+        perceptual=perceptual,
+    )
+
+
 def loss_fn(config, model, rep, schedule):
     """(params, wave [B, N] or [B, A, N], key) -> (loss, metrics): the first straight line."""
-    settings = augmentation(config)
+    settings, goal = augmentation(config), objective(config, rep, schedule)
 
     def loss(params, wave, key):
         if any(settings.values()):
             channels = wave.reshape(len(wave), config.data.channels, -1)
             wave = augment(channels, jax.random.fold_in(key, OWN_KEY), settings, rep.samples)
         x_0 = rep.encode(wave)  # [B, F, T, C]
-        ask = network(config, model, params, schedule)
-        d = config.diffusion
-        return losses.diffusion_loss(ask, x_0, key, schedule, d.prediction, d.times)
+        return losses.diffusion_loss(
+            network(config, model, params, schedule), x_0, key, schedule, goal
+        )
 
     return loss
 
@@ -237,15 +218,32 @@ def denoiser(config, model, params, schedule):
     return denoise
 
 
+def times(config, schedule, curve=None, start=1.0):
+    """The configured time grid, from `start` to the data.  # [S + 1]
+
+    Args:
+      curve: (levels, x_0 errors there) of the trained model, for sample.grid="aligned".
+    """
+    s = config.sample
+    grid = choose(grids.GRIDS, "sample.grid", s.grid)
+    strides = samplers.strides_of(s.sampler, s.steps)
+    if s.grid == "aligned":
+        curve = curve or ([0.25, 0.75], [0.1, 0.5])  # to check a config no model is needed
+        return grid(schedule, strides, *curve, start=start)
+    return grid(schedule, strides, start=start)
+
+
 def sampler(config, schedule):
-    """f(denoise, x_T, keys) -> x_0, with the configured sampler and time grid."""
+    """f(denoise, x_T, times, keys) -> x_0, with the configured sampler."""
     s = config.sample
     chosen = choose(samplers.SAMPLERS, "sample.sampler", s.sampler)
-    options = {"eta": s.eta} if s.eta else {}
-    if options and s.sampler != "ddim":
-        raise ValueError(f"sample.eta={s.eta} is not used by sampler {s.sampler!r}; set it to 0")
-    times = samplers.uniform_grid(schedule, s.steps)
-    return lambda denoise, x_T, keys: chosen(denoise, x_T, times, schedule, keys, **options)
+    options = {name: s[name] for name in ("eta", "churn") if s[name]}
+    made = bind("sample.", chosen, options, f"sample.sampler={s.sampler!r}")
+    return functools.partial(run_sampler, made, schedule)
+
+
+def run_sampler(made, schedule, denoise, x_T, times, keys):
+    return made(denoise, x_T, times, schedule, keys)
 
 
 def check(config):
@@ -253,20 +251,13 @@ def check(config):
     rep, made = representation(config), schedule(config)
     check_framing(rep.n_fft, rep.hop)
     model(config, rep.shape)
-    optimizer(config, num_steps(config, crops=1))
+    optimizers.optimizer(config, num_steps(config, crops=1))
+    optimizers.averaging(config)
     sampler(config, made)
+    times(config, made)
     augmentation(config)
-    choose(predictions.PREDICTIONS, "diffusion.prediction", config.diffusion.prediction)
-    if config.diffusion.skip_variance is not None and config.diffusion.prediction != "x0":
-        raise ValueError("diffusion.skip_variance is for prediction 'x0'; set it to None")
-    choose(losses.TIMES, "diffusion.times", config.diffusion.times)(jax.random.key(0), 1, made)
+    objective(config, rep, made)
     t, o = config.train, config.optimizer
     must_divide("optimizer.accumulate", o.accumulate, "train.batch_size", t.batch_size)
     for name in ("valid_every", "checkpoint_every"):
         must_divide("train.steps_per_dispatch", t.steps_per_dispatch, f"train.{name}", t[name])
-
-
-def must_divide(part_name, part, whole_name, whole):
-    """Raises ValueError unless `part` divides `whole`."""
-    if part < 1 or whole % part:
-        raise ValueError(f"{part_name}={part} must divide {whole_name}={whole}")

@@ -40,9 +40,7 @@ def run(config, json_path=None):
 def measure(job):
     """All facts as a flat dict of numbers and strings."""
     config, model = job.config, job.model
-    linear, attention = forward_flops(
-        job.rep.shape, model.patch, model.width, model.depth, model.mlp_ratio
-    )
+    linear, attention = forward_flops(model)
     state = jax.eval_shape(job.init)
     state_bytes = size_of(state)
     clip_bytes = 2 * job.rep.samples + 500_000  # WAV, PNG and sidecar

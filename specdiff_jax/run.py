@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax import build, checkpoints, data, prepare
+from specdiff_jax import build, checkpoints, data, optimizers, prepare
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import samples_needed
 from specdiff_jax.diffusion.losses import x0_error_by_level
@@ -30,7 +30,7 @@ class Run:
         self.songs = data.load_songs(cache, "train", self.samples)
         self.valid_songs = data.load_songs(cache, "valid", self.rep.samples)
         self.num_steps = build.num_steps(config, data.crops_of(self.songs, self.samples).sum())
-        self.tx = build.optimizer(config, self.num_steps)
+        self.tx = optimizers.optimizer(config, self.num_steps)
         self.schedule = build.schedule(config)
         self.model = build.model(config, self.rep.shape)
 
@@ -65,7 +65,8 @@ class Run:
         """The jitted (state, pcm, steps [K], batches [K, B, ...]) -> (state, metrics of [K])."""
         o, seed, samples = self.config.optimizer, self.config.seed, self.samples
         loss = build.loss_fn(self.config, self.model, self.rep, self.schedule)
-        one_step = make_train_step(loss, self.tx, o.ema_decay, o.accumulate)
+        average = optimizers.averaging(self.config)
+        one_step = make_train_step(loss, self.tx, average, o.accumulate)
 
         @functools.partial(jax.jit, donate_argnums=0)
         def dispatch(state, pcm, steps, batches):

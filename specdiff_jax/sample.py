@@ -60,13 +60,13 @@ def generator(config, rep, params):
     """
     schedule = build.schedule(config)
     model = build.model(config, rep.shape)
-    sampler = build.sampler(config, schedule)
+    sampler, times = build.sampler(config, schedule), build.times(config, schedule)
 
     @jax.jit
     def program(params, keys):
-        x_T = item_noise(keys, 0, rep.shape)  # [B, F, T, C]
+        x_T = schedule.sigma(times[0]) * item_noise(keys, 0, rep.shape)  # [B, F, T, C]
         denoise = build.denoiser(config, model, params, schedule)
-        return rep.decode(sampler(denoise, x_T, keys))
+        return rep.decode(sampler(denoise, x_T, times, keys))
 
     def generate(indices):
         full = np.resize(np.asarray(indices), config.sample.batch_size)

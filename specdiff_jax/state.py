@@ -27,13 +27,13 @@ def init_state(params, tx):
     )
 
 
-def make_train_step(loss_fn, tx, ema_decay, accumulate=1):
+def make_train_step(loss_fn, tx, average, accumulate=1):
     """Returns `train_step(state, step, batch, key) -> (state, metrics)`, jitted by the caller.
 
     Args:
       loss_fn: (params, batch, key) -> (loss, {name: scalar}).
       tx: an optax transformation.
-      ema_decay: decay of the moving average; warmed up as min(decay, (1 + step) / (10 + step)).
+      average: (ema_params, params, opt_state, step) -> ema_params; see optimizers.averaging.
       accumulate: micro-batches a step; the batch's leading axis must be a multiple of it.
 
     A non-finite loss or gradient leaves the state exactly as it was, its step included, and
@@ -61,8 +61,7 @@ def make_train_step(loss_fn, tx, ema_decay, accumulate=1):
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (state.step == step)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
-        ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
+        ema_params = average(state.ema_params, params, opt_state, state.step)
         proposed = TrainState(state.step + 1, params, ema_params, opt_state)
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposed, state)
         metrics = {"loss": loss, "grad_norm": grad_norm, "finite": finite.astype(jnp.float32)}

@@ -10,7 +10,7 @@ import time
 import jax
 import numpy as np
 
-from specdiff_jax import build, checkpoints, health
+from specdiff_jax import checkpoints, health, optimizers
 from specdiff_jax.logs import Logs, say, write_json
 from specdiff_jax.run import Run
 
@@ -84,7 +84,7 @@ def record(job, logs, first, count, metrics, clock):
     rate = count / (now - clock)
     seconds = job.config.train.batch_size * job.rep.samples / job.rep.sample_rate
     values = {name: float(np.mean(value)) for name, value in metrics.items()}
-    values["learning_rate"] = float(build.learning_rate(job.config, job.num_steps)(first))
+    values["learning_rate"] = float(optimizers.learning_rate(job.config, job.num_steps)(first))
     values |= {"steps_per_second": rate, "audio_per_second": rate * seconds}
     logs.write("train", first + count, values)
     logs.advance(first + count, values["loss"], rate * seconds)

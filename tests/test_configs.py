@@ -37,6 +37,21 @@ def test_an_unknown_size_is_refused():
         ("schedule.beta_min", None, None),
         ("diffusion.prediction", "x_0", "diffusion.prediction='x_0' is not one of x0"),
         ("diffusion.skip_variance", 0.1, None),
+        ("diffusion.prediction", "edm", "prediction='edm' cannot use schedule.kind='ddpm_linear'"),
+        ("diffusion.times_mean", 0.5, "diffusion.times_mean=0.5 is not used by"),
+        ("diffusion.weight", "min_snrr", "did you mean 'min_snr'"),
+        ("diffusion.weight_gamma", 5.0, "diffusion.weight_gamma=5.0 is not used by"),
+        ("diffusion.distance_delta", 1.0, "diffusion.distance_delta=1.0 is not used by"),
+        ("diffusion.stft_weight", 0.1, None),
+        ("model.mlp", "swiglo", "did you mean 'swiglu'"),
+        ("model.norm", "layr", "did you mean 'layer'"),
+        ("model.positions", "sincoss", "did you mean 'sincos'"),
+        ("model.remat", "dot", "did you mean 'dots'"),
+        ("optimizer.ema_length", 0.1, "optimizer.ema_length=0.1 is not used by"),
+        ("optimizer.ema_profile", "power", "optimizer.ema_decay=0.999 is not used by"),
+        ("optimizer.ema_profile", "schedule_free", "cannot go with optimizer.kind='adam'"),
+        ("sample.grid", "karas", "did you mean 'karras'"),
+        ("sample.churn", 1.0, "sample.churn=1.0 is not used by"),
         ("diffusion.times", "discreet", "did you mean 'discrete'"),
         ("optimizer.kind", "adamm", "did you mean 'adam"),
         ("optimizer.weight_decay", 0.1, "optimizer.weight_decay=0.1 is not used by"),
@@ -65,7 +80,7 @@ def test_mistakes_are_named(field, value, message):
 def test_eta_without_ddim_is_refused():
     config = base.get_config()
     config.sample.update(sampler="ddpm", eta=0.5)
-    with pytest.raises(ValueError, match=r"sample.eta=0.5 is not used by sampler 'ddpm'"):
+    with pytest.raises(ValueError, match=r"sample.eta=0.5 is not used by sample.sampler='ddpm'"):
         build.check(config)
 
 

@@ -7,8 +7,8 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
     {"audio", "diffusion", "models"},
     {"workers"},
-    {"sources", "splits", "logs", "state", "metrics", "health", "pictures"},
-    {"cache", "checkpoints"},
+    {"sources", "splits", "logs", "state", "metrics", "health", "pictures", "fields"},
+    {"cache", "checkpoints", "optimizers"},
     {"data", "build", "charts", "workdir"},
     {"collection", "doctor"},
     {"prepare"},

@@ -7,9 +7,13 @@ import pytest
 from test_samplers import MEAN, STD, exact_denoiser
 from test_schedules import MAKERS
 
-from specdiff_jax.diffusion import linear, losses
+from specdiff_jax.diffusion import linear, losses, objectives, schedules
 from specdiff_jax.diffusion.predictions import PREDICTIONS, target
 from specdiff_jax.diffusion.schedules import expand
+
+
+def objective(prediction, times, **more):
+    return objectives.Objective(prediction, objectives.TIMES[times], **more)
 
 
 def gaussian_data(count, shape=(64,)):
@@ -35,7 +39,7 @@ def test_the_oracle_s_loss_is_the_mean_of_the_posterior_variance(times):
     schedule = MAKERS["ddpm_linear"]()
     oracle = lambda x_t, t: exact_denoiser(schedule)(x_t, t)[0]
     loss, extra = losses.diffusion_loss(
-        oracle, gaussian_data(20_000, (8,)), jax.random.key(1), schedule, "x0", times
+        oracle, gaussian_data(20_000, (8,)), jax.random.key(1), schedule, objective("x0", times)
     )
     expected = analytic_x0_error(schedule, jnp.arange(1, 1001) / 1000).mean()
     assert float(loss) == pytest.approx(expected, rel=0.02)
@@ -52,21 +56,125 @@ def test_a_network_that_says_the_target_has_no_loss(kind):
         return target(kind, x_0, eps, alpha, sigma)
 
     loss, _ = losses.diffusion_loss(
-        all_knowing, x_0, jax.random.key(2), schedule, kind, "stratified"
+        all_knowing, x_0, jax.random.key(2), schedule, objective(kind, "stratified")
     )
     assert float(loss) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("kind", "weight"), [("eps", "snr"), ("v", "v"), ("velocity", "velocity"), ("edm", "edm")]
+)
+def test_a_weighted_x0_error_is_the_loss_of_another_prediction(kind, weight):
+    """x-prediction with v-loss is v-prediction's loss, and so on: sigma above the clamp."""
+    schedule, x_0 = MAKERS["cosine"](), gaussian_data(64)
+    times = lambda key, batch, schedule: jax.random.uniform(key, (batch,), minval=0.1, maxval=0.95)
+    guess = lambda x_t, t: (0.7 * x_t, x_t)  # some (x_0, eps) pair that explains nothing yet
+
+    def says(prediction):
+        def model(x_t, t):
+            alpha, sigma = schedule.alpha(expand(t, x_t)), schedule.sigma(expand(t, x_t))
+            x_0 = guess(x_t, t)[0]
+            return target(prediction, x_0, (x_t - alpha * x_0) / sigma, alpha, sigma)
+
+        return model
+
+    key = jax.random.key(5)
+    own = objectives.Objective(kind, times)
+    weighted = objectives.Objective("x0", times, objectives.WEIGHTS[weight])
+    expected, _ = losses.diffusion_loss(says(kind), x_0, key, schedule, own)
+    found, _ = losses.diffusion_loss(says("x0"), x_0, key, schedule, weighted)
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_weights_are_the_papers():
+    alpha, sigma = jnp.float32(0.8), jnp.float32(0.6)
+    snr = (0.8 / 0.6) ** 2
+    assert float(objectives.min_snr(alpha, sigma, 1.5)) == pytest.approx(1.5)
+    assert float(objectives.min_snr(alpha, sigma, 5.0)) == pytest.approx(snr)
+    by_paper = snr / (1 + np.exp(np.log(snr) - 2.0))  # SNR * sigmoid(bias - log_snr)
+    assert float(objectives.sigmoid(alpha, sigma, 2.0)) == pytest.approx(by_paper, rel=1e-5)
+
+
+def test_huber_is_square_near_and_straight_far_and_smooth_between():
+    delta = 0.7
+    value, slope = jax.vmap(jax.value_and_grad(lambda e: objectives.huber(e, delta)))(
+        jnp.array([0.3, delta - 1e-4, delta + 1e-4, 5.0])
+    )
+    np.testing.assert_allclose(value[0], 0.09, rtol=1e-5)
+    np.testing.assert_allclose(slope[1], slope[2], rtol=1e-3)
+    np.testing.assert_allclose(slope[3], 2 * delta, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cosine", "edm"])
+def test_log_normal_times_have_karras_s_noise(name):
+    schedule = {**MAKERS, "edm": schedules.edm}[name]()
+    t = objectives.log_normal_times(jax.random.key(6), 20_000, schedule)
+    log_sigma = -np.asarray(schedule.log_snr(t)) / 2
+    assert log_sigma.mean() == pytest.approx(-0.5, abs=0.03)
+    assert log_sigma.std() == pytest.approx(1.2, abs=0.03)
+
+
+def test_logit_normal_times_are_logistic_of_a_normal():
+    t = objectives.logit_normal_times(jax.random.key(7), 20_000, None, mean=0.4, std=0.6)
+    logit = np.log(np.asarray(t) / (1 - np.asarray(t)))
+    assert logit.mean() == pytest.approx(0.4, abs=0.02)
+    assert logit.std() == pytest.approx(0.6, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["cosine", "ddpm_linear", "edm"])
+def test_the_bound_of_the_exact_denoiser_is_the_entropy_of_its_gaussian(name):
+    """-log p of x_0 ~ N(MEAN, STD^2) in nats a dimension: the bound is tight for the optimum."""
+    schedule = {**MAKERS, "edm": schedules.edm}[name]()
+    bound = losses.variational_bound(
+        exact_denoiser(schedule), gaussian_data(400), schedule, jax.random.key(8), points=256
+    )
+    entropy = 0.5 * np.log(2 * np.pi * np.e * STD**2)
+    assert float(bound) == pytest.approx(entropy, abs=0.02)
+
+
+def test_the_bound_of_a_worse_denoiser_is_higher():
+    schedule, x_0 = MAKERS["cosine"](), gaussian_data(100)
+
+    def blurred(x_t, t):
+        x_0, _ = exact_denoiser(schedule)(x_t, t)
+        x_0 = x_0 + 0.2
+        return x_0, (x_t - schedule.alpha(expand(t, x_t)) * x_0) / schedule.sigma(expand(t, x_t))
+
+    exact, worse = (
+        losses.variational_bound(d, x_0, schedule, jax.random.key(9))
+        for d in (exact_denoiser(schedule), blurred)
+    )
+    assert float(worse) > float(exact) + 0.1
+
+
+def test_the_perceptual_part_fades_with_the_noise():
+    schedule, x_0 = MAKERS["cosine"](), gaussian_data(8)
+    heard = lambda found, real: jnp.ones(len(real))
+    for t, weight in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)):
+        times = lambda key, batch, schedule, t=t: jnp.full(batch, t)
+        silent, loud = (
+            losses.diffusion_loss(
+                lambda x_t, t: x_t,
+                x_0,
+                jax.random.key(0),
+                schedule,
+                objectives.Objective("x0", times, perceptual=perceptual),
+            )[0]
+            for perceptual in (None, heard)
+        )
+        assert float(loud - silent) == pytest.approx(weight, abs=1e-5)
+
+
 def test_stratified_times_fill_every_cell():
-    t = losses.stratified_times(jax.random.key(3), 64, None)
+    t = objectives.stratified_times(jax.random.key(3), 64, None)
     assert (np.bincount((np.asarray(t) * 64).astype(int), minlength=64) == 1).all()
 
 
 def test_discrete_times_are_the_schedule_s_own_and_all_of_them():
-    t = losses.discrete_times(jax.random.key(4), 50_000, MAKERS["ddpm_linear"]()) * 1000
+    t = objectives.discrete_times(jax.random.key(4), 50_000, MAKERS["ddpm_linear"]()) * 1000
     assert set(np.rint(np.asarray(t)).astype(int)) == set(range(1, 1001))
     with pytest.raises(ValueError, match="discrete"):
-        losses.discrete_times(jax.random.key(4), 2, MAKERS["cosine"]())
+        objectives.discrete_times(jax.random.key(4), 2, MAKERS["cosine"]())
 
 
 @pytest.mark.parametrize("name", linear.CUTS)

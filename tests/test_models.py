@@ -22,7 +22,7 @@ SMALL = {
     "positions": "learned",
     "time_embedding": "dense",
     "attention": "plain",
-    "remat": False,
+    "remat": "none",
     "dtype": "float32",
 }
 
@@ -47,7 +47,7 @@ def test_the_base_has_the_published_number_of_parameters():
 
 
 def test_flops_by_formula_are_the_slides():
-    linear, attention = forward_flops((512, 1024, 2), (8, 8), 256, 4, 4)
+    linear, attention = forward_flops(build.model(base.get_config(), (512, 1024, 2)))
     assert num_tokens((512, 1024, 2), (8, 8)) == 8192
     assert linear / 1e12 == pytest.approx(0.05, abs=0.005)
     assert attention / 1e12 == pytest.approx(0.28, abs=0.01)
@@ -58,7 +58,7 @@ def test_flops_by_formula_are_xla_s():
     x_t, t = jnp.zeros((1, *model.shape)), jnp.zeros(1)
     params = model.init(jax.random.key(0), x_t, t)
     compiled = jax.jit(model.apply).lower(params, x_t, t).compile()
-    formula = sum(forward_flops(model.shape, model.patch, 32, 2, 2))
+    formula = sum(forward_flops(model))
     assert compiled.cost_analysis()["flops"] == pytest.approx(formula, rel=0.25)
 
 
@@ -142,7 +142,9 @@ def test_a_rotary_model_tells_places_apart_without_a_table():
     assert float(jnp.abs(output[:, :, 8:16] - output[:, :, :8]).max()) > 1e-3
 
 
-@pytest.mark.parametrize("change", [{"remat": True}, {"attention": "blockwise"}])
+@pytest.mark.parametrize(
+    "change", [{"remat": "block"}, {"remat": "dots"}, {"attention": "blockwise"}]
+)
 def test_ways_to_compute_change_no_result(change):
     x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
     params = DiT(**SMALL).init(jax.random.key(1), x_t, t)

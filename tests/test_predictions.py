@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from test_schedules import MAKERS
 
-from specdiff_jax.diffusion.predictions import PREDICTIONS, blend, target, to_x0_eps
+from specdiff_jax.diffusion.predictions import (
+    PREDICTIONS,
+    blend,
+    network_input,
+    target,
+    to_x0_eps,
+)
 from specdiff_jax.diffusion.schedules import expand, q_sample
 
 
@@ -34,6 +40,25 @@ def test_a_blend_of_independent_errors_has_their_combined_precision():
         found = blend(output, alpha * x_0 + sigma * eps, alpha, sigma, variance)
         expected = 1 / (1 / variance + alpha**2 / sigma**2)
         assert float(jnp.mean((found - x_0) ** 2)) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 1.0, 100.0])
+def test_edm_input_and_target_have_unit_variance_at_any_noise(sigma):
+    """What the preconditioning is for (Karras et al. 2022, appendix B.6), by drawing."""
+    x_0, eps = jax.random.normal(jax.random.key(4), (2, 300_000))
+    alpha, sigma = jnp.float32(1.0), jnp.float32(sigma)
+    seen = network_input("edm", x_0 + sigma * eps, alpha, sigma)
+    assert float(seen.std()) == pytest.approx(1, abs=0.01)
+    assert float(target("edm", x_0, eps, alpha, sigma).std()) == pytest.approx(1, abs=0.01)
+
+
+def test_edm_prediction_is_karras_s_c_skip_and_c_out():
+    x_t, output = jax.random.normal(jax.random.key(5), (2, 9))
+    sigma, data = 3.0, 1.0
+    c_skip = data**2 / (sigma**2 + data**2)
+    c_out = sigma * data / np.sqrt(sigma**2 + data**2)
+    found, _ = to_x0_eps("edm", output, x_t, jnp.float32(1.0), jnp.float32(sigma))
+    np.testing.assert_allclose(found, c_skip * x_t + c_out * output, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", PREDICTIONS)

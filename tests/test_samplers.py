@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_schedules import MAKERS
 
-from specdiff_jax.diffusion import samplers
+from specdiff_jax.diffusion import grids, samplers, schedules
 
 MEAN, STD = 1.5, 0.5
 
@@ -27,7 +27,7 @@ def exact_denoiser(schedule):
 def draw(name, schedule, steps, items=64, **options):
     keys = samplers.item_keys(0, range(items))
     x_T = samplers.item_noise(keys, 0, (1000,))
-    times = samplers.uniform_grid(schedule, steps)
+    times = grids.uniform(schedule, steps)
     sample = jax.jit(
         lambda x, k: samplers.SAMPLERS[name](
             exact_denoiser(schedule), x, times, schedule, k, **options
@@ -36,35 +36,63 @@ def draw(name, schedule, steps, items=64, **options):
     return np.asarray(sample(x_T, keys))
 
 
+STOCHASTIC = [
+    ("ddim", {"eta": 0.5}),
+    ("ddpm", {}),
+    ("dpmpp_2m_sde", {}),
+    ("heun", {"churn": 30.0}),
+]
+ODE = ["ddim", "euler", "heun", "dpmpp_2m", "unipc"]
+
+
 @pytest.mark.parametrize("schedule", ["ddpm_linear", "cosine", "shifted"])
-@pytest.mark.parametrize(("name", "options"), [("ddim", {}), ("ddim", {"eta": 0.5}), ("ddpm", {})])
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in ODE), *STOCHASTIC])
 def test_mean_and_std_of_the_gaussian(name, options, schedule):
     x_0 = draw(name, MAKERS[schedule](), 500, **options)
     assert x_0.mean() == pytest.approx(MEAN, abs=0.02)
     assert x_0.std() == pytest.approx(STD, abs=0.02)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "ddpm_linear"])
-def test_ddim_is_of_first_order(schedule):
-    """Halving the step halves the error of the standard deviation."""
-    errors = [abs(draw("ddim", MAKERS[schedule](), s).std() - STD) for s in (25, 50, 100)]
-    exact = abs(draw("ddim", MAKERS[schedule](), 1000).std() - STD)  # the draw's own deviation
-    first, second, third = (abs(error - exact) for error in errors)
-    assert 1.5 < first / second < 2.6 and 1.4 < second / third < 3.0
+def flow_map(schedule, x_T, t, s):
+    """Where the probability flow of N(MEAN, STD^2) takes x_T from t to s, in closed form."""
+    alpha, sigma, alpha_s, sigma_s = (
+        f(u) for u in (t, s) for f in (schedule.alpha, schedule.sigma)
+    )
+    shrink = jnp.sqrt((alpha_s**2 * STD**2 + sigma_s**2) / (alpha**2 * STD**2 + sigma**2))
+    return alpha_s * MEAN + (x_T - alpha * MEAN) * shrink
 
 
-def test_ddim_is_deterministic_and_ddpm_is_not():
-    schedule, times = MAKERS["cosine"](), None
-    times = samplers.uniform_grid(schedule, 20)
-    x_T = jnp.ones((1, 100))
-    for name, same in (("ddim", True), ("ddpm", False)):
-        first, second = (
-            samplers.SAMPLERS[name](
-                exact_denoiser(schedule), x_T, times, schedule, samplers.item_keys(seed, [0])
+@pytest.mark.parametrize("schedule", ["cosine", "rectified_flow", "edm"])
+@pytest.mark.parametrize(
+    ("name", "order"), [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc", 3)]
+)
+def test_the_error_falls_with_the_sampler_s_order(name, order, schedule):
+    """Item by item against the exact flow: halving the step divides the error by 2^order."""
+    schedule = {**MAKERS, "edm": schedules.edm}[schedule]()
+    with jax.enable_x64(True):
+        errors = []
+        for steps in (64, 128):
+            times = jnp.linspace(0.95, 0.05, steps + 1)
+            x_T = schedule.alpha(times[0]) * MEAN
+            x_T += schedule.sigma(times[0]) * jnp.linspace(-2, 2, 9)[None]
+            x_s = samplers.SAMPLERS[name](
+                exact_denoiser(schedule), x_T, times, schedule, samplers.item_keys(0, [0])
             )
-            for seed in (0, 1)
+            errors.append(float(jnp.abs(x_s - flow_map(schedule, x_T, times[0], times[-1])).max()))
+    assert 2 ** (order - 0.5) < errors[0] / errors[1] < 2 ** (order + 0.5)
+
+
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in ODE), *STOCHASTIC])
+def test_only_stochastic_samplers_use_their_keys(name, options):
+    schedule = MAKERS["cosine"]()
+    times, x_T = grids.log_snr(schedule, 20), jnp.ones((1, 100))
+    first, second = (
+        samplers.SAMPLERS[name](
+            exact_denoiser(schedule), x_T, times, schedule, samplers.item_keys(seed, [0]), **options
         )
-        assert bool(jnp.array_equal(first, second)) == same
+        for seed in (0, 1)
+    )
+    assert bool(jnp.array_equal(first, second)) == ((name, options) not in STOCHASTIC)
 
 
 def test_an_ancestral_step_has_the_posterior_of_ho_et_al():
@@ -94,7 +122,7 @@ def test_an_ancestral_step_has_the_posterior_of_ho_et_al():
 def test_item_k_does_not_depend_on_its_batch(name):
     schedule = MAKERS["cosine"]()
     together = draw(name, schedule, 10, items=5)
-    times = samplers.uniform_grid(schedule, 10)
+    times = grids.uniform(schedule, 10)
     for k in range(5):
         keys = samplers.item_keys(0, [k])
         x_T = samplers.item_noise(keys, 0, (1000,))
@@ -102,12 +130,64 @@ def test_item_k_does_not_depend_on_its_batch(name):
         np.testing.assert_allclose(alone[0], together[k], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_no_sampler_asks_more_often_than_it_was_told(name):
+    schedule, asked = MAKERS["cosine"](), []
+
+    def denoise(x_t, t):
+        jax.debug.callback(lambda t: asked.append(float(t[0])), t)
+        return exact_denoiser(schedule)(x_t, t)
+
+    times = grids.log_snr(schedule, samplers.strides_of(name, 9))
+    sample = jax.jit(lambda x, k: samplers.SAMPLERS[name](denoise, x, times, schedule, k))
+    jax.block_until_ready(sample(jnp.ones((2, 3)), samplers.item_keys(0, [0, 1])))
+    jax.effects_barrier()
+    assert len(asked) == 9
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("grid", grids.GRIDS)
+@pytest.mark.parametrize("start", [1.0, 0.6])
+def test_grids_fall_from_the_start_to_the_data(grid, name, start):
+    schedule = MAKERS[name]()
+    curve = {"levels": [0.2, 0.8], "errors": [0.1, 0.6]} if grid == "aligned" else {}
+    for steps in (1, 2, 13):
+        times = np.asarray(grids.GRIDS[grid](schedule, steps, start=start, **curve))
+        assert times.shape == (steps + 1,) and (np.diff(times) < 0).all()
+        assert times[-1] == 0 and times[0] == pytest.approx(start, abs=1e-3)
+
+
+def test_strides_are_equal_in_what_the_grid_says():
+    schedule = MAKERS["cosine"]()
+    by_snr = np.diff(schedule.log_snr(grids.log_snr(schedule, 12)[:-1]))
+    np.testing.assert_allclose(by_snr, by_snr.mean(), rtol=2e-2)
+    times = grids.karras(schedule, 12)[:-1]
+    roots = np.diff((schedule.sigma(times) / schedule.alpha(times)) ** (1 / 7))
+    np.testing.assert_allclose(roots, roots.mean(), rtol=2e-2)
+
+
+def test_the_aligned_grid_costs_least_by_its_own_measure():
+    """The bound of Sabour et al. for a known posterior, against grids that do not know it."""
+    schedule, steps = MAKERS["cosine"](), 8
+    posterior = lambda snr: STD**2 / (1 + snr * STD**2)
+    levels = jnp.linspace(0.01, 0.99, 99)
+    errors = posterior(np.exp(schedule.log_snr(levels)))
+
+    def cost(times):
+        snr = np.exp(np.asarray(schedule.log_snr(times[:-1]), np.float64))
+        return float(np.sum(posterior(snr[:-1]) * np.diff(snr)))
+
+    aligned = cost(grids.aligned(schedule, steps, levels, errors))
+    others = {name: cost(grids.GRIDS[name](schedule, steps)) for name in ("log_snr", "karras")}
+    assert aligned < 0.99 * min(others.values())
+
+
 def test_grids_end_at_data_and_bad_ones_are_refused():
     ddpm, cosine = MAKERS["ddpm_linear"](), MAKERS["cosine"]()
-    grid = np.asarray(samplers.uniform_grid(ddpm, 30))
+    grid = np.asarray(grids.uniform(ddpm, 30))
     assert grid[0] == 1 and grid[-1] == 0 and (np.diff(grid) < 0).all()
     np.testing.assert_allclose(grid * 1000, np.rint(grid * 1000), atol=1e-3)
-    assert samplers.uniform_grid(cosine, 1).shape == (2,)
+    assert grids.uniform(cosine, 1).shape == (2,)
     for schedule, steps in ((ddpm, 0), (ddpm, 1001)):
         with pytest.raises(ValueError, match="steps"):
-            samplers.uniform_grid(schedule, steps)
+            grids.uniform(schedule, steps)

@@ -11,6 +11,9 @@ MAKERS = {
     "ddpm_linear": schedules.ddpm_linear,
     "cosine": schedules.cosine,
     "rectified_flow": schedules.rectified_flow,
+    "sigmoid": schedules.sigmoid,
+    "laplace": schedules.laplace,
+    "zero_terminal": lambda: schedules.ddpm_linear(zero_terminal_snr=True),
     "shifted": lambda: schedules.shifted(schedules.cosine(), -2.0),
 }
 
@@ -54,7 +57,7 @@ def test_log_snr_falls_from_data_to_noise(name):
     assert float(schedule.sigma(jnp.float32(1))) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["ddpm_linear", "cosine", "shifted"])
+@pytest.mark.parametrize("name", sorted(set(MAKERS) - {"rectified_flow"}))
 def test_variance_is_preserved(name):
     schedule, t = MAKERS[name](), jnp.linspace(0, 1, 101)
     np.testing.assert_allclose(schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2, 1, atol=1e-5)
@@ -64,6 +67,39 @@ def test_a_shift_shifts_log_snr_by_itself():
     plain, t = schedules.cosine(), jnp.linspace(0.05, 0.95, 50)
     moved = schedules.shifted(plain, -3.0).log_snr(t) - plain.log_snr(t)
     np.testing.assert_allclose(moved, -3.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_time_of_inverts_log_snr(name):
+    schedule, t = MAKERS[name](), jnp.linspace(0.01, 0.99, 99)
+    np.testing.assert_allclose(schedules.time_of(schedule, schedule.log_snr(t)), t, atol=1e-3)
+
+
+def test_log_snr_of_the_laplace_schedule_is_laplace_distributed():
+    log_snr = np.asarray(schedules.laplace(1.0, 0.7).log_snr(jnp.linspace(0.001, 0.999, 999)))
+    found = [np.mean(log_snr < x) for x in (-1.0, 0.5, 1.0, 2.0)]
+    cdf = lambda x: 0.5 * np.exp((x - 1) / 0.7) if x < 1 else 1 - 0.5 * np.exp(-(x - 1) / 0.7)
+    np.testing.assert_allclose(found, [cdf(x) for x in (-1.0, 0.5, 1.0, 2.0)], atol=2e-3)
+
+
+def test_zero_terminal_snr_leaves_nothing_at_the_end_and_the_beginning_as_it_was():
+    """Lin et al. 2023, algorithm 1: alpha_T = 0, alpha_1 unchanged, a straight line between."""
+    plain, moved = schedules.ddpm_linear(), schedules.ddpm_linear(zero_terminal_snr=True)
+    assert float(moved.alpha(jnp.float32(1.0))) < 1e-5
+    t = jnp.arange(1, 1000) / 1000
+    old, new = plain.alpha(t), moved.alpha(t)
+    last = float(plain.alpha(jnp.float32(1.0)))
+    np.testing.assert_allclose(new, (old - last) / (1 - last), atol=1e-5)
+
+
+def test_edm_sigmas_are_karras_s():
+    """Karras et al. 2022, eq. 5 with sigma_data = 0.5, in units of it."""
+    schedule, count = schedules.edm(), 18
+    i = np.arange(count)
+    sigma = (80 ** (1 / 7) + i / (count - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    t = 1 - jnp.arange(count) / (count - 1)
+    np.testing.assert_allclose(schedule.sigma(t) / 2, sigma, rtol=1e-4)
+    assert (np.asarray(schedule.alpha(t)) == 1).all()
 
 
 def test_q_sample_broadcasts_one_time_an_item():

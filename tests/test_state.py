@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import pytest
 
+from specdiff_jax import optimizers
 from specdiff_jax.state import init_state, make_train_step
 
 TX = optax.adam(0.1)
+AVERAGE = optimizers.constant(0.9)
 
 
 def loss_fn(params, batch, key):
@@ -24,7 +26,7 @@ def batch(seed=0, size=8):
 
 
 def test_one_step_is_optax_s_own():
-    state, metrics = make_train_step(loss_fn, TX, 0.9)(start(), 0, batch(), jax.random.key(0))
+    state, metrics = make_train_step(loss_fn, TX, AVERAGE)(start(), 0, batch(), jax.random.key(0))
     params, grads = start().params, jax.grad(lambda p: loss_fn(p, batch(), None)[0])(start().params)
     updates, _ = TX.update(grads, TX.init(params), params)
     np.testing.assert_allclose(state.params["w"], optax.apply_updates(params, updates)["w"])
@@ -34,14 +36,14 @@ def test_one_step_is_optax_s_own():
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulated_micro_batches_equal_the_whole_batch(accumulate):
     key = jax.random.key(0)
-    whole, expected = make_train_step(loss_fn, TX, 0.9)(start(), 0, batch(), key)
-    parts, found = make_train_step(loss_fn, TX, 0.9, accumulate)(start(), 0, batch(), key)
+    whole, expected = make_train_step(loss_fn, TX, AVERAGE)(start(), 0, batch(), key)
+    parts, found = make_train_step(loss_fn, TX, AVERAGE, accumulate)(start(), 0, batch(), key)
     np.testing.assert_allclose(whole.params["w"], parts.params["w"], atol=1e-6)
     assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-6)
 
 
 def test_ema_follows_its_warmed_up_recurrence():
-    step, state = make_train_step(loss_fn, TX, 0.9), start()
+    step, state = make_train_step(loss_fn, TX, AVERAGE), start()
     ema = state.params["w"]
     for i in range(30):
         state, _ = step(state, i, batch(i), jax.random.key(i))
@@ -54,7 +56,7 @@ def test_ema_follows_its_warmed_up_recurrence():
 @pytest.mark.parametrize("poison", [jnp.nan, jnp.inf, 1e30])
 def test_a_step_that_is_not_finite_touches_nothing_and_halts(poison):
     """1e30 has a finite loss in no float32: its square overflows."""
-    step, state = make_train_step(loss_fn, TX, 0.9), start()
+    step, state = make_train_step(loss_fn, TX, AVERAGE), start()
     broken, metrics = step(state, 0, batch().at[3].set(poison), jax.random.key(0))
     assert float(metrics["finite"]) == 0
     jax.tree.map(np.testing.assert_array_equal, broken, state)

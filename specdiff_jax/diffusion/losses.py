@@ -2,51 +2,40 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from specdiff_jax.diffusion.predictions import target, to_x0_eps
-from specdiff_jax.diffusion.schedules import alpha_sigma, q_sample
+from specdiff_jax.diffusion.schedules import alpha_sigma, q_sample, time_of
 
 
-def discrete_times(key, batch, schedule):
-    """t uniform over the schedule's own T times, 1/T ... T/T (Ho et al. 2020, algorithm 1)."""
-    if schedule.steps is None:
-        raise ValueError("times='discrete' needs a schedule with T steps, such as ddpm_linear")
-    return jax.random.randint(key, (batch,), 1, schedule.steps + 1) / schedule.steps
-
-
-def uniform_times(key, batch, schedule):
-    """t uniform in [0, 1)."""
-    return jax.random.uniform(key, (batch,))
-
-
-def stratified_times(key, batch, schedule):
-    """t uniform in [0, 1), one in each of `batch` equal cells (Kingma et al. 2021, appendix I)."""
-    jitter = jax.random.uniform(key, ())
-    return (jnp.arange(batch) / batch + jitter) % 1.0
-
-
-def diffusion_loss(model, x_0, key, schedule, prediction, times):
-    """Mean-square error of the network's prediction (Ho et al. 2020, eq. 14, for any kind).
+def diffusion_loss(model, x_0, key, schedule, objective):
+    """The mean error of the network's prediction (Ho et al. 2020, eq. 14, for any Objective).
 
     Args:
       model: function (x_t [B, F, T, C], t [B]) -> output [B, F, T, C].
       x_0: [B, F, T, C] clean data.
       key: one JAX key; all randomness of the step comes from it.
-      prediction: "x0", "eps", "v" or "velocity".
-      times: a key of TIMES.
+      objective: an `objectives.Objective`.
 
     Returns:
       loss, a scalar, and {"x0_error": mean-square error of the implied x_0}.
     """
     time_key, noise_key = jax.random.split(key)
-    t = TIMES[times](time_key, x_0.shape[0], schedule)  # [B]
+    t = objective.times(time_key, x_0.shape[0], schedule)  # [B]
     eps = jax.random.normal(noise_key, x_0.shape)
     x_t = q_sample(schedule, x_0, t, eps)
     output = model(x_t, t)
     alpha, sigma = alpha_sigma(schedule, t, x_0)
-    loss = jnp.mean((output - target(prediction, x_0, eps, alpha, sigma)) ** 2)
-    implied, _ = to_x0_eps(prediction, output, x_t, alpha, sigma)
-    return loss, {"x0_error": jnp.mean((implied - x_0) ** 2)}
+    found, _ = to_x0_eps(objective.prediction, output, x_t, alpha, sigma)
+    if objective.weight is None:
+        error = output - target(objective.prediction, x_0, eps, alpha, sigma)
+    else:
+        error = jnp.sqrt(objective.weight(alpha, sigma)) * (found - x_0)
+    loss = jnp.mean(objective.distance(error))
+    if objective.perceptual is not None:
+        clean = (alpha**2 / (alpha**2 + sigma**2)).reshape(-1)  # of noise nothing can be heard
+        loss += jnp.mean(clean * objective.perceptual(found, x_0))
+    return loss, {"x0_error": jnp.mean((found - x_0) ** 2)}
 
 
 def x0_error_by_level(denoise, x_0, levels, schedule, key):
@@ -70,4 +59,34 @@ def x0_error_by_level(denoise, x_0, levels, schedule, key):
     return jax.lax.map(at_level, (jnp.arange(len(levels)), jnp.asarray(levels)))
 
 
-TIMES = {"discrete": discrete_times, "uniform": uniform_times, "stratified": stratified_times}
+def variational_bound(denoise, x_0, schedule, key, points=64, max_log_snr=10.0):
+    """The VDM bound on -log p(x_0), in nats a dimension (Kingma et al. 2021, eq. 17 and 18).
+
+        1/2 log(2 pi e) - max_log_snr / 2  +  SNR(1) x_0^2 / 2  +  1/2 int |eps - found|^2 d log_snr
+
+    The density is that of x_0 seen through noise of e^(-max_log_snr / 2), which the first term
+    decodes; the second is the prior's. The integral is over `points` stratified log_snr.
+
+    Args:
+      denoise: (x_t, t [B]) -> (x_0, eps); x_0: [B, ...].
+
+    Returns:
+      A scalar.
+    """
+    # Where a schedule ends in pure noise, nothing is left to be found below -20.
+    last = jnp.nan_to_num(schedule.log_snr(jnp.ones(())), nan=-20.0, neginf=-20.0)
+    low, high = max(float(last), -20.0), max_log_snr
+    jitter_key, noise_key = jax.random.split(key)
+    cells = (jnp.arange(points) + jax.random.uniform(jitter_key, (points,))) / points
+    times = time_of(schedule, low + (high - low) * cells)
+
+    def at_time(level):
+        index, t = level
+        eps = jax.random.normal(jax.random.fold_in(noise_key, index), x_0.shape)
+        t = jnp.full(x_0.shape[0], t)
+        _, found = denoise(q_sample(schedule, x_0, t, eps), t)
+        return jnp.mean((found - eps) ** 2)
+
+    errors = jax.lax.map(at_time, (jnp.arange(points), times))
+    decoded = (np.log(2 * np.pi * np.e) - high) / 2
+    return decoded + np.exp(low) * jnp.mean(x_0**2) / 2 + (high - low) / 2 * jnp.mean(errors)

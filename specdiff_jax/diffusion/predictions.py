@@ -46,6 +46,26 @@ def _from_velocity(output, x_t, alpha, sigma):
     return (x_t - sigma * output) / scale, (x_t + alpha * output) / scale
 
 
+def _edm_target(x_0, eps, alpha, sigma):
+    """What is left of x_0 beside c_skip x_t, at unit variance (Karras et al. 2022, table 1).
+
+    With sigma_data = 1: c_skip = alpha / n^2, c_out = sigma / n, where n^2 = alpha^2 + sigma^2.
+    """
+    scale = jnp.sqrt(alpha**2 + sigma**2)
+    return (sigma * x_0 - alpha * eps) / scale
+
+
+def _from_edm(output, x_t, alpha, sigma):
+    scale = jnp.sqrt(alpha**2 + sigma**2)
+    x_0 = (alpha * x_t / scale + sigma * output) / scale
+    return x_0, (sigma * x_t / scale - alpha * output) / scale
+
+
+def network_input(kind, x_t, alpha, sigma):
+    """x_t as the network sees it: kind "edm" brings it to unit variance (its c_in)."""
+    return x_t / jnp.sqrt(alpha**2 + sigma**2) if kind == "edm" else x_t
+
+
 def target(kind, x_0, eps, alpha, sigma):
     """The network's regression target for a prediction kind."""
     return PREDICTIONS[kind][0](x_0, eps, alpha, sigma)
@@ -73,4 +93,5 @@ PREDICTIONS = {
     "eps": (_eps_target, _from_eps),
     "v": (_v_target, _from_v),
     "velocity": (_velocity_target, _from_velocity),
+    "edm": (_edm_target, _from_edm),
 }

@@ -1,12 +1,18 @@
 """From noise to data: `f(denoise, x_T, times, schedule, keys) -> x_0`, one `lax.scan` each.
 
 `denoise(x_t, t [B]) -> (x_0, eps)` hides the network, the prediction kind and any guidance.
-`times` falls from 1 (or near) to 0.  # [S + 1]
+`times` falls from where x_T is to 0; see grids.py.  # [S + 1]
 `keys` is one key an item, so that item k is the same whatever else is in the batch.  # [B]
+
+All but `heun` ask the network once a step, `heun` twice but for the last.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
+
+from specdiff_jax.diffusion.schedules import time_of
 
 
 def item_keys(seed, indices):
@@ -20,16 +26,14 @@ def item_noise(keys, step, shape):
     return jax.vmap(draw)(keys)
 
 
-def uniform_grid(schedule, steps):
-    """`steps` equal strides from t = 1 to t = 0; on the grid of T where the schedule has one."""
-    if steps < 1:
-        raise ValueError(f"steps={steps} must be at least 1")
-    times = jnp.linspace(1.0, 0.0, steps + 1)
-    if schedule.steps is None:
-        return jnp.clip(times, 0.0, 1.0 - 1e-3)  # x_0 cannot be read off pure noise
-    if steps > schedule.steps:
-        raise ValueError(f"steps={steps} is more than the schedule's T={schedule.steps}")
-    return jnp.round(times * schedule.steps) / schedule.steps
+def strides(times):
+    """(t, the cleaner time after it, index) of each step, to scan over."""
+    return times[:-1], times[1:], jnp.arange(len(times) - 1)
+
+
+def at(x, t):
+    """One time for every item.  # [B]"""
+    return jnp.full(x.shape[0], t)
 
 
 def ddim(denoise, x_T, times, schedule, keys, eta=0.0):
@@ -41,7 +45,7 @@ def ddim(denoise, x_T, times, schedule, keys, eta=0.0):
 
     def step(x_t, inputs):
         t, s, i = inputs  # from t to the earlier, cleaner s
-        x_0, eps = denoise(x_t, jnp.full(x_t.shape[0], t))
+        x_0, eps = denoise(x_t, at(x_t, t))
         alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
         ratio = schedule.alpha(t) / alpha_s  # alpha_{t|s}
         variance = jnp.maximum(schedule.sigma(t) ** 2 - (ratio * sigma_s) ** 2, 0.0)
@@ -52,8 +56,7 @@ def ddim(denoise, x_T, times, schedule, keys, eta=0.0):
             x_s += noise_std * item_noise(keys, i + 1, x_t.shape[1:])
         return x_s, None
 
-    inputs = (times[:-1], times[1:], jnp.arange(len(times) - 1))
-    return jax.lax.scan(step, x_T, inputs)[0]
+    return jax.lax.scan(step, x_T, strides(times))[0]
 
 
 def ddpm(denoise, x_T, times, schedule, keys):
@@ -61,4 +64,135 @@ def ddpm(denoise, x_T, times, schedule, keys):
     return ddim(denoise, x_T, times, schedule, keys, eta=1.0)
 
 
-SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
+def euler(denoise, x_T, times, schedule, keys):
+    """Euler's rule in t for the probability flow dx/dt = alpha' x_0 + sigma' eps.
+
+    (Lipman et al. 2022, eq. 4 and theorem 3.) On a rectified flow it is DDIM.
+    """
+
+    def step(x_t, inputs):
+        t, s, _ = inputs
+        x_0, eps = denoise(x_t, at(x_t, t))
+        slope = lambda f: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
+        return x_t + (s - t) * (slope(schedule.alpha) * x_0 + slope(schedule.sigma) * eps), None
+
+    return jax.lax.scan(step, x_T, strides(times))[0]
+
+
+def heun(denoise, x_T, times, schedule, keys, churn=0.0):
+    """EDM's second-order sampler (Karras et al. 2022, algorithms 1 and 2), on any schedule.
+
+    In y = x / alpha and n = sigma / alpha the flow is dy/dn = eps. `churn` is the paper's S_churn:
+    so much noise is added over the whole run before being taken away again.
+    """
+    gamma = min(churn / (len(times) - 1), math.sqrt(2) - 1)
+    ratio = lambda t: schedule.sigma(t) / schedule.alpha(t)
+
+    def stirred(x_t, t, i):
+        """x_t with more noise, and the time that it is at then."""
+        if not gamma:
+            return x_t, t
+        up = time_of(schedule, schedule.log_snr(t) - 2 * math.log1p(gamma))
+        alpha_up, more = schedule.alpha(up), ratio(up) ** 2 - ratio(t) ** 2
+        noise = jnp.sqrt(jnp.maximum(more, 0.0)) * item_noise(keys, i + 1, x_t.shape[1:])
+        return alpha_up * (x_t / schedule.alpha(t) + noise), up
+
+    def step(x_t, inputs):
+        t, s, i = inputs
+        x_t, t = stirred(x_t, t, i)
+        x_0, eps = denoise(x_t, at(x_t, t))
+        x_s = schedule.alpha(s) * x_0 + schedule.sigma(s) * eps
+        _, eps_s = denoise(x_s, at(x_s, s))
+        return x_s + schedule.alpha(s) * (ratio(s) - ratio(t)) / 2 * (eps_s - eps), None
+
+    x_t = jax.lax.scan(step, x_T, strides(times[:-1]))[0]
+    return ddim(denoise, x_t, times[-2:], schedule, keys)  # at the data there is no second slope
+
+
+def dpmpp_2m(denoise, x_T, times, schedule, keys, noisy=False):
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
+
+    Of first order where it begins and where it reaches the data.
+
+    With `noisy` its SDE form (the same paper, eq. 18, with the two-step difference).
+    """
+
+    def step(carry, inputs):
+        x_t, x_0_before, h_before = carry
+        t, s, i = inputs
+        x_0, _ = denoise(x_t, at(x_t, t))
+        h = (schedule.log_snr(s) - schedule.log_snr(t)) / 2  # infinite where s is the data
+        first_order = (i == 0) | ~jnp.isfinite(h)
+        weight = jnp.where(first_order, 0.0, h / h_before / 2)
+        ahead = (1 + weight) * x_0 - weight * x_0_before
+        shrink = jnp.exp(-h) if noisy else 1.0
+        x_s = schedule.sigma(s) / schedule.sigma(t) * shrink * x_t
+        x_s -= schedule.alpha(s) * jnp.expm1(-h * (2 if noisy else 1)) * ahead
+        if noisy:
+            noise_std = schedule.sigma(s) * jnp.sqrt(-jnp.expm1(-2 * h))
+            x_s += noise_std * item_noise(keys, i + 1, x_t.shape[1:])
+        return (x_s, x_0, h), None
+
+    start = (x_T, jnp.zeros_like(x_T), jnp.ones(()))
+    return jax.lax.scan(step, start, strides(times))[0][0]
+
+
+def dpmpp_2m_sde(denoise, x_T, times, schedule, keys):
+    """The stochastic form of `dpmpp_2m`."""
+    return dpmpp_2m(denoise, x_T, times, schedule, keys, noisy=True)
+
+
+def unipc(denoise, x_T, times, schedule, keys):
+    """UniPC of order two, B(h) = e^h - 1 (Zhao et al. 2023, arXiv 2302.04867, algorithms 5 and 6).
+
+    Each evaluation first corrects the point at which it was made, then predicts the next.
+    """
+
+    def transfer(x, x_0, ahead, t, s, h):
+        """From t to s with the data prediction x_0 + ahead."""
+        ratio = schedule.sigma(s) / schedule.sigma(t)
+        return ratio * x - schedule.alpha(s) * jnp.expm1(-h) * (x_0 + ahead)
+
+    def corrected(x_before, known, t_before, t, h, h_before, i):
+        """The point at t from the one before, by the data predictions (here, before, earlier)."""
+        here, before, earlier = known
+        phi = jnp.expm1(-h)
+        first = (phi / -h - 1) / phi  # b_1 and b_2 of the paper's eq. 9
+        second = 2 * ((phi / -h - 1) / -h - 0.5) / phi
+        back = -h_before / h  # r_1
+        of_old = jnp.where(i > 1, (first - second) / (1 - back), 0.0)
+        of_new = jnp.where(i > 1, first - of_old, 0.5)
+        slope = jnp.where(i > 1, 1 / back, 0.0) * (earlier - before)
+        return transfer(x_before, before, of_old * slope + of_new * (here - before), t_before, t, h)
+
+    def step(carry, inputs):
+        x_t, x_before, before, earlier, t_before, h, h_before = carry
+        t, s, i = inputs
+        here, _ = denoise(x_t, at(x_t, t))
+        better = corrected(x_before, (here, before, earlier), t_before, t, h, h_before, i)
+        x_t = jnp.where(i > 0, better, x_t)
+        h_next = (schedule.log_snr(s) - schedule.log_snr(t)) / 2
+        first_order = (i == 0) | ~jnp.isfinite(h_next)
+        ahead = jnp.where(first_order, 0.0, h_next / h / 2) * (here - before)
+        x_s = transfer(x_t, here, ahead, t, s, h_next)
+        return (x_s, x_t, here, before, t, h_next, h), None
+
+    nothing, one = jnp.zeros_like(x_T), jnp.ones(())
+    start = (x_T, nothing, nothing, nothing, times[0], one, one)
+    return jax.lax.scan(step, start, strides(times))[0][0]
+
+
+SAMPLERS = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "euler": euler,
+    "heun": heun,
+    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_2m_sde": dpmpp_2m_sde,
+    "unipc": unipc,
+}
+
+
+def strides_of(name, evaluations):
+    """How many strides of a sampler take at most so many network evaluations."""
+    return (evaluations + 1) // 2 if name == "heun" else evaluations

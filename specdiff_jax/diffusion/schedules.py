@@ -7,8 +7,11 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+
+KNOTS = 4097  # of the table that inverts log_snr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +51,31 @@ def q_sample(schedule, x_0, t, eps):
     return alpha * x_0 + sigma * eps
 
 
-def ddpm_linear(steps=1000, beta_min=1e-4, beta_max=0.02):
+def time_of(schedule, log_snr):
+    """The t at which `schedule` has this log_snr, the nearest end where it has none.  # any shape
+
+    By a table in log_snr over t: exact to 1e-3 of it.
+    """
+    t = jnp.linspace(0.0, 1.0, KNOTS)
+    # At t = 1 alpha may round to just below zero.
+    known = jnp.nan_to_num(schedule.log_snr(t), nan=-60.0, posinf=60.0, neginf=-60.0)
+    return jnp.interp(-log_snr, -known, t)
+
+
+def ddpm_linear(steps=1000, beta_min=1e-4, beta_max=0.02, zero_terminal_snr=False):
     """Linear betas (Ho et al. 2020, section 4); exact at t = i / steps, log-linear between.
 
-    The first of `steps` betas takes x_0 to x at t = 1 / steps; alpha_bar(0) = 1.
+    The first of `steps` betas takes x_0 to x at t = 1 / steps; alpha_bar(0) = 1. With
+    `zero_terminal_snr` alpha is moved and scaled so that nothing of x_0 is left at t = 1 (Lin et
+    al. 2023, algorithm 1).
     """
     betas = np.linspace(beta_min, beta_max, steps, dtype=np.float64)
-    log_alpha_bar = np.concatenate([[0.0], np.cumsum(np.log1p(-betas))]).astype(np.float32)
+    log_alpha_bar = np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])
+    if zero_terminal_snr:
+        alpha = np.exp(log_alpha_bar / 2)
+        alpha = (alpha - alpha[-1]) / (1 - alpha[-1])
+        log_alpha_bar = 2 * np.log(np.maximum(alpha, 1e-6))  # e^-27 of x_0's power: nothing
+    log_alpha_bar = log_alpha_bar.astype(np.float32)
 
     def interpolated(t):
         return jnp.interp(t * steps, jnp.arange(steps + 1, dtype=jnp.float32), log_alpha_bar)
@@ -78,6 +99,47 @@ def rectified_flow():
     return Schedule(lambda t: 1.0 - t, lambda t: 1.0 * t)
 
 
+def from_log_snr(log_snr):
+    """The variance-preserving schedule with a given log_snr(t) (Kingma et al. 2021, eq. 3)."""
+    return Schedule(
+        lambda t: jnp.sqrt(jax.nn.sigmoid(log_snr(t))),
+        lambda t: jnp.sqrt(jax.nn.sigmoid(-log_snr(t))),
+    )
+
+
+def sigmoid(start=-3.0, end=3.0):
+    """alpha_bar falls as a logistic curve from `start` to `end` (Jabri et al. 2022, appendix B)."""
+    first, last = (1 / (1 + math.exp(-x)) for x in (start, end))
+
+    def spent(t):  # 1 - alpha_bar
+        return (jax.nn.sigmoid(start + t * (end - start)) - first) / (last - first)
+
+    return Schedule(
+        lambda t: jnp.sqrt(jnp.maximum(1 - spent(t), 0.0)),
+        lambda t: jnp.sqrt(jnp.maximum(spent(t), 0.0)),
+    )
+
+
+def laplace(mean=0.0, scale=0.5):
+    """log_snr is Laplace-distributed where t is uniform (Hang et al. 2024, table 1)."""
+
+    def log_snr(t):
+        side = jnp.sign(0.5 - t)
+        return mean - side * scale * jnp.log1p(-2 * jnp.abs(t - 0.5))
+
+    return from_log_snr(log_snr)
+
+
+def edm(sigma_min=0.004, sigma_max=160.0, rho=7.0):
+    """Noise is added, the data never scaled: alpha = 1 (Karras et al. 2022, eq. 5).
+
+    sigma is in units of the data's standard deviation, which is one here: the paper's 0.002 and
+    80 are of data with sigma_data = 0.5.
+    """
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return Schedule(lambda t: jnp.ones_like(t), lambda t: (low + t * (high - low)) ** rho)
+
+
 def shifted(schedule, log_snr_shift):
     """The variance-preserving schedule whose log_snr is `schedule`'s plus `log_snr_shift`.
 
@@ -96,4 +158,11 @@ def shifted(schedule, log_snr_shift):
     )
 
 
-SCHEDULES = {"ddpm_linear": ddpm_linear, "cosine": cosine, "rectified_flow": rectified_flow}
+SCHEDULES = {
+    "ddpm_linear": ddpm_linear,
+    "cosine": cosine,
+    "sigmoid": sigmoid,
+    "laplace": laplace,
+    "rectified_flow": rectified_flow,
+    "edm": edm,
+}

@@ -1,58 +1,14 @@
 """The diffusion transformer: patches, blocks, patches (Peebles & Xie 2022, arXiv 2212.09748)."""
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
-from specdiff_jax.models.attention import ATTENTIONS
-from specdiff_jax.models.layers import (
-    TIME_FEATURES,
-    Mlp,
-    PatchIn,
-    PatchOut,
-    SelfAttention,
-    TimeEmbedding,
-)
-from specdiff_jax.models.positions import axial_angles
-
-
-class PreLnBlock(nn.Module):
-    """x + attention(LN(x)), then x + mlp(LN(x)); time is already in the tokens."""
-
-    heads: int
-    mlp_ratio: int
-    attention: str
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x, time, angles):  # [B, L, D], [B, D], None or [L, d / 2]
-        attend = ATTENTIONS[self.attention]
-        normed = nn.LayerNorm(dtype=self.dtype)(x)
-        x = x + SelfAttention(self.heads, attend, self.dtype)(normed, angles)
-        return x + Mlp(self.mlp_ratio, self.dtype)(nn.LayerNorm(dtype=self.dtype)(x))
-
-
-class AdaLnZeroBlock(nn.Module):
-    """Time shifts, scales and gates each branch; the identity at initialisation (DiT, 3.2)."""
-
-    heads: int
-    mlp_ratio: int
-    attention: str
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x, time, angles):  # [B, L, D], [B, D], None or [L, d / 2]
-        modulation = nn.Dense(6 * x.shape[-1], kernel_init=nn.initializers.zeros)(nn.silu(time))
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (
-            part.astype(self.dtype) for part in jnp.split(modulation[:, None], 6, axis=-1)
-        )
-        normed = nn.LayerNorm(use_bias=False, use_scale=False, dtype=self.dtype)
-        attention = SelfAttention(self.heads, ATTENTIONS[self.attention], self.dtype)
-        x = x + gate_1 * attention(normed(x) * (1 + scale_1) + shift_1, angles)
-        mlp = Mlp(self.mlp_ratio, self.dtype)
-        return x + gate_2 * mlp(normed(x) * (1 + scale_2) + shift_2)
+from specdiff_jax.models.blocks import Stack, Style
+from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchIn, PatchOut, TimeEmbedding, norm
+from specdiff_jax.models.positions import axial_angles, sincos
 
 
 class DiT(nn.Module):
@@ -76,36 +32,55 @@ class DiT(nn.Module):
     block: str
     positions: str
     time_embedding: str
-    attention: str
-    remat: bool
-    dtype: str
+    mlp: str = "gelu"
+    norm: str = "layer"
+    qk_norm: bool = False
+    bottleneck: int | None = None  # width of a first, smaller embedding of each patch
+    registers: int = 0  # tokens of no place, to think in (Darcet et al. 2023)
+    long_skips: bool = False
+    scan: bool = False
+    attention: str = "auto"
+    remat: str = "none"
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x_t, t, condition=None):
-        dtype = jnp.dtype(self.dtype)
+        dtype, grid = jnp.dtype(self.dtype), grid_of(self.shape, self.patch)
         time = TimeEmbedding(self.width, TIME_FEATURES[self.time_embedding], name="time")(t)
-        tokens = PatchIn(self.patch, self.width, dtype, name="patch_in")(x_t)  # [B, L, D]
-        angles = None
-        if self.positions == "rotary":
-            grid = grid_of(self.shape, self.patch)
-            angles = axial_angles(grid, self.width // self.heads)
-        else:
-            table = nn.initializers.normal(0.02)
-            tokens += self.param("positions", table, (1, *tokens.shape[1:])).astype(dtype)
+        tokens = self.embedded(x_t, grid, dtype)  # [B, L, D]
         if self.block == "pre_ln":
             tokens += time[:, None].astype(dtype)
+        angles = None
+        if self.positions == "rotary":
+            turned = axial_angles(grid, self.width // self.heads)
+            angles = np.pad(turned, ((self.registers, 0), (0, 0)))  # registers are not turned
+        style = Style(
+            self.heads, self.mlp_ratio, self.mlp, self.norm, self.qk_norm, self.attention, dtype
+        )
+        stack = Stack(self.block, style, self.depth, self.long_skips, self.scan, self.remat)
+        nn.share_scope(self, stack)
+        features = tuple(x[:, self.registers :] for x in stack(tokens, time, angles))
 
-        block = nn.remat(BLOCKS[self.block]) if self.remat else BLOCKS[self.block]
-        features = []
-        for index in range(self.depth):
-            options = (self.heads, self.mlp_ratio, self.attention, dtype)
-            tokens = block(*options, name=f"block_{index}")(tokens, time, angles)
-            features.append(tokens)
-
-        tokens = nn.LayerNorm(dtype=dtype, name="final_norm")(tokens)
+        tokens = norm(self.norm, dtype, name="final_norm")(features[-1])
         zero_init = self.block == "adaln_zero"
         output = PatchOut(self.patch, self.shape, zero_init, dtype, name="patch_out")(tokens)
-        return output, tuple(features)
+        return output, features
+
+    def embedded(self, x_t, grid, dtype):
+        """Registers, then the patches with their places.  # [B, F, T, C] -> [B, R + L, D]"""
+        tokens = PatchIn(self.patch, self.bottleneck or self.width, dtype, name="patch_in")(x_t)
+        if self.bottleneck:
+            tokens = Dense(self.width, dtype=dtype, name="widen")(tokens)
+        normal = nn.initializers.normal(0.02)
+        if self.positions == "learned":
+            tokens += self.param("positions", normal, (1, *tokens.shape[1:])).astype(dtype)
+        if self.positions == "sincos":
+            tokens += sincos(grid, self.width)[None].astype(dtype)
+        if self.registers:
+            extra = self.param("registers", normal, (1, self.registers, self.width))
+            extra = jnp.broadcast_to(extra, (len(tokens), *extra.shape[1:])).astype(dtype)
+            tokens = jnp.concatenate([extra, tokens], axis=1)
+        return tokens
 
 
 def grid_of(shape, patch):
@@ -114,18 +89,22 @@ def grid_of(shape, patch):
 
 
 def num_tokens(shape, patch):
-    """Tokens of one example."""
+    """Tokens of one example, registers aside."""
     return math.prod(grid_of(shape, patch))
 
 
-def forward_flops(shape, patch, width, depth, mlp_ratio):
+def forward_flops(model):
     """Multiply-adds x 2 of one example's forward pass: (linear layers, attention products).
 
     Elementwise work and the time embedding are left out, below 1% of either.
     """
-    tokens, patch_size = num_tokens(shape, patch), patch[0] * patch[1] * shape[2]
-    linear = depth * (4 + 2 * mlp_ratio) * width**2 + 2 * patch_size * width
-    return 2 * tokens * linear, 2 * depth * 2 * tokens**2 * width
-
-
-BLOCKS = {"pre_ln": PreLnBlock, "adaln_zero": AdaLnZeroBlock}
+    m, patches = model, num_tokens(model.shape, model.patch)
+    patch_size = m.patch[0] * m.patch[1] * m.shape[2]
+    embed = patch_size * m.width
+    if m.bottleneck:
+        embed = m.bottleneck * (patch_size + m.width)
+    skips = 2 * m.width**2 * (m.depth // 2) if m.long_skips else 0
+    tokens = patches + m.registers
+    blocks = m.depth * (4 + 2 * m.mlp_ratio) * m.width**2 + skips
+    linear = tokens * blocks + patches * (embed + patch_size * m.width)
+    return 2 * linear, 2 * m.depth * 2 * tokens**2 * m.width

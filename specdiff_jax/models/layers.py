@@ -61,10 +61,15 @@ class PatchOut(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]; angles as in `rotate`."""
+    """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]; angles as in `rotate`.
+
+    With `qk_norm` queries and keys are normed by head, so that no score can run away (Dehghani et
+    al. 2023, arXiv 2302.05442, section 2).
+    """
 
     heads: int
     attend: Callable
+    qk_norm: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -72,6 +77,11 @@ class SelfAttention(nn.Module):
         b, n, d = x.shape
         qkv = Dense(3 * d, dtype=self.dtype, name="qkv")(x)
         q, k, v = jnp.split(qkv.reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
+        if self.qk_norm:
+            q, k = (
+                nn.RMSNorm(dtype=self.dtype, name=f"{name}_norm")(x)
+                for name, x in (("q", q), ("k", k))
+            )
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         return Dense(d, dtype=self.dtype, name="out")(self.attend(q, k, v).reshape(b, n, d))
@@ -87,6 +97,31 @@ class Mlp(nn.Module):
     def __call__(self, x):
         hidden = nn.gelu(Dense(self.ratio * x.shape[-1], dtype=self.dtype)(x))
         return Dense(x.shape[-1], dtype=self.dtype)(hidden)
+
+
+class SwiGlu(nn.Module):
+    """silu(a) * b, Dense (Shazeer 2020, eq. 6); two thirds as wide, so as large as `Mlp`."""
+
+    ratio: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        width = swiglu_width(self.ratio, x.shape[-1])
+        gate, value = jnp.split(Dense(2 * width, dtype=self.dtype)(x), 2, axis=-1)
+        return Dense(x.shape[-1], dtype=self.dtype)(nn.silu(gate) * value)
+
+
+def swiglu_width(ratio, width):
+    """Hidden numbers of a SwiGlu, a multiple of 16."""
+    return round(ratio * width * 2 / 3 / 16) * 16
+
+
+def norm(kind, dtype, learned=True, name=None):
+    """A norm over the width; without `learned` it has no parameters."""
+    if kind == "rms":
+        return nn.RMSNorm(use_scale=learned, dtype=dtype, name=name)
+    return nn.LayerNorm(use_bias=learned, use_scale=learned, dtype=dtype, name=name)
 
 
 def raw_time(t, width):
@@ -113,4 +148,6 @@ class TimeEmbedding(nn.Module):
         return Dense(self.width)(hidden)
 
 
+NORMS = ("layer", "rms")
+MLPS = {"gelu": Mlp, "swiglu": SwiGlu}
 TIME_FEATURES = {"dense": raw_time, "fourier": fourier_time}

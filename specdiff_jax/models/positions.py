@@ -1,7 +1,8 @@
-"""Where a token lies: angles that queries and keys are turned by, so that scores see distances."""
+"""Where a token lies: angles that turn queries and keys, or sinusoids or a table that are added."""
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -41,4 +42,23 @@ def rotate(x, angles):
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
 
 
-POSITIONS = ("learned", "rotary")
+def sincos(grid, width):
+    """Fixed sinusoids to add to tokens: what `axial_angles` of the whole width turns by.
+
+    (Vaswani et al. 2017, section 3.5, by axis as in Peebles & Xie 2022.)
+
+    Returns:
+      [L, width] float32.
+    """
+    angles = axial_angles(grid, width)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def resized(table, grid, new_grid):
+    """A learned table [1, L, D] over `grid`, interpolated to `new_grid`.  # [1, L', D]"""
+    width = table.shape[-1]
+    placed = jnp.asarray(table).reshape(*grid, width)
+    return jax.image.resize(placed, (*new_grid, width), "linear").reshape(1, -1, width)
+
+
+POSITIONS = ("learned", "sincos", "rotary")

@@ -1,0 +1,99 @@
+"""Where a sampler asks the network: times that fall from `start` to 0 in `steps` strides."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from specdiff_jax.diffusion.schedules import time_of
+
+NOISIEST = 1 - 1e-3  # where a schedule ends in pure noise, nothing of x_0 can be read off it
+CLEANEST = 9.2  # log_snr of the last stop before the data: noise at -40 dB
+FINE = 256  # places that `aligned` chooses from
+
+
+def beginning(schedule, start):
+    """The first time of a grid: `start`, or a little less where nothing of x_0 is left there."""
+    return min(start, NOISIEST) if float(schedule.alpha(jnp.float32(start))) < 1e-3 else start
+
+
+def check_steps(schedule, steps):
+    if steps < 1:
+        raise ValueError(f"steps={steps} must be at least 1")
+    if schedule.steps is not None and steps > schedule.steps:
+        raise ValueError(f"steps={steps} is more than the schedule's T={schedule.steps}")
+
+
+def uniform(schedule, steps, start=1.0):
+    """Equal strides in t; on the grid of T where the schedule has one.  # [steps + 1]"""
+    check_steps(schedule, steps)
+    times = jnp.linspace(beginning(schedule, start), 0.0, steps + 1)
+    return times if schedule.steps is None else jnp.round(times * schedule.steps) / schedule.steps
+
+
+def ends(schedule, start):
+    """(first time, log_snr there, log_snr of the last stop before the data)."""
+    first = beginning(schedule, start)
+    noisy = float(schedule.log_snr(jnp.float32(first)))
+    cleanest = float(jnp.nan_to_num(schedule.log_snr(jnp.float32(0)), posinf=60.0))
+    return first, noisy, max(min(CLEANEST, cleanest), noisy)
+
+
+def through(schedule, log_snrs, first):
+    """Times of rising log_snrs, the first of them as it is, then the data.  # [S] -> [S + 1]"""
+    times = time_of(schedule, jnp.asarray(log_snrs, jnp.float32)).at[0].set(first)
+    return jnp.append(times, 0.0)
+
+
+def log_snr(schedule, steps, start=1.0):
+    """Equal strides in log_snr, then the data (Lu et al. 2022).  # [steps + 1]"""
+    check_steps(schedule, steps)
+    first, noisy, clean = ends(schedule, start)
+    return through(schedule, np.linspace(noisy, clean, steps), first)
+
+
+def karras(schedule, steps, start=1.0, rho=7.0):
+    """Equal strides in (sigma / alpha)^(1 / rho), then the data (Karras et al. 2022, eq. 5)."""
+    check_steps(schedule, steps)
+    first, noisy, clean = ends(schedule, start)
+    roots = np.linspace(np.exp(-noisy / 2 / rho), np.exp(-clean / 2 / rho), steps)
+    return through(schedule, -2 * rho * np.log(roots), first)
+
+
+def aligned(schedule, steps, levels, errors, start=1.0):
+    """The strides that lose least of the trained model (Sabour et al. 2024, "Align Your Steps").
+
+    Holding the denoiser D still from SNR a to SNR b costs 1/2 int |D_u - D_a|^2 dSNR_u nats (their
+    eq. 11, the bound by Girsanov). For a posterior mean E|D_u - D_a|^2 = error_a - error_u, so that
+    the cost needs the x_0 error by noise level alone, which every validation measures; the best
+    grid is then found exactly, by dynamic programming over FINE places.
+
+    Args:
+      levels, errors: [K] times t, and the model's mean-square x_0 error there.
+
+    Returns:
+      [steps + 1].
+    """
+    check_steps(schedule, steps)
+    first, noisy, clean = ends(schedule, start)
+    places = np.linspace(noisy, clean, FINE)
+    snr = np.exp(places)
+    known = np.asarray(schedule.log_snr(jnp.asarray(levels, jnp.float32)), np.float64)
+    order = np.argsort(known)
+    error = np.interp(places, known[order], np.asarray(errors, np.float64)[order])
+    error = np.minimum.accumulate(np.minimum(error, 1 / snr))  # x_t / alpha is no worse than that
+    lost = np.concatenate([[0], np.cumsum(np.diff(snr) * (error[1:] + error[:-1]) / 2)])
+    cost = error[:, None] * (snr[None] - snr[:, None]) - (lost[None] - lost[:, None])  # from, to
+    cost = np.where(snr[None] > snr[:, None], cost, np.inf)
+    if steps == 1:
+        return jnp.array([first, 0.0])
+    best, came_from = cost[0], []
+    for _ in range(steps - 2):
+        through_each = best[:, None] + cost
+        came_from.append(through_each.argmin(axis=0))
+        best = through_each.min(axis=0)
+    path = [FINE - 1]
+    for earlier in reversed(came_from):
+        path.append(earlier[path[-1]])
+    return through(schedule, places[[0, *reversed(path)]], first)
+
+
+GRIDS = {"uniform": uniform, "log_snr": log_snr, "karras": karras, "aligned": aligned}

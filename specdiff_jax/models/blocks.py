@@ -1,0 +1,112 @@
+"""Transformer blocks, [B, L, D] -> [B, L, D], and how many of them are run."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from specdiff_jax.models.attention import ATTENTIONS
+from specdiff_jax.models.layers import MLPS, SelfAttention, norm
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """What all blocks of a model have in common."""
+
+    heads: int
+    mlp_ratio: int
+    mlp: str  # a key of layers.MLPS
+    norm: str  # one of layers.NORMS
+    qk_norm: bool
+    attention: str  # a key of attention.ATTENTIONS
+    dtype: Any
+
+    def self_attention(self):
+        return SelfAttention(self.heads, ATTENTIONS[self.attention], self.qk_norm, self.dtype)
+
+    def feed_forward(self):
+        return MLPS[self.mlp](self.mlp_ratio, self.dtype)
+
+
+class PreLnBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); time is already in the tokens."""
+
+    style: Style
+
+    @nn.compact
+    def __call__(self, x, time, angles):  # [B, L, D], [B, D], None or [L, d / 2]
+        s = self.style
+        x = x + s.self_attention()(norm(s.norm, s.dtype)(x), angles)
+        return x + s.feed_forward()(norm(s.norm, s.dtype)(x))
+
+
+class AdaLnZeroBlock(nn.Module):
+    """Time shifts, scales and gates each branch; the identity at initialisation (DiT, 3.2)."""
+
+    style: Style
+
+    @nn.compact
+    def __call__(self, x, time, angles):  # [B, L, D], [B, D], None or [L, d / 2]
+        s = self.style
+        modulation = nn.Dense(6 * x.shape[-1], kernel_init=nn.initializers.zeros)(nn.silu(time))
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (
+            part.astype(s.dtype) for part in jnp.split(modulation[:, None], 6, axis=-1)
+        )
+        normed = norm(s.norm, s.dtype, learned=False)
+        x = x + gate_1 * s.self_attention()(normed(x) * (1 + scale_1) + shift_1, angles)
+        return x + gate_2 * s.feed_forward()(normed(x) * (1 + scale_2) + shift_2)
+
+
+class Stack(nn.Module):
+    """`depth` blocks; returns the tokens after each.  # [B, L, D] -> depth x [B, L, D]
+
+    `long_skips`: the blocks of the second half also see the tokens that their mirror images in the
+    first half gave (Bao et al. 2022, arXiv 2209.12152, figure 1). `scan`: one compiled body for all
+    blocks, parameters stacked. `remat`: see REMATS.
+    """
+
+    block: str
+    style: Style
+    depth: int
+    long_skips: bool
+    scan: bool
+    remat: str
+
+    @nn.compact
+    def __call__(self, tokens, time, angles):
+        block = REMATS[self.remat](BLOCKS[self.block])
+        if self.scan:
+            return self.scanned(block, tokens, time, angles)
+        features = []
+        for index in range(self.depth):
+            mirror = self.depth - 1 - index
+            if self.long_skips and mirror < index:
+                both = jnp.concatenate([tokens, features[mirror]], axis=-1)
+                join = nn.Dense(tokens.shape[-1], dtype=self.style.dtype, name=f"skip_{index}")
+                tokens = join(both)
+            tokens = block(self.style, name=f"block_{index}")(tokens, time, angles)
+            features.append(tokens)
+        return tuple(features)
+
+    def scanned(self, block, tokens, time, angles):
+        def one(block, tokens, _):
+            tokens = block(tokens, time, angles)
+            return tokens, tokens
+
+        split = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+        scan = nn.scan(one, length=self.depth, **split)
+        return tuple(scan(block(self.style, name="blocks"), tokens, None)[1])
+
+
+BLOCKS = {"pre_ln": PreLnBlock, "adaln_zero": AdaLnZeroBlock}
+REMATS = {
+    "none": lambda block: block,  # keep everything for the backward pass
+    "block": lambda block: nn.remat(block, prevent_cse=False),  # keep what enters each block
+    "dots": lambda block: nn.remat(  # keep matrix products, recompute the rest
+        block,
+        prevent_cse=False,
+        policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    ),
+}

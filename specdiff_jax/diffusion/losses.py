@@ -75,7 +75,7 @@ def variational_bound(denoise, x_0, schedule, key, points=64, max_log_snr=10.0):
     """
     # Where a schedule ends in pure noise, nothing is left to be found below -20.
     last = jnp.nan_to_num(schedule.log_snr(jnp.ones(())), nan=-20.0, neginf=-20.0)
-    low, high = max(float(last), -20.0), max_log_snr
+    low, high = jnp.maximum(last, -20.0), max_log_snr
     jitter_key, noise_key = jax.random.split(key)
     cells = (jnp.arange(points) + jax.random.uniform(jitter_key, (points,))) / points
     times = time_of(schedule, low + (high - low) * cells)
@@ -89,4 +89,4 @@ def variational_bound(denoise, x_0, schedule, key, points=64, max_log_snr=10.0):
 
     errors = jax.lax.map(at_time, (jnp.arange(points), times))
     decoded = (np.log(2 * np.pi * np.e) - high) / 2
-    return decoded + np.exp(low) * jnp.mean(x_0**2) / 2 + (high - low) / 2 * jnp.mean(errors)
+    return decoded + jnp.exp(low) * jnp.mean(x_0**2) / 2 + (high - low) / 2 * jnp.mean(errors)

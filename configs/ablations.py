@@ -1,0 +1,238 @@
+"""Named changes of the base experiment, each the answer to one question; combine them with commas.
+
+    --config=configs/ablations.py:v_prediction,cosine        over the base
+    --config=configs/ablations.py:v_prediction:tiny          over the same cut for a CPU
+
+`python -m experiments.ablations` runs names x seeds and makes the table.
+"""
+
+from configs import base
+
+
+def control(config):
+    """What does the experiment give as it is?"""
+
+
+def eps_prediction(config):
+    """Is the noise easier to say than the music (Ho et al. 2020)?"""
+    config.diffusion.update(prediction="eps", skip_variance=None)
+
+
+def v_prediction(config):
+    """Is something between noise and music (Salimans & Ho 2022)?"""
+    config.diffusion.update(prediction="v", skip_variance=None)
+
+
+def plain_x0(config):
+    """What is the blend with the noisy input worth?"""
+    config.diffusion.update(prediction="x0", skip_variance=None)
+
+
+def v_loss(config):
+    """Say x_0, but weigh its error as v-prediction does (Li & He 2025)?"""
+    config.diffusion.weight = "v"
+
+
+def min_snr(config):
+    """Weigh x_0's error by the signal-to-noise ratio, up to five (Hang et al. 2023)?"""
+    config.diffusion.weight = "min_snr"
+
+
+def sigmoid_weight(config):
+    """Weigh by a logistic curve in log_snr (Kingma & Gao 2023)?"""
+    config.diffusion.weight = "sigmoid"
+
+
+def huber(config):
+    """Does it help to forgive large errors?"""
+    config.diffusion.distance = "huber"
+
+
+def cosine(config):
+    """Less time near pure noise (Nichol & Dhariwal 2021)?"""
+    unset_schedule(config)
+    config.schedule.kind = "cosine"
+
+
+def ddpm_linear(config):
+    """More time near pure noise, as in the slides?"""
+    unset_schedule(config)
+    config.schedule.update(kind="ddpm_linear", steps=1000, beta_min=1e-4, beta_max=0.02)
+
+
+def sigmoid(config):
+    """alpha_bar along a logistic curve (Jabri et al. 2022)?"""
+    unset_schedule(config)
+    config.schedule.kind = "sigmoid"
+
+
+def laplace(config):
+    """Train the middle of log_snr most (Hang et al. 2024)?"""
+    unset_schedule(config)
+    config.schedule.kind = "laplace"
+
+
+def rectified_flow(config):
+    """Straight lines between noise and music, their velocity predicted (Liu et al. 2022)?"""
+    unset_schedule(config)
+    config.schedule.kind = "rectified_flow"
+    config.diffusion.update(prediction="velocity", skip_variance=None)
+
+
+def edm(config):
+    """EDM's schedule, preconditioning, weight and times (Karras et al. 2022)?"""
+    unset_schedule(config)
+    config.schedule.kind = "edm"
+    config.diffusion.update(prediction="edm", skip_variance=None, times="log_normal")
+
+
+def uniform_times(config):
+    """What are stratified times worth?"""
+    config.diffusion.times = "uniform"
+
+
+def more_noise(config):
+    """Shift log_snr by -1: more noise at every t (Hoogeboom et al. 2023)?"""
+    config.schedule.log_snr_shift = -1.0
+
+
+def less_noise(config):
+    """Shift log_snr by +1?"""
+    config.schedule.log_snr_shift = 1.0
+
+
+def wide_patches(config):
+    """Patches of half the bins and twice the frames?"""
+    bins, frames = config.model.patch
+    config.model.patch = (bins // 2, frames * 2)
+
+
+def longer_patches(config):
+    """Half as many tokens, each of twice the frames, at equal compute?"""
+    bins, frames = config.model.patch
+    config.model.patch = (bins, frames * 2)
+
+
+def shorter_patches(config):
+    """Twice as many tokens, each of half the frames, at equal compute?"""
+    bins, frames = config.model.patch
+    config.model.patch = (bins, frames // 2)
+
+
+def log_magnitude(config):
+    """Linear frequencies instead of mel bands?"""
+    config.representation.update(
+        kind="log_magnitude", n_mels=None, power=None, floor_db=-80.0, iterations=60
+    )
+    config.model.patch = (config.representation.n_fft // 2, config.model.patch[1])
+
+
+def pre_ln(config):
+    """Time added to the tokens instead of gating each branch?"""
+    config.model.block = "pre_ln"
+
+
+def adaln_zero(config):
+    """Time that gates each branch (Peebles & Xie 2022)?"""
+    config.model.block = "adaln_zero"
+
+
+def learned_positions(config):
+    """A table of places?"""
+    config.model.positions = "learned"
+
+
+def sincos_positions(config):
+    """Fixed sinusoids added to the tokens?"""
+    config.model.positions = "sincos"
+
+
+def swiglu(config):
+    """A gated MLP of the same size (Shazeer 2020)?"""
+    config.model.mlp = "swiglu"
+
+
+def rms_norm(config):
+    """Norms without a mean?"""
+    config.model.norm = "rms"
+
+
+def qk_norm(config):
+    """Normed queries and keys?"""
+    config.model.qk_norm = True
+
+
+def registers(config):
+    """Eight tokens of no place (Darcet et al. 2023)?"""
+    config.model.registers = 8
+
+
+def bottleneck(config):
+    """Patches through 128 numbers first (Li & He 2025)?"""
+    config.model.bottleneck = 128
+
+
+def long_skips(config):
+    """Skips from the first half of the blocks to the second (Bao et al. 2022)?"""
+    config.model.long_skips = True
+
+
+def adam(config):
+    """No weight decay?"""
+    config.optimizer.update(kind="adam", weight_decay=None)
+
+
+def muon(config):
+    """Orthogonal updates of matrices (Jordan et al. 2024)?"""
+    config.optimizer.update(kind="muon", weight_decay=0.01)
+
+
+def schedule_free(config):
+    """No schedule, but the optimiser's own average (Defazio et al. 2024)?"""
+    config.optimizer.update(kind="schedule_free", decay="constant", weight_decay=0.01)
+    config.optimizer.update(ema_profile="schedule_free", ema_decay=None)
+
+
+def no_ema(config):
+    """What is the moving average worth?"""
+    config.optimizer.ema_decay = 0.0
+
+
+def short_ema(config):
+    """An average over ten times fewer steps?"""
+    config.optimizer.ema_decay = 0.99
+
+
+def power_ema(config):
+    """An average over a twentieth of the run (Karras et al. 2023)?"""
+    config.optimizer.update(ema_profile="power", ema_decay=None, ema_length=0.05)
+
+
+def unset_schedule(config):
+    """Takes back what only the schedule before used."""
+    fields = [name for name in config.schedule if name not in ("kind", "log_snr_shift")]
+    config.schedule.update(dict.fromkeys(fields))
+    if config.diffusion.times == "discrete":
+        config.diffusion.times = "stratified"
+
+
+HELPERS = ("get_config", "unset_schedule", "names")
+
+
+def names():
+    """{name: the function that makes the change}."""
+    own = {k: v for k, v in globals().items() if callable(v) and v.__module__ == __name__}
+    return {name: function for name, function in own.items() if name not in HELPERS}
+
+
+def get_config(spec="control"):
+    """`NAME[,NAME...][:SIZE]`, SIZE one of base and tiny."""
+    chosen, _, size = spec.partition(":")
+    config, known = base.get_config(size or "base"), names()
+    for name in chosen.split(","):
+        if name not in known:
+            raise ValueError(f"configs/ablations.py has no {name!r}; it has {', '.join(known)}")
+        known[name](config)
+    config.name = "_".join([*chosen.split(","), size or "base"])
+    config.workdir = f"runs/ablations/{config.name}"
+    return config

@@ -161,11 +161,28 @@ def get_config(size="base"):
     sample.churn = 0.0  # heun only: noise added and taken away again, EDM's S_churn
     sample.grid = "uniform"  # where to ask: uniform (in t), log_snr, karras, aligned (to the model)
     sample.steps = 50  # network evaluations, at most
-    sample.count = 4  # clips
+    sample.seconds = UNSET_FLOAT()  # any length; a clip of training where unset
+    sample.extend = "windows"  # longer clips by overlapping windows that must agree, or all at once
+    # by "positions" further than trained
+    sample.overlap = 0.5  # of neighbouring windows
+    sample.count = 4  # clips, of each edit where there are some
     sample.batch_size = 4  # clips at a time; clip k is the same for any
     sample.seed = 0
     sample.ema = True  # sample from the moving average
     sample.checkpoint_step = UNSET_INT()  # the newest where unset
+
+    config.edit = edit = ConfigDict()  # of real music, with --mode=sample; unset is none
+    edit.kind = UNSET_STR()  # variation, interpolation, inpaint, continuation
+    edit.file = UNSET_STR()  # the sound to edit
+    edit.offset = UNSET_FLOAT()  # seconds into it where the clip begins, 0 where unset
+    edit.strength = UNSET_FLOAT()  # variation, interpolation: the noise level t to begin from
+    edit.other = UNSET_STR()  # interpolation: the second sound
+    edit.other_offset = UNSET_FLOAT()  # interpolation: seconds into that, 0 where unset
+    edit.amount = UNSET_FLOAT()  # interpolation: 0 the first, 1 the second, 0.5 where unset
+    edit.seconds = UNSET_PAIR()  # inpaint: (from, to) is made anew
+    edit.hertz = UNSET_PAIR()  # inpaint: (low, high) is made anew
+    edit.prefix_seconds = UNSET_FLOAT()  # continuation: what is kept of the file
+    edit.list = UNSET_STR()  # a .jsonl file, an edit with these fields a line
 
     if size == "tiny":
         shrink(config)

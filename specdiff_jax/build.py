@@ -22,6 +22,7 @@ from specdiff_jax.state import init_state
 
 OWN_KEY = 2**30  # folded in for augmentation; jax.random.split folds in small numbers
 
+EXTENDS = ("windows", "positions")
 MODEL_CHOICES = {
     "block": BLOCKS,
     "positions": POSITIONS,
@@ -233,6 +234,14 @@ def times(config, schedule, curve=None, start=1.0):
     return grid(schedule, strides, start=start)
 
 
+def window_hop(config):
+    """Frames between the beginnings of windows, a multiple of the patch."""
+    overlap, patch = config.sample.overlap, config.model.patch[1]
+    if not 0 <= overlap < 1:
+        raise ValueError(f"sample.overlap={overlap} is not at least 0 and below 1")
+    return max(1, round(config.representation.frames * (1 - overlap) / patch)) * patch
+
+
 def sampler(config, schedule):
     """f(denoise, x_T, times, keys) -> x_0, with the configured sampler."""
     s = config.sample
@@ -255,6 +264,8 @@ def check(config):
     optimizers.averaging(config)
     sampler(config, made)
     times(config, made)
+    window_hop(config)
+    choose(dict.fromkeys(EXTENDS), "sample.extend", config.sample.extend)
     augmentation(config)
     objective(config, rep, made)
     t, o = config.train, config.optimizer

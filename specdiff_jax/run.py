@@ -12,7 +12,13 @@ from specdiff_jax.audio.augment import samples_needed
 from specdiff_jax.diffusion.losses import x0_error_by_level
 from specdiff_jax.state import make_train_step
 
-FREE = ("name", "workdir", "sample", "valid")  # may change between a checkpoint and its resume
+FREE = (
+    "name",
+    "workdir",
+    "sample",
+    "edit",
+    "valid",
+)  # may change between a checkpoint and its resume
 FREE_TRAIN = ("num_steps", "num_epochs", "valid_every", "checkpoint_every", "keep")
 
 

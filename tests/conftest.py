@@ -46,10 +46,14 @@ def caches(tmp_path_factory):
 @pytest.fixture
 def nano(music, caches, tmp_path):
     """A config whose whole main job takes seconds; every field may still be changed."""
+    return small_config(music, caches, tmp_path)
+
+
+def small_config(music, caches, folder):
     from configs import base
 
     config = base.get_config("tiny")
-    config.workdir = str(tmp_path / "run")
+    config.workdir = str(folder / "run")
     config.data.update(source=str(music), cache_dir=str(caches))
     config.representation.update(
         sample_rate=RATE, n_fft=256, hop=64, frames=32, n_mels=32, iterations=4
@@ -69,3 +73,14 @@ def fresh(nano, tmp_path):
     """A config that has prepared nothing yet."""
     nano.data.cache_dir = str(tmp_path / "cache")
     return nano
+
+
+@pytest.fixture(scope="session")
+def trained_nano(music, caches, tmp_path_factory):
+    """A workdir with `nano`'s checkpoint of step 6, trained once; only add to it."""
+    from specdiff_jax import prepare, train
+
+    config = small_config(music, caches, tmp_path_factory.mktemp("trained"))
+    prepare.run(config)
+    train.run(config)
+    return config.workdir

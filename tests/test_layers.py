@@ -9,7 +9,7 @@ ROWS = [
     {"workers"},
     {"sources", "splits", "logs", "state", "metrics", "health", "pictures", "fields"},
     {"cache", "checkpoints", "optimizers"},
-    {"data", "build", "charts", "workdir"},
+    {"data", "build", "charts", "workdir", "edits"},
     {"collection", "doctor"},
     {"prepare"},
     {"run"},

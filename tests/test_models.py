@@ -197,3 +197,111 @@ def test_the_output_learns_from_time_and_every_parameter_has_a_gradient(block):
     assert not silent
     early, late = model.apply(params, x_t, t)[0], model.apply(params, x_t, t[::-1])[0]
     assert not jnp.allclose(early, late)
+
+
+def moved(params, scale=0.1):
+    """Parameters away from where they were made: zeros of adaLN-zero hide mistakes."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    noisy = [p + scale * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, noisy)
+
+
+OPTIONS = [
+    {"mlp": "swiglu"},
+    {"norm": "rms"},
+    {"qk_norm": True},
+    {"bottleneck": 6},
+    {"registers": 3},
+    {"registers": 3, "positions": "rotary"},
+    {"positions": "sincos"},
+    {"long_skips": True, "depth": 3},
+    {"scan": True, "block": "adaln_zero"},
+    {"patch": (16, 4), "positions": "rotary"},
+]
+
+
+@pytest.mark.parametrize("change", OPTIONS)
+def test_every_option_uses_all_its_parameters_and_its_input(change):
+    model = DiT(**(SMALL | change))
+    x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
+    params = moved(model.init(jax.random.key(1), x_t, t))
+    value = lambda params, x_t: jnp.mean((model.apply(params, x_t, t)[0] - 1) ** 2)
+    of_params, of_input = jax.grad(value, argnums=(0, 1))(params, x_t)
+    unused = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(of_params)
+        if not jnp.any(leaf != 0)
+    ]
+    assert not unused and bool(jnp.all(jnp.any(of_input != 0, axis=(0, 3))))
+    compiled = jax.jit(model.apply).lower(params, x_t, t).compile()
+    if not model.scan:  # XLA counts a scan's body once
+        found = compiled.cost_analysis()["flops"] / len(x_t)
+        assert found == pytest.approx(sum(forward_flops(model)), rel=0.35)
+
+
+def test_a_scan_over_blocks_is_the_loop():
+    x_t, t = jax.random.normal(jax.random.key(0), (2, 16, 24, 2)), jnp.array([0.2, 0.9])
+    loop, scan = (DiT(**(SMALL | {"scan": scan})) for scan in (False, True))
+    params = moved(loop.init(jax.random.key(1), x_t, t))["params"]
+    blocks = [params.pop(f"block_{index}") for index in range(2)]
+    stacked = {**params, "blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
+    params |= {f"block_{index}": block for index, block in enumerate(blocks)}
+    expected, by_loop = loop.apply({"params": params}, x_t, t)
+    found, by_scan = scan.apply({"params": stacked}, x_t, t)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(by_scan, by_loop, atol=1e-5)
+
+
+def test_normed_queries_and_keys_have_no_length():
+    """Scaling what makes them changes nothing; without the norm it does."""
+    x = jax.random.normal(jax.random.key(0), (1, 6, 8))
+    for qk_norm in (True, False):
+        layer = layers.SelfAttention(2, attention.plain, qk_norm)
+        params = layer.init(jax.random.key(1), x)
+        louder = jax.tree.map(jnp.copy, params)
+        kernel = louder["params"]["qkv"]["kernel"]
+        louder["params"]["qkv"]["kernel"] = kernel.at[:, :16].multiply(7.0)  # queries and keys
+        same = np.allclose(layer.apply(params, x), layer.apply(louder, x), atol=1e-4)
+        assert same == qk_norm
+
+
+def test_a_swiglu_is_as_large_as_the_mlp_and_silent_where_its_gate_is():
+    x = jax.random.normal(jax.random.key(0), (1, 5, 96))
+    params = layers.SwiGlu(4).init(jax.random.key(1), x)
+    plain = layers.Mlp(4).init(jax.random.key(1), x)
+    assert count(params) == pytest.approx(count(plain), rel=0.02)
+    closed = jax.tree.map(jnp.copy, params)
+    width = layers.swiglu_width(4, 96)
+    first = closed["params"]["Dense_0"]
+    first["kernel"] = first["kernel"].at[:, :width].set(0.0)
+    np.testing.assert_allclose(layers.SwiGlu(4).apply(closed, x), 0.0, atol=1e-6)
+
+
+def test_sincos_places_are_all_different_and_alike_where_near():
+    table = positions.sincos((3, 8), 16)
+    likeness = table @ table.T
+    others = likeness - 100 * np.eye(24)
+    assert table.shape == (24, 16) and (others.max(axis=1) < 0.99 * np.diag(likeness)).all()
+    by_column = likeness[0, :8]
+    assert by_column[0] > by_column[1] > by_column[2]
+
+
+@pytest.mark.parametrize("name", ["sincos", "rotary"])
+def test_a_model_without_a_table_takes_any_length(name):
+    short = DiT(**(SMALL | {"positions": name}))
+    long = DiT(**(SMALL | {"positions": name, "shape": (16, 48, 2)}))
+    x_t, t = jax.random.normal(jax.random.key(0), (1, 16, 48, 2)), jnp.array([0.4])
+    params = moved(short.init(jax.random.key(1), x_t[:, :, :24], t))
+    assert long.apply(params, x_t, t)[0].shape == (1, 16, 48, 2)
+    alone = short.apply(params, x_t[:, :, :24], t)[0]
+    assert not jnp.allclose(long.apply(params, x_t, t)[0][:, :, :24], alone)  # it hears the rest
+
+
+def test_a_learned_table_is_stretched_and_it_is_said_aloud():
+    short, long = (DiT(**(SMALL | {"shape": (16, frames, 2)})) for frames in (24, 48))
+    x_t, t = jnp.zeros((1, 16, 24, 2)), jnp.zeros(1)
+    params, said = short.init(jax.random.key(1), x_t, t)["params"], []
+    found = positions.resized_to(params, long, short, said.append)
+    assert found["positions"].shape == (1, 4 * 6, 32) and "(4, 3) patches" in said[0]
+    assert positions.resized_to(params, short, short, said.append) is params and len(said) == 1

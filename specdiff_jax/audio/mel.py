@@ -26,6 +26,11 @@ def mel_to_hz(mel):
     return np.where(mel < break_mel, mel * LINEAR_HZ, above)
 
 
+def centres(sample_rate, n_mels):
+    """The frequency in Hz at the top of each filter.  # [M]"""
+    return mel_to_hz(np.linspace(0, hz_to_mel(sample_rate / 2), n_mels + 2))[1:-1]
+
+
 @functools.lru_cache
 def filterbank(sample_rate, n_fft, n_mels):
     """Triangular filters from 0 Hz to the Nyquist frequency, each summing to one.

@@ -5,6 +5,7 @@ Nyquist bin is dropped by every kind (512 of 513 bins at n_fft = 1024) and retur
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,18 @@ class Representation:
         bins = self.n_mels if self.kind == "log_mel" else self.n_fft // 2
         features = 2 if self.kind in ("complex", "polar") else 1
         return bins, self.frames, features * self.channels
+
+    @property
+    def frequencies(self):
+        """The centre of each of the F bands in Hz.  # [F]"""
+        if self.kind == "log_mel":
+            return mel.centres(self.sample_rate, self.n_mels)
+        return np.arange(self.n_fft // 2) * self.sample_rate / self.n_fft
+
+    def frames_for(self, seconds, patch):
+        """Frames that hold so many seconds, a multiple of `patch`."""
+        needed = math.ceil(seconds * self.sample_rate / self.hop) + 1
+        return -(-needed // patch) * patch
 
     def encode(self, wave):
         """[B, N] or [B, A, N] in [-1, 1] -> x_0 [B, F, T, C], about zero mean, unit variance."""

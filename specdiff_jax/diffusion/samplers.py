@@ -193,6 +193,11 @@ SAMPLERS = {
 }
 
 
-def strides_of(name, evaluations):
+def strides_of(name, asked):
     """How many strides of a sampler take at most so many network evaluations."""
-    return (evaluations + 1) // 2 if name == "heun" else evaluations
+    return (asked + 1) // 2 if name == "heun" else asked
+
+
+def evaluations(name, asked):
+    """How often a sampler asks the network when told to do so `asked` times at most."""
+    return 2 * strides_of(name, asked) - 1 if name == "heun" else asked

@@ -54,6 +54,18 @@ def sincos(grid, width):
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
+def resized_to(params, model, trained, say):
+    """`params` of the `trained` model for one of another shape: the table of places is stretched.
+
+    `say` is told; nothing else of a model depends on its shape.
+    """
+    if "positions" not in params or model.shape == trained.shape:
+        return params
+    grid, new = ((m.shape[0] // m.patch[0], m.shape[1] // m.patch[1]) for m in (trained, model))
+    say(f"positions: the learned table of {grid} patches is interpolated to {new}")
+    return {**params, "positions": resized(params["positions"], grid, new)}
+
+
 def resized(table, grid, new_grid):
     """A learned table [1, L, D] over `grid`, interpolated to `new_grid`.  # [1, L', D]"""
     width = table.shape[-1]

@@ -2,7 +2,8 @@
 
     python -m experiments.ablations --names v_prediction muon --seeds 0 1 2 [--steps 600]
 
-Finished runs are kept in runs/ablations and skipped; on several GPUs one run goes to each. Writes
+Finished runs are kept in runs/ablations and skipped; on several GPUs one run goes to each. The table
+is of all finished runs of that size and number of steps, whatever command made them: writes
 results/ablations.csv (every run), results/ablations_summary.csv (mean, 95 % interval, difference
 from the control by seed), figures/ablations.png and runs/ablations/ablations.html.
 """
@@ -120,11 +121,11 @@ def summarise(rows):
 
 def main():
     args = arguments()
-    rows = run_all(args)
-    failed = [row for row in rows if "failed" in row]
+    failed = [row for row in run_all(args) if "failed" in row]
     for row in failed:
         print(f"failed: {row['name']} seed {row['seed']}: {row['failed']}", file=sys.stderr)
-    rows = [row for row in rows if "failed" not in row]
+    finished = sorted((RUNS / f"{args.size}_{args.steps}").glob("*/row.json"))
+    rows = [json.loads(path.read_text()) for path in finished]
     if not rows:
         sys.exit("error: no run ended well; their output is beside them, in " + str(RUNS))
     commit = subprocess.check_output(GIT, cwd=HERE, text=True).strip()

@@ -2,8 +2,8 @@
 
     python -m experiments.ablations --names v_prediction muon --seeds 0 1 2 [--steps 600]
 
-Finished runs are kept in runs/ablations and skipped; on several GPUs one run goes to each. The table
-is of all finished runs of that size and number of steps, whatever command made them: writes
+Finished runs are kept in runs/ablations and skipped; on several GPUs one run goes to each. A table
+is of all finished runs of that size and number of steps, whatever command made them. Writes
 results/ablations.csv (every run), results/ablations_summary.csv (mean, 95 % interval, difference
 from the control by seed), figures/ablations.png and runs/ablations/ablations.html.
 """

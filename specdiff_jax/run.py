@@ -116,13 +116,13 @@ class Run:
 
     def train_batches(self):
         """x_0 of the training crops that the baselines are fitted to, a batch at a time."""
-        return self._encoded(self.songs, self.config.valid.baseline_crops)
+        return self.encoded(self.songs, self.config.valid.baseline_crops)
 
     def valid_batches(self):
         """x_0 of the validation crops, a batch at a time."""
-        return self._encoded(self.valid_songs, self.config.valid.crops)
+        return self.encoded(self.valid_songs, self.config.valid.crops)
 
-    def _encoded(self, songs, count, size=16):
+    def encoded(self, songs, count, size=16):
         encode = jax.jit(self.rep.encode)
         crops = fixed_crops(songs, self.rep, count)
         for start in range(0, len(crops), size):

@@ -1,0 +1,52 @@
+"""The strongest model that we know of the base's size: 5.4 million parameters, fewer FLOPs.
+
+    --config=configs/modern.py        as many parameters as configs/base.py, within 2 %
+    --config=configs/modern.py:S      33, :B 130, :L 460 million in the blocks, the sizes of DiT
+
+Same songs, same spectrogram, same prediction of x_0. What differs was chosen by measurement
+(`python -m experiments.modern`, experiments/LOG.md): larger patches, so that attention no longer
+costs five times all the rest; time that gates; rotary positions; v-prediction's loss.
+"""
+
+from configs import base
+
+SIZES = {  # width, depth, heads; S, B and L as in Peebles & Xie 2022, table 1
+    "XS": (256, 4, 4),
+    "S": (384, 12, 6),
+    "B": (768, 12, 12),
+    "L": (1024, 24, 16),
+}
+
+
+def get_config(size="XS"):
+    """The config for `--config=configs/modern.py[:SIZE]`."""
+    if size not in SIZES:
+        raise ValueError(f"configs/modern.py has {', '.join(SIZES)}, not {size!r}")
+    config = base.get_config()
+    config.name = "modern" if size == "XS" else f"modern_{size}"
+    config.workdir = f"runs/{config.name}"
+    width, depth, heads = SIZES[size]
+    config.schedule.update(kind="cosine", steps=None, beta_min=None, beta_max=None)
+    config.diffusion.update(times="stratified", weight="v")
+    config.model.update(
+        patch=(64, 8),
+        width=width,
+        depth=depth,
+        heads=heads,
+        block="adaln_zero",
+        positions="rotary",
+        time_embedding="fourier",
+        mlp="swiglu",
+        qk_norm=True,
+    )
+    config.optimizer.update(
+        kind="adamw",
+        learning_rate=1e-3,
+        warmup_steps=100,
+        decay="cosine",
+        b2=0.95,
+        weight_decay=0.01,
+        clip_norm=1.0,
+    )
+    config.sample.update(sampler="dpmpp_2m", grid="log_snr", steps=20)
+    return config

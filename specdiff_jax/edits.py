@@ -5,7 +5,7 @@ mask says no, the samples of the result are those of the file.
 """
 
 import dataclasses
-import inspect
+import functools
 import json
 import pathlib
 from collections.abc import Callable
@@ -49,6 +49,8 @@ def edits(config, rep):
         place = f"{section.list} line {number}: "
         try:
             fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise ValueError("is not a JSON object")
             made.append(edit(fields, rep, f"{number:03d}-"))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{place}{error}") from error
@@ -67,17 +69,9 @@ def edit(fields, rep, prefix):
     kind = fields.get("kind")
     maker = choose(KINDS, "edit.kind", kind)
     options = {name: value for name, value in fields.items() if name not in PLAN}
-    bound = lambda **given: maker(rep, **given)
-    bound.__signature__ = own_signature(maker)
-    made = call("edit.", bound, options, f"edit.kind={kind!r}")
+    made = call("edit.", functools.partial(maker, rep), options, f"edit.kind={kind!r}")
     stem = pathlib.Path(fields["file"]).stem
     return dataclasses.replace(made, name=f"{prefix}{kind}-{stem}", settings=dict(fields))
-
-
-def own_signature(maker):
-    """A maker's parameters without its first, the representation."""
-    whole = inspect.signature(maker)
-    return whole.replace(parameters=list(whole.parameters.values())[1:])
 
 
 def read(rep, file, offset=0.0):

@@ -1,0 +1,130 @@
+"""Tables of experiments: Student's intervals, Fréchet's distances, finished runs kept."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+from scipy import linalg, stats
+
+from configs import ablations, modern
+from experiments import ablation_page, compare, samplers
+from experiments import ablations as runner
+from specdiff_jax import build
+
+
+@pytest.mark.parametrize("size", ["tiny", "base"])
+@pytest.mark.parametrize("name", ablations.names())
+def test_every_ablation_builds_and_says_its_question(name, size):
+    config = ablations.get_config(f"{name}:{size}")
+    build.check(config)
+    assert ablations.names()[name].__doc__.endswith("?")
+    fields = ("schedule", "diffusion", "model", "optimizer", "representation")
+    control = ablations.get_config(f"control:{size}")
+    same = all(config[field] == control[field] for field in fields)
+    assert not same or (name, size) in {
+        ("control", "tiny"),
+        ("control", "base"),
+        ("cosine", "tiny"),
+        ("ddpm_linear", "base"),
+        ("adaln_zero", "tiny"),
+        ("learned_positions", "base"),
+        ("plain_x0", "base"),
+        ("pre_ln", "base"),
+        ("adam", "base"),
+    }
+
+
+def test_ablations_combine_and_unknown_ones_are_named():
+    config = ablations.get_config("v_prediction,muon:tiny")
+    assert config.diffusion.prediction == "v" and config.optimizer.kind == "muon"
+    with pytest.raises(ValueError, match="has no 'moun'; it has control"):
+        ablations.get_config("moun:tiny")
+
+
+def test_modern_has_the_base_s_parameters_and_fewer_flops():
+    import jax
+    import jax.numpy as jnp
+
+    from configs import base
+    from specdiff_jax.models.dit import forward_flops
+
+    work = []
+    for config in (modern.get_config(), base.get_config()):
+        build.check(config)
+        model = build.model(config, build.representation(config).shape)
+        x_t = jnp.zeros((1, *model.shape))
+        params = jax.eval_shape(model.init, jax.random.key(0), x_t, jnp.zeros(1))["params"]
+        work.append((sum(p.size for p in jax.tree.leaves(params)), sum(forward_flops(model))))
+    assert work[0][0] == pytest.approx(work[1][0], rel=0.02) and work[0][1] <= work[1][1]
+    with pytest.raises(ValueError, match="has XS, S, B, L, not 'huge'"):
+        modern.get_config("huge")
+
+
+def test_an_interval_is_student_s():
+    values = np.random.default_rng(0).normal(size=5)
+    mean, half = runner.interval(values)
+    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+    assert np.isnan(runner.interval([1.0])[1])
+
+
+def row(name, seed, error):
+    common = {"steps": 10, "seconds": 1.0, "parameters": 5, "bound_nats": 0.1}
+    return {"name": name, "seed": seed, "of_frame": error, "x0_error": error} | common
+
+
+def test_a_change_is_taken_between_equal_seeds_and_the_best_is_first():
+    rows = [
+        row("control", 0, 1.0),
+        row("control", 1, 2.0),
+        row("muon", 0, 0.9),
+        row("muon", 1, 1.8),
+    ]
+    best, second = runner.summarise(rows)
+    assert best["name"] == "muon" and second["name"] == "control"
+    assert best["change"] == pytest.approx(-0.1) and best["change_half"] == pytest.approx(
+        0, abs=1e-9
+    )
+
+
+def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "RUNS", tmp_path)
+    monkeypatch.setattr(runner.subprocess, "run", lambda *_, **__: pytest.fail("ran an arm"))
+    args = types.SimpleNamespace(size="tiny", steps=10, names=["muon"], seeds=[0])
+    for name in ("control", "muon"):
+        folder = runner.workdir_of(args, name, 0)
+        folder.mkdir(parents=True)
+        (folder / "row.json").write_text(json.dumps(row(name, 0, 1.0)))
+    free = types.SimpleNamespace(get=lambda: None, put=lambda _: None)
+    assert runner.run_arm(args, "muon", 0, free) == row("muon", 0, 1.0)
+
+
+def test_a_page_of_arms_without_sound_is_still_a_page(tmp_path):
+    rows = [row("control", 0, 1.0), row("muon", 0, 0.9)]
+    summary = runner.summarise(rows)
+    path = ablation_page.write_page(
+        tmp_path / "a.html", summary, {r["name"]: tmp_path for r in rows}
+    )
+    assert "muon" in path.read_text() and "Orthogonal updates" in path.read_text()
+    ablation_page.draw(tmp_path / "a.png", summary)
+    assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_frechet_distance_is_scipy_s_and_zero_for_equal_laws():
+    rng = np.random.default_rng(0)
+    laws = []
+    for _ in range(2):
+        mixing = rng.normal(size=(6, 6))
+        laws.append((rng.normal(size=6), mixing @ mixing.T))
+    (m, a), (n, b) = laws
+    expected = np.sum((m - n) ** 2) + np.trace(a + b - 2 * linalg.sqrtm(a @ b).real)
+    assert samplers.frechet(*laws) == pytest.approx(expected, rel=1e-9)
+    assert samplers.frechet(laws[0], laws[0]) == pytest.approx(0, abs=1e-9)
+
+
+def test_comparison_names_what_differs_and_nothing_else():
+    lines = compare.table("config", {"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4})
+    assert [line.split() for line in lines[1:]] == [["b", "2", "3"], ["c", "(none)", "4"]]
+    assert compare.table("config", {"a": 1}, {"a": 1}) == ["config: no difference"]
+    assert compare.flat({"x": {"y": 1}, "z": 2}) == {"x.y": 1, "z": 2}

@@ -29,7 +29,7 @@ def plain_x0(config):
 
 
 def v_loss(config):
-    """Say x_0, but weigh its error as v-prediction does (Li & He 2025)?"""
+    """Say x_0, but weigh its error as v-prediction does?"""
     config.diffusion.weight = "v"
 
 
@@ -174,7 +174,7 @@ def bottleneck(config):
 
 def long_skips(config):
     """Skips from the first half of the blocks to the second (Bao et al. 2022)?"""
-    config.model.long_skips = True
+    config.model.update(long_skips=True, depth=max(3, config.model.depth))
 
 
 def adam(config):

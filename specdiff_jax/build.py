@@ -75,6 +75,12 @@ def model(config, shape):
             raise ValueError(f"model.patch={fields['patch']} does not divide the {size} {axis}")
     if fields["scan"] and fields["long_skips"]:
         raise ValueError("model.scan needs blocks that are all alike; set model.long_skips=False")
+    if fields["long_skips"] and fields["depth"] < 3:
+        raise ValueError(f"model.long_skips needs model.depth of 3 or more, not {fields['depth']}")
+    if fields["scan"] and config.optimizer.kind == "muon":
+        raise ValueError(
+            "model.scan stacks matrices, which optimizer.kind='muon' would mix; set one"
+        )
     grid = grid_of(shape, fields["patch"])
     if fields["positions"] != "learned":  # refuses sizes that do not fit
         rotary = fields["positions"] == "rotary"
@@ -161,6 +167,11 @@ def objective(config, rep, schedule):
         raise ValueError(
             f"diffusion.prediction={d.prediction!r} cannot use schedule.kind={kind!r}: prediction "
             "'edm' and schedule 'edm' need each other (they alone scale what the network sees)"
+        )
+    if d.prediction == "eps" and d.weight in ("v", "velocity", "edm"):
+        raise ValueError(
+            f"diffusion.weight={d.weight!r} grows without bound in pure noise for prediction "
+            "'eps'; use target, snr, min_snr or sigmoid"
         )
     if d.skip_variance is not None and d.prediction != "x0":
         raise ValueError("diffusion.skip_variance is for prediction 'x0'; set it to None")

@@ -135,8 +135,11 @@ def inpaint(rep, file, seconds=None, hertz=None, offset=0.0):
     centres = np.arange(rep.frames) * rep.hop / rep.sample_rate
     frames = (centres >= first) & (centres <= last)
     bins = (rep.frequencies >= low) & (rep.frequencies <= high)
-    if not bins.any():
-        raise ValueError(f"edit.hertz={low, high} lies between two bands; make it wider")
+    if not bins.any() or (low > 0 and high < (1 + 4 * FADE_OCTAVES) * low):
+        raise ValueError(f"edit.hertz={low, high} is too narrow; make it wider")
+    if not frames.any() or last - first < 2 * fade_seconds(rep):
+        least = 2 * fade_seconds(rep)
+        raise ValueError(f"edit.seconds={first, last} is too short; at least {least:.3f} s")
 
     def paste(made):
         if hertz is not None:
@@ -151,6 +154,9 @@ def continuation(rep, file, prefix_seconds, offset=0.0):
     """The file's first `prefix_seconds`, then what the model thinks comes next."""
     length = rep.samples / rep.sample_rate
     check_range("edit.prefix_seconds", 0.0, prefix_seconds, length)
+    if prefix_seconds <= 2 * fade_seconds(rep):
+        least = 2 * fade_seconds(rep)
+        raise ValueError(f"edit.prefix_seconds={prefix_seconds} must be above {least:.3f} s")
     count = round(prefix_seconds * rep.sample_rate)
     wave = read(rep, file, offset)[:, :count]
     if wave.shape[1] < count:

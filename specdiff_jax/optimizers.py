@@ -52,8 +52,9 @@ def optimizer(config, steps):
 
 
 def matrices(params):
-    """Which parameters weight decay touches: those with two axes or more."""
-    return jax.tree.map(lambda p: p.ndim >= 2, params)
+    """Which parameters weight decay touches: those with two axes or more, stacking aside."""
+    stacked = lambda path: any(getattr(key, "key", None) == "blocks" for key in path)
+    return jax.tree_util.tree_map_with_path(lambda path, p: p.ndim >= 2 + stacked(path), params)
 
 
 def averaging(config):

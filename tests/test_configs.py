@@ -50,6 +50,7 @@ def test_an_unknown_size_is_refused():
         ("optimizer.ema_length", 0.1, "optimizer.ema_length=0.1 is not used by"),
         ("optimizer.ema_profile", "power", "optimizer.ema_decay=0.999 is not used by"),
         ("optimizer.ema_profile", "schedule_free", "cannot go with optimizer.kind='adam'"),
+        ("model.long_skips", True, None),
         ("sample.grid", "karas", "did you mean 'karras'"),
         ("sample.churn", 1.0, "sample.churn=1.0 is not used by"),
         ("diffusion.times", "discreet", "did you mean 'discrete'"),
@@ -61,7 +62,7 @@ def test_an_unknown_size_is_refused():
         ("train.steps_per_dispatch", 7, "must divide train.valid_every=50"),
         ("sample.sampler", "dimm", "did you mean 'ddim'"),
         ("sample.steps", 0, "steps=0"),
-        ("sample.steps", 1001, "more than the schedule's T=1000"),
+        ("sample.steps", 1001, "steps=1001 is more than the times of the schedule's T=1000"),
     ],
 )
 def test_mistakes_are_named(field, value, message):
@@ -75,6 +76,21 @@ def test_mistakes_are_named(field, value, message):
     with pytest.raises(ValueError, match=message) as caught:
         build.check(config)
     assert "\n" not in str(caught.value)
+
+
+def test_options_that_fight_each_other_are_refused():
+    config = base.get_config()
+    config.diffusion.update(prediction="eps", weight="v")
+    with pytest.raises(ValueError, match="diffusion.weight='v' grows without bound"):
+        build.check(config)
+    config = base.get_config("tiny")
+    config.model.long_skips = True
+    with pytest.raises(ValueError, match="model.long_skips needs model.depth of 3 or more, not 2"):
+        build.check(config)
+    config = base.get_config("tiny")
+    config.model.scan, config.optimizer.kind = True, "muon"
+    with pytest.raises(ValueError, match="model.scan stacks matrices"):
+        build.check(config)
 
 
 def test_eta_without_ddim_is_refused():

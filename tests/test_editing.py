@@ -188,6 +188,9 @@ def test_a_list_of_edits_makes_them_all(trained, song, tmp_path):
         ({"kind": "variation", "file": "SONG", "strength": 0.5, "offset": 2.9}, "fewer|a clip"),
         ({"kind": "variation", "file": "nowhere.wav", "strength": 0.5}, "there is no such file"),
         ({"kind": "continuation", "file": "SONG", "prefix_seconds": 0.0}, "not a range"),
+        ({"kind": "continuation", "file": "SONG", "prefix_seconds": 0.02}, "must be above 0.032 s"),
+        ({"kind": "inpaint", "file": "SONG", "seconds": (0.1, 0.11)}, "too short; at least 0.032"),
+        ({"kind": "inpaint", "file": "SONG", "hertz": (500.0, 510.0)}, "too narrow"),
         ({"strength": 0.5}, "edit.strength=0.5 is not used without edit.kind"),
     ],
 )

@@ -215,7 +215,7 @@ OPTIONS = [
     {"registers": 3},
     {"registers": 3, "positions": "rotary"},
     {"positions": "sincos"},
-    {"long_skips": True, "depth": 3},
+    {"long_skips": True, "depth": 5},
     {"scan": True, "block": "adaln_zero"},
     {"patch": (16, 4), "positions": "rotary"},
 ]

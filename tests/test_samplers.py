@@ -154,7 +154,50 @@ def test_grids_fall_from_the_start_to_the_data(grid, name, start):
     for steps in (1, 2, 13):
         times = np.asarray(grids.GRIDS[grid](schedule, steps, start=start, **curve))
         assert times.shape == (steps + 1,) and (np.diff(times) < 0).all()
-        assert times[-1] == 0 and times[0] == pytest.approx(start, abs=1e-3)
+        nothing_left = float(schedule.log_snr(times[0])) == pytest.approx(-13, abs=0.2)
+        assert times[-1] == 0 and (nothing_left or times[0] == pytest.approx(start, abs=1e-3))
+
+
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+@pytest.mark.parametrize("grid", ["uniform", "log_snr"])
+@pytest.mark.parametrize("schedule", ["laplace", "zero_terminal", "sigmoid", "cosine"])
+def test_no_end_of_a_schedule_breaks_a_sampler(name, grid, schedule):
+    """Pure noise at t = 1, the data at t = 0: the Gaussian comes out all the same."""
+    schedule = MAKERS[schedule]()
+    times = grids.GRIDS[grid](schedule, samplers.strides_of(name, 150))
+    keys = samplers.item_keys(0, range(64))
+    x_T = schedule.sigma(times[0]) * samplers.item_noise(keys, 0, (1000,))
+    sample = jax.jit(
+        lambda x, k: samplers.SAMPLERS[name](exact_denoiser(schedule), x, times, schedule, k)
+    )
+    x_0 = np.asarray(sample(x_T, keys))
+    assert x_0.mean() == pytest.approx(MEAN, abs=0.04)
+    assert x_0.std() == pytest.approx(STD, abs=0.04)
+
+
+def test_edm_samples_keep_no_noise():
+    """A law narrower than EDM's smallest sigma: what is left is the law's, not the noise's."""
+    schedule = schedules.edm()
+
+    def constant(x_t, t):
+        return jnp.full_like(x_t, 0.25), (x_t - 0.25) / schedule.sigma(t)[:, None]
+
+    for name in samplers.SAMPLERS:
+        times, keys = grids.karras(schedule, 20), samplers.item_keys(0, [0])
+        x_T = schedule.sigma(times[0]) * samplers.item_noise(keys, 0, (500,))
+        x_0 = samplers.SAMPLERS[name](constant, x_T, times, schedule, keys)
+        np.testing.assert_allclose(x_0, 0.25, atol=1e-4)
+
+
+def test_a_late_start_has_fewer_times_of_a_discrete_schedule():
+    schedule = MAKERS["ddpm_linear"]()
+    assert (np.diff(np.asarray(grids.uniform(schedule, 100, start=0.1))) < 0).all()
+    with pytest.raises(ValueError, match="steps=101 is more than the times of the schedule"):
+        grids.uniform(schedule, 101, start=0.1)
+    with pytest.raises(ValueError, match="steps=257 is more than the places"):
+        grids.aligned(schedule, 257, [0.5], [0.3])
+    late = np.asarray(grids.log_snr(MAKERS["cosine"](), 10, start=0.005))
+    assert (np.diff(late) < 0).all()
 
 
 def test_strides_are_equal_in_what_the_grid_says():

@@ -73,6 +73,9 @@ def test_a_shift_shifts_log_snr_by_itself():
 def test_time_of_inverts_log_snr(name):
     schedule, t = MAKERS[name](), jnp.linspace(0.01, 0.99, 99)
     np.testing.assert_allclose(schedules.time_of(schedule, schedule.log_snr(t)), t, atol=1e-3)
+    wanted = jnp.array([-6.0, 0.0, 6.0, 9.0])
+    found = schedule.log_snr(schedules.time_of(schedule, wanted))
+    np.testing.assert_allclose(found, wanted, atol=0.02)
 
 
 def test_log_snr_of_the_laplace_schedule_is_laplace_distributed():
@@ -98,7 +101,9 @@ def test_edm_sigmas_are_karras_s():
     i = np.arange(count)
     sigma = (80 ** (1 / 7) + i / (count - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     t = 1 - jnp.arange(count) / (count - 1)
-    np.testing.assert_allclose(schedule.sigma(t) / 2, sigma, rtol=1e-4)
+    np.testing.assert_allclose(schedule.sigma(t)[:-1] / 2, sigma[:-1], rtol=1e-4)
+    assert float(schedule.sigma(t)[-1]) == 0
+    assert float(schedule.sigma(jnp.float32(1e-6))) / 2 == pytest.approx(0.002, rel=1e-3)
     assert (np.asarray(schedule.alpha(t)) == 1).all()
 
 

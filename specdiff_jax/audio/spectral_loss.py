@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from specdiff_jax.audio.stft import stft
 
 SIZES = (256, 1024, 4096)  # samples a window; a quarter of it between frames
-FLOOR = 1e-4  # of a sample's worth of magnitude, below which nothing is heard
+FLOOR = 1e-2  # magnitude of a bin that nobody hears: a full-scale sine has 64 and more
 
 
 def spectral_loss(found, real):
@@ -25,7 +25,8 @@ def spectral_loss(found, real):
         length = found.shape[-1] // hop * hop
         a, b = (magnitudes(wave[..., :length], size, hop) for wave in (found, real))
         axes = (1, 2, 3)
-        off = jnp.sqrt(jnp.sum((a - b) ** 2, axes) / (jnp.sum(b**2, axes) + FLOOR**2))
+        # Magnitudes are never under FLOOR, so nothing is divided by zero.
+        off = jnp.sqrt((jnp.mean((a - b) ** 2, axes) + 1e-12) / jnp.mean(b**2, axes))
         total += off + jnp.mean(jnp.abs(jnp.log(a) - jnp.log(b)), axes)
     return total / len(SIZES)
 

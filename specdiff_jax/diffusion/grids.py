@@ -1,32 +1,39 @@
 """Where a sampler asks the network: times that fall from `start` to 0 in `steps` strides."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
 from specdiff_jax.diffusion.schedules import time_of
 
-NOISIEST = 1 - 1e-3  # where a schedule ends in pure noise, nothing of x_0 can be read off it
+NOISIEST = -13.0  # log_snr: at less, nothing of x_0 can be read off x_t
 CLEANEST = 9.2  # log_snr of the last stop before the data: noise at -40 dB
 FINE = 256  # places that `aligned` chooses from
 
 
 def beginning(schedule, start):
     """The first time of a grid: `start`, or a little less where nothing of x_0 is left there."""
-    return min(start, NOISIEST) if float(schedule.alpha(jnp.float32(start))) < 1e-3 else start
+    return min(start, float(time_of(schedule, NOISIEST)))
 
 
-def check_steps(schedule, steps):
+def check_steps(steps, most=None, whose=""):
+    """Raises ValueError unless steps is at least 1 and at most `most`."""
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
-    if schedule.steps is not None and steps > schedule.steps:
-        raise ValueError(f"steps={steps} is more than the schedule's T={schedule.steps}")
+    if most is not None and steps > most:
+        raise ValueError(f"steps={steps} is more than {whose}{most}; set sample.steps lower")
 
 
 def uniform(schedule, steps, start=1.0):
     """Equal strides in t; on the grid of T where the schedule has one.  # [steps + 1]"""
-    check_steps(schedule, steps)
-    times = jnp.linspace(beginning(schedule, start), 0.0, steps + 1)
-    return times if schedule.steps is None else jnp.round(times * schedule.steps) / schedule.steps
+    first, count = beginning(schedule, start), schedule.steps
+    check_steps(steps)
+    if count is None:
+        return jnp.linspace(first, 0.0, steps + 1)
+    last = math.floor(first * count + 1e-3)  # its number among the schedule's own T times
+    check_steps(steps, last, f"the times of the schedule's T={count} up to {first:g}: ")
+    return jnp.round(jnp.linspace(last, 0.0, steps + 1)) / count
 
 
 def ends(schedule, start):
@@ -34,7 +41,7 @@ def ends(schedule, start):
     first = beginning(schedule, start)
     noisy = float(schedule.log_snr(jnp.float32(first)))
     cleanest = float(jnp.nan_to_num(schedule.log_snr(jnp.float32(0)), posinf=60.0))
-    return first, noisy, max(min(CLEANEST, cleanest), noisy)
+    return first, noisy, max(min(CLEANEST, cleanest), noisy + 2)  # a late start goes further
 
 
 def through(schedule, log_snrs, first):
@@ -45,14 +52,14 @@ def through(schedule, log_snrs, first):
 
 def log_snr(schedule, steps, start=1.0):
     """Equal strides in log_snr, then the data (Lu et al. 2022).  # [steps + 1]"""
-    check_steps(schedule, steps)
+    check_steps(steps)
     first, noisy, clean = ends(schedule, start)
     return through(schedule, np.linspace(noisy, clean, steps), first)
 
 
 def karras(schedule, steps, start=1.0, rho=7.0):
     """Equal strides in (sigma / alpha)^(1 / rho), then the data (Karras et al. 2022, eq. 5)."""
-    check_steps(schedule, steps)
+    check_steps(steps)
     first, noisy, clean = ends(schedule, start)
     roots = np.linspace(np.exp(-noisy / 2 / rho), np.exp(-clean / 2 / rho), steps)
     return through(schedule, -2 * rho * np.log(roots), first)
@@ -72,13 +79,14 @@ def aligned(schedule, steps, levels, errors, start=1.0):
     Returns:
       [steps + 1].
     """
-    check_steps(schedule, steps)
+    check_steps(steps, FINE, "the places of grid 'aligned': ")
     first, noisy, clean = ends(schedule, start)
     places = np.linspace(noisy, clean, FINE)
     snr = np.exp(places)
-    known = np.asarray(schedule.log_snr(jnp.asarray(levels, jnp.float32)), np.float64)
+    known = np.append(schedule.log_snr(jnp.asarray(levels, jnp.float32)), NOISIEST)
+    known, errors = known.astype(np.float64), np.append(errors, 1.0)  # nothing known: the variance
     order = np.argsort(known)
-    error = np.interp(places, known[order], np.asarray(errors, np.float64)[order])
+    error = np.interp(places, known[order], errors[order])
     error = np.minimum.accumulate(np.minimum(error, 1 / snr))  # x_t / alpha is no worse than that
     lost = np.concatenate([[0], np.cumsum(np.diff(snr) * (error[1:] + error[:-1]) / 2)])
     cost = error[:, None] * (snr[None] - snr[:, None]) - (lost[None] - lost[:, None])  # from, to

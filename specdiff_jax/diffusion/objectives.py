@@ -55,8 +55,8 @@ def log_normal_times(key, batch, schedule, mean=-0.5, std=1.2):
     return time_of(schedule, -2 * log_sigma)
 
 
-# Weights of the squared x_0 error. Any prediction with weight "v" has the loss that v-prediction
-# has: for "x0" that is x-prediction with v-loss (Li & He 2025, section 4).
+# Weights of the squared x_0 error. With weight "v" any prediction has the loss of v-prediction,
+# down to sigma = SMALLEST; "velocity" on a rectified flow, prediction "x0", is Li & He's 2025.
 
 
 def snr(alpha, sigma):
@@ -70,7 +70,11 @@ def min_snr(alpha, sigma, gamma=5.0):
 
 
 def sigmoid(alpha, sigma, bias=0.0):
-    """SNR * sigmoid(bias - log_snr) (Kingma & Gao 2023, section 4; Hoogeboom et al. 2024)."""
+    """SNR * sigmoid(bias - log_snr) (Kingma & Gao 2023), beside the density that `times` gives.
+
+    The paper divides by the density of log_snr under its times, so that the schedule does not
+    matter; here the schedule is a choice like the others.
+    """
     ratio = snr(alpha, sigma)
     return ratio / (1 + ratio * jnp.exp(-bias))
 

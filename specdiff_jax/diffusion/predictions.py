@@ -81,7 +81,7 @@ def blend(output, x_t, alpha, sigma, variance):
 
     `variance` is the mean-square error of `output` that no training removes (patches wider than
     the tokens); the error of x_t / alpha is sigma^2 / alpha^2. Where noise is weak the input wins,
-    where it is strong the network: EDM's c_skip and c_out (Karras et al. 2022, eq. 7) with
+    where it is strong the network: EDM's c_skip (Karras et al. 2022, table 1) with
     `variance` for sigma_data^2.
     """
     scale = alpha**2 * variance + sigma**2

@@ -37,7 +37,7 @@ def at(x, t):
 
 
 def ddim(denoise, x_T, times, schedule, keys, eta=0.0):
-    """DDIM (Song et al. 2020, arXiv 2010.02502, eq. 12), with its `eta`.
+    """DDIM (Song et al. 2020, arXiv 2010.02502, eq. 12 and 16).
 
     eta = 0 is deterministic; eta = 1 is ancestral DDPM sampling (Ho et al. 2020, algorithm 2, with
     the posterior variance beta-tilde of eq. 7).
@@ -67,7 +67,8 @@ def ddpm(denoise, x_T, times, schedule, keys):
 def euler(denoise, x_T, times, schedule, keys):
     """Euler's rule in t for the probability flow dx/dt = alpha' x_0 + sigma' eps.
 
-    (Lipman et al. 2022, eq. 4 and theorem 3.) On a rectified flow it is DDIM.
+    (Lipman et al. 2022, eq. 1.) On a rectified flow it is DDIM; so is its last stride anywhere,
+    because sigma may be vertical at the data.
     """
 
     def step(x_t, inputs):
@@ -76,7 +77,8 @@ def euler(denoise, x_T, times, schedule, keys):
         slope = lambda f: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
         return x_t + (s - t) * (slope(schedule.alpha) * x_0 + slope(schedule.sigma) * eps), None
 
-    return jax.lax.scan(step, x_T, strides(times))[0]
+    x_t = jax.lax.scan(step, x_T, strides(times[:-1]))[0]
+    return ddim(denoise, x_t, times[-2:], schedule, keys)
 
 
 def heun(denoise, x_T, times, schedule, keys, churn=0.0):

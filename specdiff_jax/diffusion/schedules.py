@@ -11,7 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-KNOTS = 4097  # of the table that inverts log_snr
+# Times of the table that inverts log_snr: close at both ends, where it runs away. 1 - 2^-24 is the
+# last float32 before 1.
+TOWARDS = np.geomspace(2.0**-24, 0.5, 2000)
+KNOTS = np.concatenate([[0, 1e-12, 1e-9], TOWARDS, 1 - TOWARDS[-2::-1], [1]]).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +57,11 @@ def q_sample(schedule, x_0, t, eps):
 def time_of(schedule, log_snr):
     """The t at which `schedule` has this log_snr, the nearest end where it has none.  # any shape
 
-    By a table in log_snr over t: exact to 1e-3 of it.
+    By a table of log_snr over t, straight between its knots.
     """
-    t = jnp.linspace(0.0, 1.0, KNOTS)
     # At t = 1 alpha may round to just below zero.
-    known = jnp.nan_to_num(schedule.log_snr(t), nan=-60.0, posinf=60.0, neginf=-60.0)
-    return jnp.interp(-log_snr, -known, t)
+    known = jnp.nan_to_num(schedule.log_snr(KNOTS), nan=-60.0, posinf=60.0, neginf=-60.0)
+    return jnp.interp(-log_snr, -known, KNOTS)
 
 
 def ddpm_linear(steps=1000, beta_min=1e-4, beta_max=0.02, zero_terminal_snr=False):
@@ -124,8 +126,8 @@ def laplace(mean=0.0, scale=0.5):
     """log_snr is Laplace-distributed where t is uniform (Hang et al. 2024, table 1)."""
 
     def log_snr(t):
-        side = jnp.sign(0.5 - t)
-        return mean - side * scale * jnp.log1p(-2 * jnp.abs(t - 0.5))
+        tail = jnp.log(2 * jnp.where(t < 0.5, t, 1 - t))  # exact in float32 towards both ends
+        return mean + jnp.where(t < 0.5, -scale, scale) * tail
 
     return from_log_snr(log_snr)
 
@@ -134,10 +136,11 @@ def edm(sigma_min=0.004, sigma_max=160.0, rho=7.0):
     """Noise is added, the data never scaled: alpha = 1 (Karras et al. 2022, eq. 5).
 
     sigma is in units of the data's standard deviation, which is one here: the paper's 0.002 and
-    80 are of data with sigma_data = 0.5.
+    80 are of data with sigma_data = 0.5. At t = 0 there is none, as after the paper's last step.
     """
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return Schedule(lambda t: jnp.ones_like(t), lambda t: (low + t * (high - low)) ** rho)
+    sigma = lambda t: jnp.where(t > 0, (low + t * (high - low)) ** rho, 0.0)
+    return Schedule(lambda t: jnp.ones_like(t), sigma)
 
 
 def shifted(schedule, log_snr_shift):

@@ -82,7 +82,7 @@ class Stack(nn.Module):
         features = []
         for index in range(self.depth):
             mirror = self.depth - 1 - index
-            if self.long_skips and mirror < index:
+            if self.long_skips and mirror < index - 1:  # the nearest gave these very tokens
                 both = jnp.concatenate([tokens, features[mirror]], axis=-1)
                 join = nn.Dense(tokens.shape[-1], dtype=self.style.dtype, name=f"skip_{index}")
                 tokens = join(both)

@@ -103,7 +103,7 @@ def forward_flops(model):
     embed = patch_size * m.width
     if m.bottleneck:
         embed = m.bottleneck * (patch_size + m.width)
-    skips = 2 * m.width**2 * (m.depth // 2) if m.long_skips else 0
+    skips = 2 * m.width**2 * ((m.depth - 1) // 2) if m.long_skips else 0
     tokens = patches + m.registers
     blocks = m.depth * (4 + 2 * m.mlp_ratio) * m.width**2 + skips
     linear = tokens * blocks + patches * (embed + patch_size * m.width)

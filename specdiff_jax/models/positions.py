@@ -26,8 +26,9 @@ def axial_angles(grid, size):
     axes = [axis for axis, count in enumerate(grid) if count > 1] or [1]
     if size % (2 * len(axes)):
         raise ValueError(
-            f"model.positions='rotary' needs model.width / model.heads = {size} to be a multiple "
-            f"of {2 * len(axes)}"
+            f"model.positions: the {size} numbers that say where a token lies (model.width / "
+            f"model.heads for 'rotary', model.width for 'sincos') must be a multiple of "
+            f"{2 * len(axes)}"
         )
     places = np.indices(grid).reshape(2, -1)  # [2, L]
     speeds = np.geomspace(FASTEST, SLOWEST, size // (2 * len(axes)))

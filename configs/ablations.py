@@ -15,12 +15,12 @@ def control(config):
 
 def eps_prediction(config):
     """Is the noise easier to say than the music (Ho et al. 2020)?"""
-    config.diffusion.update(prediction="eps", skip_variance=None)
+    config.diffusion.update(prediction="eps", skip_variance=None, weight="target")
 
 
 def v_prediction(config):
     """Is something between noise and music (Salimans & Ho 2022)?"""
-    config.diffusion.update(prediction="v", skip_variance=None)
+    config.diffusion.update(prediction="v", skip_variance=None, weight="target")
 
 
 def plain_x0(config):
@@ -31,6 +31,11 @@ def plain_x0(config):
 def v_loss(config):
     """Say x_0, but weigh its error as v-prediction does?"""
     config.diffusion.weight = "v"
+
+
+def x0_loss(config):
+    """Say x_0, and weigh its error alike at every noise level?"""
+    config.diffusion.weight = "target"
 
 
 def min_snr(config):
@@ -76,14 +81,15 @@ def rectified_flow(config):
     """Straight lines between noise and music, their velocity predicted (Liu et al. 2022)?"""
     unset_schedule(config)
     config.schedule.kind = "rectified_flow"
-    config.diffusion.update(prediction="velocity", skip_variance=None)
+    config.diffusion.update(prediction="velocity", skip_variance=None, weight="target")
 
 
 def edm(config):
     """EDM's schedule, preconditioning, weight and times (Karras et al. 2022)?"""
     unset_schedule(config)
     config.schedule.kind = "edm"
-    config.diffusion.update(prediction="edm", skip_variance=None, times="log_normal")
+    config.diffusion.update(prediction="edm", skip_variance=None, weight="target")
+    config.diffusion.times = "log_normal"
 
 
 def uniform_times(config):
@@ -147,6 +153,11 @@ def sincos_positions(config):
     config.model.positions = "sincos"
 
 
+def gelu(config):
+    """A plain MLP of the same size?"""
+    config.model.mlp = "gelu"
+
+
 def swiglu(config):
     """A gated MLP of the same size (Shazeer 2020)?"""
     config.model.mlp = "swiglu"
@@ -155,6 +166,11 @@ def swiglu(config):
 def rms_norm(config):
     """Norms without a mean?"""
     config.model.norm = "rms"
+
+
+def free_scores(config):
+    """Queries and keys of any length?"""
+    config.model.qk_norm = False
 
 
 def qk_norm(config):

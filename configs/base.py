@@ -200,9 +200,10 @@ def shrink(config):
         kind="log_mel", n_mels=128, floor_db=-80.0, iterations=60, power=None, frames=256
     )
     config.schedule.update(kind="cosine", steps=None, beta_min=None, beta_max=None)
-    config.diffusion.update(times="stratified", skip_variance=0.08)
+    config.diffusion.update(times="stratified", skip_variance=0.08, weight="v")
     config.model.update(patch=(128, 4), width=384, depth=2, heads=6)
     config.model.update(block="adaln_zero", time_embedding="fourier", positions="rotary")
+    config.model.update(mlp="swiglu", qk_norm=True)
     config.optimizer.update(
         kind="adamw",
         learning_rate=3e-3,

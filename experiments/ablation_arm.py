@@ -9,7 +9,6 @@ compared: at the same log_snr, on the same held-out crops. DIR/row.json is writt
 import argparse
 import json
 import pathlib
-import time
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +74,13 @@ def evaluate(config):
     }
 
 
+def training_seconds(config):
+    """Of all dispatches, from the run's own log: a resumed run counts all of its parts."""
+    lines = (pathlib.Path(config.workdir) / "metrics.jsonl").read_text().splitlines()
+    records = [r for r in map(json.loads, lines) if r["kind"] == "train"]
+    return config.train.steps_per_dispatch * sum(1 / r["steps_per_second"] for r in records)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name")
@@ -86,10 +92,9 @@ def main():
     jax.config.update("jax_compilation_cache_dir", str(args.workdir.parent / "xla"))
     config = config_of(args.name, args.size, args.seed, args.steps, args.workdir)
     prepare.run(config)
-    start = time.perf_counter()
     train.run(config)
     row = {"name": args.name, "size": args.size, "seed": args.seed, "asked_steps": args.steps}
-    row |= {"steps": config.train.num_steps, "seconds": round(time.perf_counter() - start, 1)}
+    row |= {"steps": config.train.num_steps, "seconds": round(training_seconds(config), 1)}
     row |= evaluate(config)
     sample.run(config)
     (args.workdir / "row.json").write_text(json.dumps(row))

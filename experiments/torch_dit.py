@@ -9,22 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from specdiff_jax.models.layers import swiglu_width
 from specdiff_jax.models.positions import axial_angles
 
 
 class Attention(nn.Module):
     """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]."""
 
-    def __init__(self, width, heads):
+    def __init__(self, width, heads, qk_norm):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
+        make = lambda: nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else None
+        self.q_norm, self.k_norm = make(), make()
 
     def forward(self, x, angles):
         b, n, d = x.shape
         qkv = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
+        if self.q_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         mixed = F.scaled_dot_product_attention(q, k, v)  # [B, H, L, d]
@@ -38,9 +43,22 @@ def rotate(x, angles):
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
-def mlp(width, ratio):
-    """Linear, GELU (tanh form, as Flax's), Linear."""
-    hidden = ratio * width
+class SwiGlu(nn.Sequential):
+    """silu(a) * b, Linear."""
+
+    def __init__(self, width, hidden):
+        super().__init__(nn.Linear(width, 2 * hidden), nn.Identity(), nn.Linear(hidden, width))
+
+    def forward(self, x):
+        gate, value = self[0](x).chunk(2, dim=-1)
+        return self[2](F.silu(gate) * value)
+
+
+def mlp(model):
+    """Linear, GELU (tanh form, as Flax's), Linear; or a SwiGlu."""
+    width, hidden = model.width, model.mlp_ratio * model.width
+    if model.mlp == "swiglu":
+        return SwiGlu(width, swiglu_width(model.mlp_ratio, width))
     return nn.Sequential(
         nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width)
     )
@@ -49,10 +67,11 @@ def mlp(width, ratio):
 class PreLnBlock(nn.Module):
     """x + attention(LN(x)), then x + mlp(LN(x))."""
 
-    def __init__(self, width, heads, mlp_ratio):
+    def __init__(self, model):
         super().__init__()
-        self.norm_1, self.norm_2 = (nn.LayerNorm(width, eps=1e-6) for _ in range(2))
-        self.attention, self.mlp = Attention(width, heads), mlp(width, mlp_ratio)
+        self.norm_1, self.norm_2 = (nn.LayerNorm(model.width, eps=1e-6) for _ in range(2))
+        self.attention = Attention(model.width, model.heads, model.qk_norm)
+        self.mlp = mlp(model)
 
     def forward(self, x, time, angles):
         x = x + self.attention(self.norm_1(x), angles)
@@ -62,11 +81,12 @@ class PreLnBlock(nn.Module):
 class AdaLnZeroBlock(nn.Module):
     """Time shifts, scales and gates each branch."""
 
-    def __init__(self, width, heads, mlp_ratio):
+    def __init__(self, model):
         super().__init__()
-        self.modulation = nn.Linear(width, 6 * width)
-        self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.attention, self.mlp = Attention(width, heads), mlp(width, mlp_ratio)
+        self.modulation = nn.Linear(model.width, 6 * model.width)
+        self.norm = nn.LayerNorm(model.width, eps=1e-6, elementwise_affine=False)
+        self.attention = Attention(model.width, model.heads, model.qk_norm)
+        self.mlp = mlp(model)
 
     def forward(self, x, time, angles):
         parts = self.modulation(F.silu(time))[:, None].chunk(6, dim=-1)
@@ -76,7 +96,7 @@ class AdaLnZeroBlock(nn.Module):
 
 
 class DiT(nn.Module):
-    """x_t [B, C, F, T] and t [B] -> [B, C, F, T]. `flax_model` gives every option."""
+    """x_t [B, C, F, T] and t [B] -> [B, C, F, T], with the options that base and tiny use."""
 
     def __init__(self, flax_model):
         super().__init__()
@@ -98,7 +118,7 @@ class DiT(nn.Module):
         features = d if self.fourier else 1
         self.time = nn.Sequential(nn.Linear(features, d), nn.SiLU(), nn.Linear(d, d))
         block = PreLnBlock if self.pre_ln else AdaLnZeroBlock
-        self.blocks = nn.ModuleList(block(d, m.heads, m.mlp_ratio) for _ in range(m.depth))
+        self.blocks = nn.ModuleList(block(m) for _ in range(m.depth))
         self.final_norm = nn.LayerNorm(d, eps=1e-6)
         self.patch_out = nn.ConvTranspose2d(d, c, (pf, pt), stride=(pf, pt))
 
@@ -147,8 +167,12 @@ def copy_from_flax(model, params):
         source = params[f"block_{index}"]
         linear(block.attention.qkv, source["SelfAttention_0"]["qkv"])
         linear(block.attention.out, source["SelfAttention_0"]["out"])
-        linear(block.mlp[0], source["Mlp_0"]["Dense_0"])
-        linear(block.mlp[2], source["Mlp_0"]["Dense_1"])
+        if block.attention.q_norm is not None:
+            written[block.attention.q_norm.weight] = source["SelfAttention_0"]["q_norm"]["scale"]
+            written[block.attention.k_norm.weight] = source["SelfAttention_0"]["k_norm"]["scale"]
+        feed = source["SwiGlu_0" if isinstance(block.mlp, SwiGlu) else "Mlp_0"]
+        linear(block.mlp[0], feed["Dense_0"])
+        linear(block.mlp[2], feed["Dense_1"])
         if model.pre_ln:
             norm(block.norm_1, source["LayerNorm_0"])
             norm(block.norm_2, source["LayerNorm_1"])

@@ -15,9 +15,9 @@ from specdiff_jax.diffusion import grids, losses, objectives, predictions, sampl
 from specdiff_jax.fields import bind, call, choose, must_divide, prefixed, refuse_unused, set_fields
 from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.blocks import BLOCKS, REMATS
-from specdiff_jax.models.dit import DiT, grid_of
+from specdiff_jax.models.dit import DiT
 from specdiff_jax.models.layers import MLPS, NORMS, TIME_FEATURES
-from specdiff_jax.models.positions import POSITIONS, axial_angles
+from specdiff_jax.models.positions import POSITIONS, axial_angles, grid_of
 from specdiff_jax.state import init_state
 
 OWN_KEY = 2**30  # folded in for augmentation; jax.random.split folds in small numbers

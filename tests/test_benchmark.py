@@ -12,11 +12,13 @@ from experiments import torch_dit  # noqa: E402
 
 SMALL = {"shape": (16, 12, 2), "patch": (8, 4), "width": 24, "depth": 2, "heads": 3, "mlp_ratio": 4}
 KINDS = [("pre_ln", "dense", "learned"), ("adaln_zero", "fourier", "rotary")]
+NEWER = {"mlp": "swiglu", "qk_norm": True}
 
 
 @pytest.mark.parametrize(("block", "time_embedding", "positions"), KINDS)
 def test_twin_has_same_output_and_gradient(block, time_embedding, positions):
     options = {"block": block, "time_embedding": time_embedding, "positions": positions}
+    options |= NEWER if block == "adaln_zero" else {}
     model = DiT(**SMALL, **options, attention="plain", remat="none", dtype="float32")
     rng = np.random.default_rng(0)
     x_0, x_t = rng.standard_normal((2, 3, 16, 12, 2), np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from specdiff_jax.models.blocks import Stack, Style
 from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchIn, PatchOut, TimeEmbedding, norm
-from specdiff_jax.models.positions import axial_angles, sincos
+from specdiff_jax.models.positions import axial_angles, grid_of, sincos
 
 
 class DiT(nn.Module):
@@ -81,11 +81,6 @@ class DiT(nn.Module):
             extra = jnp.broadcast_to(extra, (len(tokens), *extra.shape[1:])).astype(dtype)
             tokens = jnp.concatenate([extra, tokens], axis=1)
         return tokens
-
-
-def grid_of(shape, patch):
-    """(rows, columns) of the patches of one example."""
-    return shape[0] // patch[0], shape[1] // patch[1]
 
 
 def num_tokens(shape, patch):

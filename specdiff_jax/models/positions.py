@@ -10,6 +10,11 @@ FASTEST = math.pi / 2  # radians a token
 SLOWEST = FASTEST / 200
 
 
+def grid_of(shape, patch):
+    """(rows, columns) of the patches of one example."""
+    return shape[0] // patch[0], shape[1] // patch[1]
+
+
 def axial_angles(grid, size):
     """Rotary angles over a (bins, frames) grid of patches (Su et al. 2021, arXiv 2104.09864).
 
@@ -62,7 +67,7 @@ def resized_to(params, model, trained, say):
     """
     if "positions" not in params or model.shape == trained.shape:
         return params
-    grid, new = ((m.shape[0] // m.patch[0], m.shape[1] // m.patch[1]) for m in (trained, model))
+    grid, new = (grid_of(m.shape, m.patch) for m in (trained, model))
     say(f"positions: the learned table of {grid} patches is interpolated to {new}")
     return {**params, "positions": resized(params["positions"], grid, new)}
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from specdiff_jax.workdir import data_uri
 
+FARTHEST = 60.0  # % that the figure shows
 PAGE = string.Template("""<!doctype html><html lang="en"><meta charset="utf-8">
 <title>Ablations</title><style>
 body{font:16px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}
@@ -28,19 +29,20 @@ def draw(path, summary):
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for place, line in enumerate(reversed(summary)):
-        half = 0 if math.isnan(line["change_half"]) else 100 * line["change_half"]
-        colour = (
-            "#888"
-            if abs(100 * line["change"]) <= half
-            else "#2a7"
-            if line["change"] < 0
-            else "#c43"
-        )
-        axes.errorbar(100 * line["change"], place, xerr=half, fmt="o", color=colour, capsize=3)
+        change, half = 100 * line["change"], 100 * line["change_half"]
+        known = math.isfinite(half) and abs(change) > half
+        colour = "#888" if not known else "#2a7" if change < 0 else "#c43"
+        mark = "o" if change <= FARTHEST else ">"  # farther out than the figure goes
+        face = "white" if math.isnan(half) else colour
+        style = {"fmt": mark, "color": colour, "markerfacecolor": face, "capsize": 3}
+        xerr = 0 if math.isnan(half) else half
+        axes.errorbar(min(change, FARTHEST), place, xerr=xerr, **style)
     axes.set_yticks(range(len(summary)), [line["name"] for line in reversed(summary)])
     axes.axvline(0, color="#888", linewidth=1)
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel("change of held-out x₀ error against the control, % (95 % interval by seed)")
+    axes.set_xlabel(
+        "change of held-out x₀ error against the control, % (95 % interval; hollow: one seed)"
+    )
     figure.savefig(path)
 
 
@@ -51,8 +53,8 @@ def write_page(path, summary, folders, clips=3):
         cells = [
             f"<b>{html.escape(line['name'])}</b><p class=q>{html.escape(line['question'])}</p>"
         ]
-        numbers = f"{line['of_frame']:.3f} ± {line['of_frame_half']:.3f}"
-        change = f"{100 * line['change']:+.1f} ± {100 * line['change_half']:.1f} %"
+        numbers = with_interval(line["of_frame"], line["of_frame_half"], "{:.3f}")
+        change = with_interval(100 * line["change"], 100 * line["change_half"], "{:+.1f} %")
         samples = max((folders[line["name"]] / "samples").glob("step_*"), default=None)
         players = "".join(f"<td>{player(samples, index)}" for index in range(clips))
         rows.append(f"<tr><td>{cells[0]}<td class=n>{numbers}<td class=n>{change}{players}</tr>")
@@ -63,6 +65,13 @@ def write_page(path, summary, folders, clips=3):
     note += "denoiser of a frame leaves; every column begins from the same noise."
     path.write_text(PAGE.substitute(note=note, heads=heads, rows="\n".join(rows)))
     return path
+
+
+def with_interval(value, half, form):
+    """A number, and its interval where more than one seed gave it."""
+    if math.isnan(half):
+        return f"{form.format(value)}, one seed"
+    return f"{form.format(value)} ± {abs(half):.{2 if half >= 0.1 else 3}f}"
 
 
 def player(folder, index):

@@ -38,25 +38,30 @@ def diffusion_loss(model, x_0, key, schedule, objective):
     return loss, {"x0_error": jnp.mean((found - x_0) ** 2)}
 
 
-def x0_error_by_level(denoise, x_0, levels, schedule, key):
-    """Mean-square x_0 error at fixed noise levels, the noise a function of the key alone.
+def errors_by_level(denoise, x_0, levels, schedule, key):
+    """Mean-square errors of x_0 and of eps at fixed times, the noise a function of the key alone.
 
     Args:
       denoise: (x_t, t [B]) -> (x_0, eps).
       x_0: [B, ...]; levels: [K] times t.
 
     Returns:
-      [K].
+      [K], [K].
     """
 
     def at_level(level):
         index, t = level
         eps = jax.random.normal(jax.random.fold_in(key, index), x_0.shape)
         t = jnp.full(x_0.shape[0], t)
-        found, _ = denoise(q_sample(schedule, x_0, t, eps), t)
-        return jnp.mean((found - x_0) ** 2)
+        found, found_eps = denoise(q_sample(schedule, x_0, t, eps), t)
+        return jnp.mean((found - x_0) ** 2), jnp.mean((found_eps - eps) ** 2)
 
     return jax.lax.map(at_level, (jnp.arange(len(levels)), jnp.asarray(levels)))
+
+
+def x0_error_by_level(denoise, x_0, levels, schedule, key):
+    """The first of `errors_by_level`.  # [K]"""
+    return errors_by_level(denoise, x_0, levels, schedule, key)[0]
 
 
 def variational_bound(denoise, x_0, schedule, key, points=64, max_log_snr=10.0):
@@ -79,14 +84,6 @@ def variational_bound(denoise, x_0, schedule, key, points=64, max_log_snr=10.0):
     jitter_key, noise_key = jax.random.split(key)
     cells = (jnp.arange(points) + jax.random.uniform(jitter_key, (points,))) / points
     times = time_of(schedule, low + (high - low) * cells)
-
-    def at_time(level):
-        index, t = level
-        eps = jax.random.normal(jax.random.fold_in(noise_key, index), x_0.shape)
-        t = jnp.full(x_0.shape[0], t)
-        _, found = denoise(q_sample(schedule, x_0, t, eps), t)
-        return jnp.mean((found - eps) ** 2)
-
-    errors = jax.lax.map(at_time, (jnp.arange(points), times))
+    _, errors = errors_by_level(denoise, x_0, times, schedule, noise_key)
     decoded = (np.log(2 * np.pi * np.e) - high) / 2
     return decoded + jnp.exp(low) * jnp.mean(x_0**2) / 2 + (high - low) / 2 * jnp.mean(errors)

@@ -29,8 +29,6 @@ CANDIDATES = {
     "patch_32x8": {"patch": (32, 8), "width": 264, "heads": 6},
     "patch_64x8": {},
     "whole_frames": {"patch": (512, 4), "width": 248, "depth": 3},
-    "gelu": {"mlp": "gelu"},
-    "no_qk_norm": {"qk_norm": False},
 }
 
 

@@ -29,14 +29,11 @@ ARMS = [
     ("ddim", "aligned"),
     ("euler", "uniform"),
     ("heun", "karras"),
-    ("dpmpp_2m", "uniform"),
     ("dpmpp_2m", "log_snr"),
     ("dpmpp_2m", "karras"),
     ("dpmpp_2m", "aligned"),
-    ("dpmpp_2m_sde", "uniform"),
     ("dpmpp_2m_sde", "log_snr"),
     ("dpmpp_2m_sde", "aligned"),
-    ("unipc", "uniform"),
     ("unipc", "aligned"),
 ]
 

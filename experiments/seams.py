@@ -40,10 +40,12 @@ def main():
     parser.add_argument("workdir", type=pathlib.Path)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--evaluations", type=int, default=50)
     args = parser.parse_args()
     step = checkpoints.trained_step(args.workdir)
     config, rep, params = sample.load(args.workdir, step, ema=True)
     config.sample.update(seconds=args.seconds, batch_size=args.clips, extend="windows")
+    config.sample.steps = args.evaluations
     rep_out, rows = sample.longer(config, rep), []
     for overlap in OVERLAPS:
         config.sample.overlap = overlap

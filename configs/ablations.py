@@ -71,12 +71,6 @@ def sigmoid(config):
     config.schedule.kind = "sigmoid"
 
 
-def laplace(config):
-    """Train the middle of log_snr most (Hang et al. 2024)?"""
-    unset_schedule(config)
-    config.schedule.kind = "laplace"
-
-
 def rectified_flow(config):
     """Straight lines between noise and music, their velocity predicted (Liu et al. 2022)?"""
     unset_schedule(config)

@@ -73,15 +73,13 @@ def get_config(size="base"):
     representation.fit_crops = 256  # training crops that mean and std are taken from
 
     config.schedule = schedule = ConfigDict()
-    schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, sigmoid, laplace, rectified_flow, edm
+    schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, sigmoid, rectified_flow, edm
     schedule.steps = 1000  # ddpm_linear only: T
     schedule.beta_min = 1e-4  # ddpm_linear only
     schedule.beta_max = 0.02  # ddpm_linear only
     schedule.zero_terminal_snr = UNSET_BOOL()  # ddpm_linear only: nothing of x_0 is left at t = 1
     schedule.start = UNSET_FLOAT()  # sigmoid only, -3 where unset
     schedule.end = UNSET_FLOAT()  # sigmoid only, 3 where unset
-    schedule.mean = UNSET_FLOAT()  # laplace only: the log_snr that is trained most, 0 where unset
-    schedule.scale = UNSET_FLOAT()  # laplace only: its spread, 0.5 where unset
     schedule.sigma_min = UNSET_FLOAT()  # edm only, 0.004 where unset: the data's deviation is 1
     schedule.sigma_max = UNSET_FLOAT()  # edm only, 160 where unset
     schedule.rho = UNSET_FLOAT()  # edm only, 7 where unset

@@ -5,7 +5,7 @@ import pathlib
 
 from specdiff_jax.audio import files
 from specdiff_jax.audio.ingest import LOUDNESS, Intake
-from specdiff_jax.build import call, choose, set_fields
+from specdiff_jax.fields import call, choose, set_fields
 from specdiff_jax.sources import folder, huggingface, manifest, songbook
 
 OPTIONS = ("song_seconds", "folder_labels", "split", "revision", "streaming")
@@ -20,17 +20,17 @@ def source(config):
         maker = lambda song_seconds=songbook.SECONDS: songbook.songs(
             songbook.pieces_of(name), song_seconds
         )
-        return call("data", maker, fields, "the songbook")
+        return call("data.", maker, fields, "the songbook")
     if kind == "folder":
         maker = lambda folder_labels=False: folder.songs(name, folder_labels)
-        return call("data", maker, fields, "a folder of sound files")
+        return call("data.", maker, fields, "a folder of sound files")
     if kind == "manifest":
-        return call("data", lambda: manifest.songs(name), fields, "a list of songs")
+        return call("data.", lambda: manifest.songs(name), fields, "a list of songs")
     columns = {k.removesuffix("_column"): fields.pop(k) for k in COLUMNS if k in fields}
     maker = functools.partial(huggingface.songs, name, columns)
     if kind == "hub":
         fields["revision"] = revision(config)
-    return call("data", maker, fields, "a Hugging Face source")
+    return call("data.", maker, fields, "a Hugging Face source")
 
 
 def kind_of(config):

@@ -12,7 +12,6 @@ MAKERS = {
     "cosine": schedules.cosine,
     "rectified_flow": schedules.rectified_flow,
     "sigmoid": schedules.sigmoid,
-    "laplace": schedules.laplace,
     "zero_terminal": lambda: schedules.ddpm_linear(zero_terminal_snr=True),
     "shifted": lambda: schedules.shifted(schedules.cosine(), -2.0),
 }
@@ -76,13 +75,6 @@ def test_time_of_inverts_log_snr(name):
     wanted = jnp.array([-6.0, 0.0, 6.0, 9.0])
     found = schedule.log_snr(schedules.time_of(schedule, wanted))
     np.testing.assert_allclose(found, wanted, atol=0.02)
-
-
-def test_log_snr_of_the_laplace_schedule_is_laplace_distributed():
-    log_snr = np.asarray(schedules.laplace(1.0, 0.7).log_snr(jnp.linspace(0.001, 0.999, 999)))
-    found = [np.mean(log_snr < x) for x in (-1.0, 0.5, 1.0, 2.0)]
-    cdf = lambda x: 0.5 * np.exp((x - 1) / 0.7) if x < 1 else 1 - 0.5 * np.exp(-(x - 1) / 0.7)
-    np.testing.assert_allclose(found, [cdf(x) for x in (-1.0, 0.5, 1.0, 2.0)], atol=2e-3)
 
 
 def test_zero_terminal_snr_leaves_nothing_at_the_end_and_the_beginning_as_it_was():

@@ -68,7 +68,8 @@ def euler(denoise, x_T, times, schedule, keys):
     """Euler's rule in t for the probability flow dx/dt = alpha' x_0 + sigma' eps.
 
     (Lipman et al. 2022, eq. 1.) On a rectified flow it is DDIM; so is its last stride anywhere,
-    because sigma may be vertical at the data.
+    because sigma may be vertical at the data. Schedules vertical in t at the noise too (sigmoid)
+    want a grid of log_snr.
     """
 
     def step(x_t, inputs):

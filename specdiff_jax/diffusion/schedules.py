@@ -101,14 +101,6 @@ def rectified_flow():
     return Schedule(lambda t: 1.0 - t, lambda t: 1.0 * t)
 
 
-def from_log_snr(log_snr):
-    """The variance-preserving schedule with a given log_snr(t) (Kingma et al. 2021, eq. 3)."""
-    return Schedule(
-        lambda t: jnp.sqrt(jax.nn.sigmoid(log_snr(t))),
-        lambda t: jnp.sqrt(jax.nn.sigmoid(-log_snr(t))),
-    )
-
-
 def sigmoid(start=-3.0, end=3.0):
     """alpha_bar falls as a logistic curve from `start` to `end` (Jabri et al. 2022, appendix B)."""
     first, last = (1 / (1 + math.exp(-x)) for x in (start, end))
@@ -120,16 +112,6 @@ def sigmoid(start=-3.0, end=3.0):
         lambda t: jnp.sqrt(jnp.maximum(1 - spent(t), 0.0)),
         lambda t: jnp.sqrt(jnp.maximum(spent(t), 0.0)),
     )
-
-
-def laplace(mean=0.0, scale=0.5):
-    """log_snr is Laplace-distributed where t is uniform (Hang et al. 2024, table 1)."""
-
-    def log_snr(t):
-        tail = jnp.log(2 * jnp.where(t < 0.5, t, 1 - t))  # exact in float32 towards both ends
-        return mean + jnp.where(t < 0.5, -scale, scale) * tail
-
-    return from_log_snr(log_snr)
 
 
 def edm(sigma_min=0.004, sigma_max=160.0, rho=7.0):
@@ -165,7 +147,6 @@ SCHEDULES = {
     "ddpm_linear": ddpm_linear,
     "cosine": cosine,
     "sigmoid": sigmoid,
-    "laplace": laplace,
     "rectified_flow": rectified_flow,
     "edm": edm,
 }

@@ -48,5 +48,5 @@ def get_config(size="XS"):
         weight_decay=0.01,
         clip_norm=1.0,
     )
-    config.sample.update(sampler="dpmpp_2m", grid="log_snr", steps=20)
+    config.sample.update(sampler="dpmpp_2m", grid="karras", steps=20)
     return config

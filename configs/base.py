@@ -38,6 +38,7 @@ def get_config(size="base"):
     data.album_column = UNSET_STR()  # Hugging Face only: used where there is no artist
     data.label_column = UNSET_STR()  # Hugging Face only; several with commas between them
     data.licence_column = UNSET_STR()  # Hugging Face only
+    data.tempo_column = UNSET_STR()  # Hugging Face only: beats a minute
     data.song_column = UNSET_STR()  # Hugging Face only: rows with the same value are one song
     data.channels = 1  # 1 mono, 2 stereo
     data.loudness = "as_is"  # as_is; peak or lufs: every song is brought to level_db

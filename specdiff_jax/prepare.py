@@ -21,7 +21,7 @@ from specdiff_jax.sources import songbook
 from specdiff_jax.sources.song import More
 from specdiff_jax.sources.taking import take
 
-FORMAT = 3  # raise it when the cache's layout or the songbook's sound changes
+FORMAT = 4  # raise it when the cache's layout or the songbook's sound changes
 FEEDING = ("cache_dir", "feed", "device_gigabytes", "max_bad_fraction")  # not what songs are
 FILE_SECONDS = 300.0  # a file that takes longer to decode is left out
 PICTURES = 6  # spectrograms in the report
@@ -94,6 +94,7 @@ def record(writer, item, made, reason):
             "captions": list(item.captions),
             "licence": item.licence,
             "given_split": item.split,
+            "tempo": item.tempo,
             "facts": facts,
         }
         writer.add(entry, pcm, landmarks)

@@ -34,12 +34,14 @@ class Arrangement:
       quarter_bpm: quarter notes a minute.
       quarters: length in quarter notes.
       labels: 'key:value' strings.
+      tempo: beats a minute; a beat of 6/8 is three eighths.
     """
 
     tracks: tuple[midi.Track, ...]
     quarter_bpm: float
     quarters: float
     labels: tuple[str, ...]
+    tempo: float
 
 
 def arrange(score, seconds, rng, excerpt=0, of=1):
@@ -70,6 +72,7 @@ def arrange(score, seconds, rng, excerpt=0, of=1):
     else:
         ensemble, tracks, instruments = _voices(score.kind, parts, rng)
     tracks = tuple(_play(track, beat_quarters(metre), quarter_bpm, rng) for track in tracks)
+    tempo = quarter_bpm / beat_quarters(metre)
     labels = [
         f"composer:{'traditional' if score.kind == 'tune' else score.composer}",
         f"genre:{GENRES[score.composer]}",
@@ -79,9 +82,9 @@ def arrange(score, seconds, rng, excerpt=0, of=1):
         f"key:{key[0]}",
         f"mode:{key[1]}",
         f"metre:{metre}",
-        f"tempo:{tempo_class(quarter_bpm, metre)}",
+        f"tempo:{tempo_class(tempo)}",
     ]
-    return Arrangement(tracks, quarter_bpm, quarters, tuple(labels))
+    return Arrangement(tracks, quarter_bpm, quarters, tuple(labels), tempo)
 
 
 def beat_quarters(metre):
@@ -91,9 +94,8 @@ def beat_quarters(metre):
     return (12 if compound else 4) / under
 
 
-def tempo_class(quarter_bpm, metre):
+def tempo_class(beats):
     """'slow' below 76 beats a minute, 'fast' from 112, else 'moderate'."""
-    beats = quarter_bpm / beat_quarters(metre)
     return "slow" if beats < 76 else "moderate" if beats < 112 else "fast"
 
 

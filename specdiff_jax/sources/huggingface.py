@@ -10,7 +10,7 @@ import re
 from specdiff_jax.sources import rows
 from specdiff_jax.sources.song import More, Skipped, Song
 
-COLUMNS = ("audio", "caption", "artist", "album", "label", "licence", "song")
+COLUMNS = ("audio", "caption", "artist", "album", "label", "licence", "song", "tempo")
 
 
 def songs(source, columns, split=None, streaming=False, revision=None):

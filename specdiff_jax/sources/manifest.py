@@ -1,5 +1,5 @@
 """A list of songs, JSON Lines or CSV: path, start, end, labels, captions, artist, album, split,
-licence. Paths are relative to the list. One file may give several songs by start and end.
+licence, tempo. Paths are relative to the list. One file may give several songs by start and end.
 """
 
 import pathlib

@@ -36,12 +36,12 @@ def read(path):
 
 
 def fields(row):
-    """The Song fields of a row: artist, album, labels, captions, licence, split, start, end.
+    """The Song fields of a row: artist, album, labels, captions, licence, split, times, tempo.
 
     Labels and captions are lists, or cells with ';' between them; `caption` is one text.
 
     Raises:
-      ValueError: an unknown split, or a start or end that is not a time.
+      ValueError: an unknown split, or a start, end or tempo that is no such number.
     """
     split = text(row.get("split"))
     if split and split.lower() not in SPLITS:
@@ -56,8 +56,9 @@ def fields(row):
         "captions": captions,
         "licence": text(row.get("licence") or row.get("license")),
         "split": SPLITS[split.lower()] if split else None,
-        "start": seconds("start", row.get("start")),
-        "end": seconds("end", row.get("end")),
+        "start": number("start", row.get("start"), "a time in seconds"),
+        "end": number("end", row.get("end"), "a time in seconds"),
+        "tempo": number("tempo", row.get("tempo"), "a number of beats a minute") or None,
     }
 
 
@@ -74,17 +75,17 @@ def texts(value):
     return tuple(dict.fromkeys(filter(None, map(text, parts))))
 
 
-def seconds(name, value):
-    """A time in seconds; None where there is nothing."""
+def number(name, value, what):
+    """A number that is not negative; None where there is nothing."""
     if text(value) is None:
         return None
     try:
-        number = float(value)
+        found = float(value)
     except (TypeError, ValueError):
-        number = -1.0
-    if not 0 <= number < math.inf:
-        raise ValueError(f"{name}={value!r} is not a time in seconds")
-    return number
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise ValueError(f"{name}={value!r} is not {what}")
+    return found
 
 
 def joined(first, second):

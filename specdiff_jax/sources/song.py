@@ -26,6 +26,7 @@ class Song:
       audio: path of a sound file, the bytes of one, or decoded Pcm.
       split: train, valid or test where the data set says so.
       start, end: seconds of the audio to take; None for its ends.
+      tempo: beats a minute, where it is known.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Song:
     split: str | None = None
     start: float | None = None
     end: float | None = None
+    tempo: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -181,6 +181,7 @@ def _song(name, score, plan, seconds):
         labels=plan.labels,
         captions=captions.captions(plan.labels),
         audio=Pcm(_level(wave[:, :samples], zlib.crc32(name.encode())), SAMPLE_RATE),
+        tempo=plan.tempo,
     )
 
 

@@ -73,6 +73,18 @@ def get_config(size="base"):
     representation.standardize = "band"  # mean and std for each "band", or one "global" pair
     representation.fit_crops = 256  # training crops that mean and std are taken from
 
+    config.condition = condition = ConfigDict()  # what can be asked of the model; here nothing
+    condition.labels = False  # the songs' labels, any number a song
+    condition.min_songs = UNSET_INT()  # labels: those that fewer songs have are not learned
+    condition.balance = UNSET_FLOAT()  # labels: songs with one that less than this share of the
+    # songs have come more often
+    condition.text = UNSET_STR()  # the captions' encoder: minilm, or hf:NAME of the Hub or a folder
+    condition.max_tokens = UNSET_INT()  # text: longer captions are cut
+    condition.cross_heads = UNSET_INT()  # text: heads of each block that look at its tokens
+    condition.numbers = ()  # of tempo (beats a minute), start (of the crop in its song), length
+    condition.drop = UNSET_FLOAT()  # probability of asking for nothing: guidance needs it
+    condition.drop_each = UNSET_FLOAT()  # and of leaving out each label, number or text on its own
+
     config.schedule = schedule = ConfigDict()
     schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, sigmoid, rectified_flow, edm
     schedule.steps = 1000  # ddpm_linear only: T
@@ -164,7 +176,17 @@ def get_config(size="base"):
     sample.extend = "windows"  # longer clips by overlapping windows that must agree, or all at once
     # by "positions" further than trained
     sample.overlap = 0.5  # of neighbouring windows
-    sample.count = 4  # clips, of each edit where there are some
+    sample.prompt = UNSET_STR()  # what to play, in words (--prompt)
+    sample.labels = UNSET_STR()  # "flute, organ", or each on its own: "+flute -drums 1.5*fast"
+    sample.numbers = UNSET_STR()  # "tempo=120, start=0"
+    sample.negative = UNSET_STR()  # in words, what not to
+    sample.prompts = UNSET_STR()  # a .jsonl file, a line each with these fields
+    sample.guidance = UNSET_FLOAT()  # how far to exaggerate what was asked for, 1 where unset
+    sample.guidance_rescale = UNSET_FLOAT()  # of guidance: 1 brings the deviation back to normal
+    sample.guidance_interval = UNSET_PAIR()  # of guidance: (low, high) of t, everywhere where unset
+    sample.autoguidance = UNSET_FLOAT()  # away from what a worse checkpoint says, 1 is not at all
+    sample.autoguidance_step = UNSET_INT()  # of that checkpoint
+    sample.count = 4  # clips, of each prompt and each edit where there are some
     sample.batch_size = 4  # clips at a time; clip k is the same for any
     sample.seed = 0
     sample.ema = True  # sample from the moving average

@@ -58,15 +58,15 @@ def measure(size, batch, repeats):
     prepare.run(config)
     job = Run(config)
     job.fit_representation()
-    pcm, batches = job.feed([(0, 1)])
-    offsets = next(batches)
-    front = front_end(job, pcm)
-    part = seconds(lambda: jax.block_until_ready(front(offsets[0])), 5)
+    held, batches = job.feed([(0, 1)])
+    batch = next(batches)
+    front = front_end(job, held[0])
+    part = seconds(lambda: jax.block_until_ready(front(batch.sound[0])), 5)
     train_step, holder = job.train_step(), [job.init()]
 
     def step():
         steps = np.array([int(holder[0].step)], np.int32)
-        holder[0], metrics = train_step(holder[0], pcm, steps, offsets)
+        holder[0], metrics = train_step(holder[0], held, steps, batch)
         jax.block_until_ready(metrics)
 
     whole = seconds(step, repeats)

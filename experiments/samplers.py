@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.tables import RESULTS, write_csv
-from specdiff_jax import build, checkpoints, run, sample
+from specdiff_jax import build, run, sample, sampling
 from specdiff_jax.diffusion import linear, samplers
 
 FRAMES, COMPONENTS, BATCH, RESAMPLES = 4, 32, 16, 200
@@ -71,8 +71,8 @@ def distance(made, real):
 
 def generated(config, job, params, clips, curve):
     """x_0 of `clips` clips [M, F, T, C] by the configured sampler, and seconds a clip."""
-    sampler = build.sampler(config, job.schedule)
-    times = build.times(config, job.schedule, curve)
+    sampler = sampling.sampler(config, job.schedule)
+    times = sampling.times(config, job.schedule, curve)
 
     @jax.jit
     def program(params, keys):
@@ -116,12 +116,12 @@ def main():
     parser.add_argument("--clips", type=int, default=128)
     parser.add_argument("--evaluations", type=int, nargs="+", default=[5, 10, 20, 50])
     args = parser.parse_args()
-    step = checkpoints.trained_step(args.workdir)
-    config, rep, params = sample.load(args.workdir, step, ema=True)
+    trained = sample.load(args.workdir)
+    config, rep, params = trained.config, trained.rep, trained.params
     job = run.Run(config)
     job.rep = rep
     config.sample.grid = "aligned"
-    curve = sample.read_curve(args.workdir, config)
+    curve = sample.read_curve(trained)
     real = [np.concatenate(list(job.encoded(songs, 512))) for songs in (job.songs, job.valid_songs)]
     vectors = linear.by_patch(real[0], (rep.shape[0], FRAMES))[0]
     axes = np.linalg.eigh(np.cov(vectors.T))[1][:, -COMPONENTS:]

@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.ablations import interval
 from experiments.tables import RESULTS, write_csv
-from specdiff_jax import build, checkpoints, sample
+from specdiff_jax import sample, sampling
 from specdiff_jax.diffusion.editing import window_starts
 
 OVERLAPS = (0.0, 0.5, 0.75)
@@ -42,15 +42,15 @@ def main():
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--evaluations", type=int, default=50)
     args = parser.parse_args()
-    step = checkpoints.trained_step(args.workdir)
-    config, rep, params = sample.load(args.workdir, step, ema=True)
+    trained = sample.load(args.workdir)
+    config, rep = trained.config, trained.rep
     config.sample.update(seconds=args.seconds, batch_size=args.clips, extend="windows")
     config.sample.steps = args.evaluations
-    rep_out, rows = sample.longer(config, rep), []
+    rep_out, rows = sample.longer(trained), []
     for overlap in OVERLAPS:
         config.sample.overlap = overlap
-        waves = sample.generator(config, rep, rep_out, params)(range(args.clips))
-        starts = window_starts(rep_out.frames, rep.frames, build.window_hop(config))
+        waves = sample.generator(trained, rep_out)([(sample.NOTHING, k) for k in range(args.clips)])
+        starts = window_starts(rep_out.frames, rep.frames, sampling.window_hop(config))
         mean, half = interval(ratios(changes(rep_out, pad(waves, rep_out)), starts, rep.frames))
         rows.append({"overlap": overlap, "windows": len(starts), "clips": args.clips})
         rows[-1] |= {"border_over_inside": round(mean, 4), "half": round(half, 4)}

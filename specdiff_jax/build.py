@@ -1,4 +1,4 @@
-"""The one place where a config becomes objects (optimisers aside); see fields.py for the rules."""
+"""Where a config becomes objects (optimizers.py and sampling.py aside); fields.py has the rules."""
 
 import functools
 import math
@@ -6,23 +6,24 @@ import math
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax import optimizers
+from specdiff_jax import conditions, optimizers, sampling
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import augment
 from specdiff_jax.audio.spectral_loss import spectral_loss
 from specdiff_jax.audio.stft import check_framing
-from specdiff_jax.diffusion import grids, losses, objectives, predictions, samplers, schedules
+from specdiff_jax.diffusion import losses, objectives, predictions, schedules
 from specdiff_jax.fields import bind, call, choose, must_divide, prefixed, refuse_unused, set_fields
 from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.blocks import BLOCKS, REMATS
+from specdiff_jax.models.conditions import dropped, unsaid
 from specdiff_jax.models.dit import DiT
 from specdiff_jax.models.layers import MLPS, NORMS, TIME_FEATURES
 from specdiff_jax.models.positions import POSITIONS, axial_angles, grid_of
 from specdiff_jax.state import init_state
 
 OWN_KEY = 2**30  # folded in for augmentation; jax.random.split folds in small numbers
+DROP_KEY = OWN_KEY + 1  # for what is left unsaid
 
-EXTENDS = ("windows", "positions")
 MODEL_CHOICES = {
     "block": BLOCKS,
     "positions": POSITIONS,
@@ -63,8 +64,8 @@ def schedule(config):
     return schedules.shifted(made, shift) if shift else made
 
 
-def model(config, shape):
-    """The configured DiT for tensors of `shape` (F, T, C)."""
+def model(config, shape, vocabulary=None):
+    """The configured DiT for tensors of `shape` (F, T, C) that knows a conditions.Vocabulary."""
     fields = set_fields(config.model)
     for name, options in MODEL_CHOICES.items():
         choose(dict.fromkeys(options), f"model.{name}", fields[name])
@@ -85,7 +86,8 @@ def model(config, shape):
     if fields["positions"] != "learned":  # refuses sizes that do not fit
         rotary = fields["positions"] == "rotary"
         axial_angles(grid, fields["width"] // (fields["heads"] if rotary else 1))
-    return DiT(shape=shape, **(fields | {"patch": tuple(fields["patch"])}))
+    inputs = vocabulary and vocabulary.inputs(config.condition.cross_heads or 0)
+    return DiT(shape=shape, inputs=inputs, **(fields | {"patch": tuple(fields["patch"])}))
 
 
 def num_steps(config, crops):
@@ -99,24 +101,25 @@ def num_steps(config, crops):
 def init(config, model, tx, shape):
     """The train state at step 0, a function of the config alone."""
     x_t, t = jnp.zeros((1, *shape)), jnp.zeros(1)
-    params = jax.jit(model.init)(jax.random.key(config.seed), x_t, t)["params"]
+    condition = model.inputs and unsaid(model.inputs, 1)
+    params = jax.jit(model.init)(jax.random.key(config.seed), x_t, t, condition)["params"]
     return init_state(params, tx)
 
 
-def abstract_state(config, shape):
+def abstract_state(config, shape, vocabulary=None):
     """Shapes and dtypes of the train state, to restore into."""
     tx = optimizers.optimizer(config, num_steps(config, crops=1))
-    return jax.eval_shape(lambda: init(config, model(config, shape), tx, shape))
+    return jax.eval_shape(lambda: init(config, model(config, shape, vocabulary), tx, shape))
 
 
 def network(config, model, params, schedule):
-    """(x_t, t [B]) -> what the network says, blended with x_t where skip_variance asks for it."""
+    """(x_t, t [B], condition) -> what the network says, blended with x_t by skip_variance."""
     kind, variance = config.diffusion.prediction, config.diffusion.skip_variance
 
-    def ask(x_t, t):
+    def ask(x_t, t, condition=None):
         alpha, sigma = schedules.alpha_sigma(schedule, t, x_t)
         seen = predictions.network_input(kind, x_t, alpha, sigma)
-        output, _ = model.apply({"params": params}, seen, t)
+        output, _ = model.apply({"params": params}, seen, t, condition)
         if variance is None:
             return output
         return predictions.blend(output, x_t, alpha, sigma, variance)
@@ -157,6 +160,29 @@ def augmentation(config):
         "noise": pair(a.noise_db, "min_snr_db", "max_snr_db"),
         "gain": one(a.gain_db, "db"),
     }
+
+
+def conditioned(config):
+    """Whether the model can be asked for anything.
+
+    Raises:
+      ValueError: a number or a rate that makes no sense, or a field that would be ignored.
+    """
+    c = config.condition
+    for name in c.numbers:
+        choose(conditions.UNITS, "condition.numbers", name)
+    for name in ("drop", "drop_each", "balance"):
+        if c[name] is not None and not 0 <= c[name] < 1:
+            raise ValueError(f"condition.{name}={c[name]} is not at least 0 and below 1")
+    anything = bool(c.labels or c.text or c.numbers)
+    needs = {"min_songs": c.labels, "balance": c.labels, "max_tokens": c.text}
+    needs |= {"cross_heads": c.text, "drop": anything, "drop_each": anything}
+    for name, on in needs.items():
+        if c[name] is not None and not on:
+            raise ValueError(f"condition.{name}={c[name]} has nothing to act on; set it to None")
+        if c[name] is None and on and name != "balance":
+            raise ValueError(f"condition.{name} must be set for what condition asks for")
+    return anything
 
 
 def objective(config, rep, schedule):
@@ -204,66 +230,36 @@ def objective(config, rep, schedule):
 
 
 def loss_fn(config, model, rep, schedule):
-    """(params, wave [B, N] or [B, A, N], key) -> (loss, metrics): the first straight line."""
+    """(params, (wave, condition), key) -> (loss, metrics): the first straight line.
+
+    wave is [B, N] or [B, A, N]; condition a Condition, None of a model that takes none.
+    """
     settings, goal = augmentation(config), objective(config, rep, schedule)
 
-    def loss(params, wave, key):
+    def loss(params, batch, key):
+        wave, condition = batch
         if any(settings.values()):
             channels = wave.reshape(len(wave), config.data.channels, -1)
             wave = augment(channels, jax.random.fold_in(key, OWN_KEY), settings, rep.samples)
+        if condition is not None:
+            drop_key, c = jax.random.fold_in(key, DROP_KEY), config.condition
+            condition = dropped(condition, drop_key, c.drop, c.drop_each)
         x_0 = rep.encode(wave)  # [B, F, T, C]
-        return losses.diffusion_loss(
-            network(config, model, params, schedule), x_0, key, schedule, goal
-        )
+        ask = functools.partial(network(config, model, params, schedule), condition=condition)
+        return losses.diffusion_loss(ask, x_0, key, schedule, goal)
 
     return loss
 
 
 def denoiser(config, model, params, schedule):
-    """denoise(x_t, t [B]) -> (x_0, eps), the only thing that samplers and metrics see."""
+    """denoise(x_t, t [B], condition) -> (x_0, eps), the one thing that samplers and metrics see."""
 
-    def denoise(x_t, t):
-        output = network(config, model, params, schedule)(x_t, t)
+    def denoise(x_t, t, condition=None):
+        output = network(config, model, params, schedule)(x_t, t, condition)
         alpha, sigma = schedules.alpha_sigma(schedule, t, x_t)
         return predictions.to_x0_eps(config.diffusion.prediction, output, x_t, alpha, sigma)
 
     return denoise
-
-
-def times(config, schedule, curve=None, start=1.0):
-    """The configured time grid, from `start` to the data.  # [S + 1]
-
-    Args:
-      curve: (levels, x_0 errors there) of the trained model, for sample.grid="aligned".
-    """
-    s = config.sample
-    grid = choose(grids.GRIDS, "sample.grid", s.grid)
-    strides = samplers.strides_of(s.sampler, s.steps)
-    if s.grid == "aligned":
-        curve = curve or ([0.25, 0.75], [0.1, 0.5])  # to check a config no model is needed
-        return grid(schedule, strides, *curve, start=start)
-    return grid(schedule, strides, start=start)
-
-
-def window_hop(config):
-    """Frames between the beginnings of windows, a multiple of the patch."""
-    overlap, patch = config.sample.overlap, config.model.patch[1]
-    if not 0 <= overlap < 1:
-        raise ValueError(f"sample.overlap={overlap} is not at least 0 and below 1")
-    return max(1, round(config.representation.frames * (1 - overlap) / patch)) * patch
-
-
-def sampler(config, schedule):
-    """f(denoise, x_T, times, keys) -> x_0, with the configured sampler."""
-    s = config.sample
-    chosen = choose(samplers.SAMPLERS, "sample.sampler", s.sampler)
-    options = {name: s[name] for name in ("eta", "churn") if s[name]}
-    made = bind("sample.", chosen, options, f"sample.sampler={s.sampler!r}")
-    return functools.partial(run_sampler, made, schedule)
-
-
-def run_sampler(made, schedule, denoise, x_T, times, keys):
-    return made(denoise, x_T, times, schedule, keys)
 
 
 def check(config):
@@ -273,10 +269,8 @@ def check(config):
     model(config, rep.shape)
     optimizers.optimizer(config, num_steps(config, crops=1))
     optimizers.averaging(config)
-    sampler(config, made)
-    times(config, made)
-    window_hop(config)
-    choose(dict.fromkeys(EXTENDS), "sample.extend", config.sample.extend)
+    sampling.check(config, made)
+    conditioned(config)
     augmentation(config)
     objective(config, rep, made)
     t, o = config.train, config.optimizer

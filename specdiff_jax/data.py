@@ -3,10 +3,13 @@
 The songs of a split count as one long sound, end to end; an offset is a place in it.
 """
 
+import collections
 import dataclasses
 import functools
+import math
 import queue
 import threading
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,14 @@ import numpy as np
 
 from specdiff_jax import cache
 from specdiff_jax.logs import say
+
+
+class Batch(NamedTuple):
+    """The crops of a step, with the songs that they are of."""
+
+    sound: np.ndarray  # [..., B] int32 offsets, or [..., B, samples, A] int16 samples
+    song: np.ndarray  # [..., B] int32
+    start: np.ndarray  # [..., B] float32, seconds into the song
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +36,7 @@ class Songs:
     lengths: np.ndarray  # [songs] int64 samples
     entries: tuple  # the manifest's dicts: name, artist, labels, captions, ...
     sample_rate: int  # Hz
+    repeats: np.ndarray | int = 1  # [songs] int64: how often an epoch holds each; see `balanced`
 
     @functools.cached_property
     def starts(self):
@@ -41,8 +53,8 @@ class Songs:
         return self.shards[0].shape[1]
 
     def song_at(self, offset):
-        """Which song an offset lies in."""
-        return int(np.searchsorted(self.starts, offset, side="right")) - 1
+        """Which song an offset lies in.  # any shape"""
+        return np.searchsorted(self.starts, offset, side="right") - 1
 
     def read(self, offset, samples):
         """[samples, A] int16 of one song, from an offset."""
@@ -86,8 +98,28 @@ def load_songs(folder, split, min_samples):
 
 
 def crops_of(songs, samples):
-    """How many crops each song holds side by side: its share of an epoch.  # [songs]"""
+    """How many crops each song holds side by side.  # [songs]"""
     return songs.lengths // samples
+
+
+def epoch_size(songs, samples):
+    """Crops of an epoch."""
+    return int((crops_of(songs, samples) * songs.repeats).sum())
+
+
+def balanced(songs, share):
+    """Songs whose rare labels come more often: repeat factors of Gupta et al. 2019.
+
+    (arXiv 1908.03195, section 4.2.) A label that a share f of the songs has asks for
+    max(1, sqrt(share / f)) of each of them; a song takes the most that one of its labels asks for.
+    """
+    counts = collections.Counter(label for entry in songs.entries for label in entry["labels"])
+    total = len(songs.entries)
+    asks = lambda label: math.sqrt(share * total / counts[label])
+    factors = [max([1.0, *map(asks, entry["labels"])]) for entry in songs.entries]
+    # Rounded up for as many songs as the fraction says, spread evenly.
+    repeats = np.floor(np.array(factors) + (np.arange(total) * 0.618034) % 1).astype(np.int64)
+    return dataclasses.replace(songs, repeats=repeats)
 
 
 @functools.lru_cache(maxsize=4)
@@ -101,19 +133,21 @@ def crop_offsets(songs, samples, seed, step, batch_size, process=0, of=1):
     """Where the crops of one step start: a pure function, the same on any number of processes.
 
     Each epoch is a permutation of all crops: every song is cut side by side into as many as it
-    holds, beginning at a place that is drawn anew. Epochs follow each other without a gap.
+    holds, beginning at a place that is drawn anew, and as often as it is to be repeated. Epochs
+    follow each other without a gap.
 
     Returns:
       [batch_size / of] int64 offsets.
     """
     counts = crops_of(songs, samples)
-    ends = np.cumsum(counts)
+    shares = counts * songs.repeats
+    ends = np.cumsum(shares)
     places = np.arange(step * batch_size, (step + 1) * batch_size)[process::of]
     offsets = []
     for epoch, place in zip(*np.divmod(places, ends[-1]), strict=True):
         order, fraction = epoch_order(seed, int(epoch), int(ends[-1]), len(counts))
         song = np.searchsorted(ends, order[place], side="right")
-        tile = order[place] - (ends[song] - counts[song])
+        tile = (order[place] - (ends[song] - shares[song])) % counts[song]
         room = songs.lengths[song] - counts[song] * samples + 1
         offsets.append(songs.starts[song] + int(fraction[song] * room) + tile * samples)
     return np.array(offsets, np.int64)
@@ -166,14 +200,22 @@ def on_device(songs, feed, gigabytes):
 
 
 def offset_batches(songs, samples, seed, batch_size, dispatches):
-    """Yields [K, B] int64 crop offsets for each dispatch (first step, K)."""
+    """Yields the Batch [K, B] of offsets (int64) for each dispatch (first step, K)."""
     for first, count in dispatches:
         steps = range(first, first + count)
-        yield np.stack([crop_offsets(songs, samples, seed, step, batch_size) for step in steps])
+        rows = [crop_offsets(songs, samples, seed, step, batch_size) for step in steps]
+        yield batch_of(songs, np.stack(rows))
+
+
+def batch_of(songs, offsets):
+    """The Batch of offsets of any shape."""
+    song = songs.song_at(offsets)
+    start = (offsets - songs.starts[song]) / songs.sample_rate
+    return Batch(offsets, song.astype(np.int32), start.astype(np.float32))
 
 
 def host_batches(songs, samples, seed, batch_size, dispatches, ahead=2):
-    """Yields [K, B, samples, A] int16 crops, read by a thread `ahead` dispatches in advance."""
+    """Yields the Batch [K, B] of samples, read by a thread `ahead` dispatches in advance."""
     ready = queue.Queue(maxsize=ahead)
     stop = threading.Event()
 
@@ -186,8 +228,9 @@ def host_batches(songs, samples, seed, batch_size, dispatches, ahead=2):
 
     def read():
         try:
-            for offsets in offset_batches(songs, samples, seed, batch_size, dispatches):
-                offer(np.stack([read_crops(songs, row, samples) for row in offsets]))
+            for batch in offset_batches(songs, samples, seed, batch_size, dispatches):
+                crops = [read_crops(songs, row, samples) for row in batch.sound]
+                offer(batch._replace(sound=np.stack(crops)))
             offer(None)
         except Exception as error:  # handed to the consumer, which raises it
             offer(error)

@@ -15,11 +15,16 @@ MODES = {
     "preflight": ("prepare", "preflight"),
     "sample": ("sample",),
     "report": ("reference", "report"),
+    "replay": ("replay",),
 }
+WISH = ("prompt", "labels", "numbers", "negative", "prompts")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 JSON = flags.DEFINE_string("json", None, "With --mode=preflight: write its figures to this file.")
+SIDECAR = flags.DEFINE_string("sidecar", None, "With --mode=replay: the .json beside a sample.")
+for name in WISH:
+    flags.DEFINE_string(name, None, f"With --mode=sample: config.sample.{name}.")
 DEBUG = flags.DEFINE_bool("debug", False, "Raise errors with their traceback.")
 
 
@@ -32,7 +37,7 @@ def parse(argv):
         rest = flags.FLAGS(argv)
         if rest[1:]:
             raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")
-        if CONFIG.value is None:
+        if CONFIG.value is None and MODE.value != "replay":
             raise ValueError("--config is missing; try --config=configs/base.py:tiny")
     except Exception as error:  # absl and ml_collections raise many kinds
         if "--debug" in argv:
@@ -64,16 +69,30 @@ def main(argv):
         refuse(error, exit_code=1)
 
 
+def refuse_unused_flags():
+    """Raises ValueError where a flag would be ignored, or one is missing."""
+    needs = {"json": "preflight", "sidecar": "replay"} | dict.fromkeys(WISH, "sample")
+    for name, mode in needs.items():
+        if flags.FLAGS[name].value is not None and MODE.value != mode:
+            raise ValueError(f"--{name} is not used without --mode={mode}; leave it out")
+    if MODE.value == "replay" and (SIDECAR.value is None or CONFIG.value is not None):
+        raise ValueError("--mode=replay takes --sidecar=FILE.json and no --config")
+
+
 def run(config):
     """The verbs of the chosen mode, one after another."""
-    if JSON.value and MODE.value != "preflight":
-        raise ValueError("--json is not used without --mode=preflight; leave it out")
+    refuse_unused_flags()
     import jax
 
     cache = os.path.expanduser("~/.cache/specdiff_jax/xla")
     jax.config.update("jax_compilation_cache_dir", cache)
+    if MODE.value == "replay":
+        return importlib.import_module("specdiff_jax.replay").run(SIDECAR.value)
     from specdiff_jax import build
 
+    for name in WISH:
+        if (value := flags.FLAGS[name].value) is not None:
+            config.sample[name] = value
     build.check(config)
     for verb in MODES[MODE.value]:
         options = {"json_path": JSON.value} if verb == "preflight" else {}

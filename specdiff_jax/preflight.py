@@ -66,16 +66,16 @@ def timing(job):
     """Peak memory, compile seconds and seconds a step, by compiling and running a dispatch."""
     job.rep = dataclasses.replace(job.rep, mean=np.float32(0), std=np.float32(1))
     count = min(job.config.train.steps_per_dispatch, job.num_steps)
-    pcm, batches = job.feed([(0, count)])
+    held, batches = job.feed([(0, count)])
     state, steps, batch = job.init(), np.arange(count, dtype=np.int32), next(batches)
     say("preflight: compiling and measuring one dispatch of the training step")
     start = time.perf_counter()
-    compiled = job.train_step().lower(state, pcm, steps, batch).compile()
+    compiled = job.train_step().lower(state, held, steps, batch).compile()
     compile_seconds = time.perf_counter() - start
     seconds = float("inf")
     for _ in range(2):  # the second is the warm one; a slow first is near enough
         start = time.perf_counter()
-        state, metrics = compiled(state, pcm, steps, batch)
+        state, metrics = compiled(state, held, steps, batch)
         jax.block_until_ready(metrics)
         seconds = min(seconds, time.perf_counter() - start)
         steps = steps + count

@@ -14,7 +14,16 @@ import pathlib
 
 import tqdm
 
-from specdiff_jax import cache, collection, data, doctor, pictures, splits, workers
+from specdiff_jax import (
+    cache,
+    collection,
+    data,
+    doctor,
+    pictures,
+    splits,
+    text_features,
+    workers,
+)
 from specdiff_jax.audio import fingerprint
 from specdiff_jax.logs import say
 from specdiff_jax.sources import songbook
@@ -35,6 +44,8 @@ def run(config):
             cache.verify(place)
         else:
             write_cache(place, config)
+        if config.condition.text:
+            text_features.prepare(place, config.condition.text, config.condition.max_tokens)
     say(f"data: {place}")
 
 

@@ -124,7 +124,9 @@ def sample_html(folder, stem, kept):
     facts = [f"seed {sidecar.get('seed', '?')}", f"{sidecar.get('sampler', '?')} sampler"]
     facts += [f"{sidecar.get('steps', '?')} steps", "EMA" if sidecar.get("ema") else "no EMA"]
     facts += [f"checkpoint {str(sidecar.get('checkpoint_sha256', '?'))[:10]}"]
-    meta = f'<p class="meta">{text(" · ".join(facts))}</p>'
+    asked = [f"{name}: {value}" for name, value in (sidecar.get("wish") or {}).items()]
+    words = "".join(f"<p><bdi>{text(line)}</bdi></p>" for line in asked)
+    meta = f'{words}<p class="meta">{text(" · ".join(facts))}</p>'
     return card_html(folder, stem, kept, f"Sample {stem}", meta)
 
 

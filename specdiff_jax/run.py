@@ -1,12 +1,13 @@
 """A config made into the objects of one run: what train, preflight, sample and others share."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax import build, checkpoints, data, optimizers, prepare
+from specdiff_jax import build, checkpoints, conditions, data, optimizers, prepare, text_features
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import samples_needed
 from specdiff_jax.diffusion.losses import x0_error_by_level
@@ -19,11 +20,12 @@ FREE = (
     "edit",
     "valid",
 )  # may change between a checkpoint and its resume
+CAPTION_KEY = build.OWN_KEY + 2  # draws one caption of each song
 FREE_TRAIN = ("num_steps", "num_epochs", "valid_every", "checkpoint_every", "keep")
 
 
 class Run:
-    """The songs, representation, model, schedule and optimiser of a config.
+    """The songs, representation, vocabulary, model, schedule and optimiser of a config.
 
     The representation has no statistics until `fit_representation` or `restore` gives it some.
     """
@@ -35,10 +37,21 @@ class Run:
         self.samples = samples_needed(self.rep.samples, build.augmentation(config))
         self.songs = data.load_songs(cache, "train", self.samples)
         self.valid_songs = data.load_songs(cache, "valid", self.rep.samples)
-        self.num_steps = build.num_steps(config, data.crops_of(self.songs, self.samples).sum())
+        if config.condition.balance:
+            self.songs = data.balanced(self.songs, config.condition.balance)
+        self.num_steps = build.num_steps(config, data.epoch_size(self.songs, self.samples))
         self.tx = optimizers.optimizer(config, self.num_steps)
         self.schedule = build.schedule(config)
-        self.model = build.model(config, self.rep.shape)
+        about, self.features = None, None
+        if config.condition.text:
+            c = config.condition
+            about, self.features = text_features.read(cache, c.text, c.max_tokens)
+        self.know(vocabulary(config, self.songs, about))
+
+    def know(self, vocabulary):
+        """Takes a vocabulary, and the model that knows it."""
+        self.vocabulary = vocabulary
+        self.model = build.model(self.config, self.rep.shape, vocabulary)
 
     def fit_representation(self):
         """Statistics from evenly spread crops of the training split."""
@@ -54,6 +67,7 @@ class Run:
         return {
             "config": self.config.to_dict(),
             "representation": representations.to_dict(self.rep),
+            "vocabulary": dataclasses.asdict(self.vocabulary),
         }
 
     def restore(self, step):
@@ -65,54 +79,78 @@ class Run:
         saved = checkpoints.read_run(self.config.workdir, step)
         refuse_changed(saved["config"], self.config.to_dict(), self.config.workdir)
         self.rep = representations.from_dict(saved["representation"])
+        self.know(conditions.vocabulary_from(saved["vocabulary"]))
         return checkpoints.restore(self.config.workdir, step, jax.eval_shape(self.init))
 
     def train_step(self):
-        """The jitted (state, pcm, steps [K], batches [K, B, ...]) -> (state, metrics of [K])."""
+        """The jitted (state, held, steps [K], Batch [K, B]) -> (state, metrics of [K])."""
         o, seed, samples = self.config.optimizer, self.config.seed, self.samples
         loss = build.loss_fn(self.config, self.model, self.rep, self.schedule)
         average = optimizers.averaging(self.config)
         one_step = make_train_step(loss, self.tx, average, o.accumulate)
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def dispatch(state, pcm, steps, batches):
+        def dispatch(state, held, steps, batches):
+            pcm, tables = held
+
             def one(state, inputs):
                 step, batch = inputs
-                crops = batch if pcm is None else data.slice_crops(pcm, batch, samples)
+                sound = batch.sound
+                crops = sound if pcm is None else data.slice_crops(pcm, sound, samples)
                 key = jax.random.fold_in(jax.random.key(seed), step)
-                return one_step(state, step, data.to_wave(crops), key)
+                caption_key = jax.random.fold_in(key, CAPTION_KEY)
+                condition = conditions.draw(
+                    self.vocabulary, tables, batch.song, batch.start, caption_key
+                )
+                return one_step(state, step, (data.to_wave(crops), condition), key)
 
             return jax.lax.scan(one, state, (steps, batches))
 
         return dispatch
 
     def feed(self, dispatches):
-        """(pcm, batches): all songs on the device and offsets, or None and the crops themselves."""
+        """(held, batches): what lives on the device, and the Batch of each dispatch.
+
+        Held are (songs, tables of what they are called), or (None, tables) where the batches carry
+        the crops themselves.
+        """
         batch_size, d = self.config.train.batch_size, self.config.data
         arguments = (self.songs, self.samples, self.config.seed, batch_size, dispatches)
+        tables = conditions.tables(self.vocabulary, self.songs, self.features)
         if not data.on_device(self.songs, d.feed, d.device_gigabytes):
-            return None, data.host_batches(*arguments)
-        offsets = (rows.astype(np.int32) for rows in data.offset_batches(*arguments))
-        return jax.device_put(self.songs.read_all()), offsets
+            return jax.device_put((None, tables)), data.host_batches(*arguments)
+        batches = data.offset_batches(*arguments)
+        narrow = (batch._replace(sound=batch.sound.astype(np.int32)) for batch in batches)
+        return jax.device_put((self.songs.read_all(), tables)), narrow
 
     def validation(self, levels):
         """The jitted params -> x_0 error on the fixed held-out crops at each level.  # [K]"""
         crops = fixed_crops(self.valid_songs, self.rep, self.config.valid.crops)
         size = min(self.config.train.batch_size, len(crops))
-        batches = crops[: len(crops) // size * size].reshape(-1, size, *crops.shape[1:])
+        in_batches = lambda x: x[: len(x) // size * size].reshape(-1, size, *x.shape[1:])
+        batches, said = jax.tree.map(in_batches, (crops, self.valid_conditions()))
 
         @jax.jit
         def x0_error(params):
             denoise = build.denoiser(self.config, self.model, params, self.schedule)
 
             def of_batch(inputs):
-                index, wave = inputs
+                index, wave, condition = inputs
                 key = jax.random.fold_in(jax.random.key(1), index)
-                return x0_error_by_level(denoise, self.rep.encode(wave), levels, self.schedule, key)
+                told = functools.partial(denoise, condition=condition)
+                return x0_error_by_level(told, self.rep.encode(wave), levels, self.schedule, key)
 
-            return jax.lax.map(of_batch, (jnp.arange(len(batches)), batches)).mean(axis=0)
+            return jax.lax.map(of_batch, (jnp.arange(len(batches)), batches, said)).mean(axis=0)
 
         return x0_error
+
+    def valid_conditions(self):
+        """The Condition of the fixed held-out crops, each song's first caption; or None."""
+        offsets = data.tiled_offsets(self.valid_songs, self.rep.samples, self.config.valid.crops)
+        batch = data.batch_of(self.valid_songs, offsets)
+        tables = conditions.tables(self.vocabulary, self.valid_songs, self.features)
+        held = jax.device_put(tables)
+        return conditions.draw(self.vocabulary, held, batch.song, batch.start)
 
     def train_batches(self):
         """x_0 of the training crops that the baselines are fitted to, a batch at a time."""
@@ -127,6 +165,13 @@ class Run:
         crops = fixed_crops(songs, self.rep, count)
         for start in range(0, len(crops), size):
             yield np.asarray(encode(crops[start : start + size]))
+
+
+def vocabulary(config, songs, about):
+    """The Vocabulary of a config: what its training songs are called."""
+    c = config.condition
+    labels = conditions.labels_of(songs, c.min_songs) if c.labels else ()
+    return conditions.Vocabulary(labels, tuple(c.numbers), about)
 
 
 def fixed_crops(songs, rep, count):

@@ -1,113 +1,139 @@
-"""--mode=sample: from a checkpoint to sounds, out of noise or out of real music.
+"""--mode=sample: from a checkpoint to sounds, out of noise or out of real music, as asked for.
 
-noise x_T [B, F, T, C] -> sampler(denoise = DiT -> x_0, eps) -> x_0 -> decode -> istft -> wave
+noise x_T [B, F, T, C] -> sampler(denoise = DiT -> x_0, eps -> guidance) -> x_0 -> decode -> wave
 """
 
 import dataclasses
+import functools
+import itertools
 import json
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from specdiff_jax import build, checkpoints, edits, pictures
-from specdiff_jax.audio import files
+from specdiff_jax import build, checkpoints, conditions, edits, prompts, sampling, sidecars
 from specdiff_jax.audio import representation as representations
-from specdiff_jax.diffusion import editing
+from specdiff_jax.diffusion import editing, guidance
 from specdiff_jax.diffusion.samplers import evaluations, item_keys, item_noise
-from specdiff_jax.logs import add_clip, say, write_json
+from specdiff_jax.logs import say
 from specdiff_jax.models.positions import resized_to
 
 
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a checkpoint holds to sample with."""
+
+    workdir: pathlib.Path
+    step: int
+    config: ConfigDict
+    rep: representations.Representation
+    vocabulary: conditions.Vocabulary
+    params: Any
+
+
 def run(config):
-    """Writes sample.count clips, or so many of each edit: WAV, PNG and a JSON sidecar each."""
-    workdir = pathlib.Path(config.workdir)
-    step = checkpoints.trained_step(workdir, config.sample.checkpoint_step)
-    trained, rep, params = load(workdir, step, config.sample.ema)
-    trained.sample, trained.edit = config.sample, config.edit
-    build.check(trained)
-    rep_out = longer(trained, rep)
+    """Writes sample.count clips of each prompt and each edit: WAV, PNG and a JSON sidecar each."""
+    trained, rep_out = opened(config)
     wanted = edits.edits(config, rep_out) or [None]
-    folder = workdir / "samples" / f"step_{step:08d}"
-    sidecar = {
-        "checkpoint_step": step,
-        "checkpoint_sha256": checkpoints.manifest_sha256(workdir, step),
-        **config.sample.to_dict(),
-        "config": trained.to_dict(),
-    }
-    size, count = config.sample.batch_size, config.sample.count
-    batches = len(wanted) * -(-count // size)
-    total = batches * evaluations(trained.sample.sampler, trained.sample.steps)
-    with tqdm.tqdm(total=total, desc="sample", unit="eval") as bar:
-        generate = generator(
-            trained, rep, rep_out, params, read_curve(workdir, trained), bar.update
-        )
-        for edit in wanted:
-            for first in range(0, count, size):
-                indices = range(first, min(first + size, count))
-                for index, wave in zip(indices, generate(indices, edit), strict=True):
-                    name = f"{edit.name}-{index:03d}" if edit else f"{index:03d}"
-                    files.write(folder / f"{name}.wav", wave, rep.sample_rate)
-                    png = folder / f"{name}.png"
-                    picture = pictures.save_spectrogram(png, wave, rep.sample_rate)
-                    settings = {"edit": edit.settings} if edit else {}
-                    write_json(folder / f"{name}.json", sidecar | settings | {"index": index})
-                    add_clip(workdir, step, f"sample/{name}", wave, rep.sample_rate, picture)
-    say(f"samples: {folder}")
+    wishes = prompts.wishes(config.sample)
+    size = config.sample.batch_size
+    clips = list(itertools.product(wishes, range(config.sample.count)))
+    batches = [clips[first : first + size] for first in range(0, len(clips), size)]
+    asks = evaluations(config.sample.sampler, config.sample.steps)
+    with tqdm.tqdm(total=len(wanted) * len(batches) * asks, desc="sample", unit="eval") as bar:
+        generate = generator(trained, rep_out, wishes, bar.update)
+        for edit, batch in itertools.product(wanted, batches):
+            sidecars.write(trained, edit, batch, generate(batch, edit), generate.branches)
+    say(f"samples: {sidecars.folder_of(trained)}")
 
 
-def load(workdir, step, ema):
-    """(config, representation, params) of a checkpoint, on whatever device there is."""
+def opened(config):
+    """(Trained with the wishes of a config, the Representation of the clips to make)."""
+    workdir = pathlib.Path(config.workdir)
+    trained = load(workdir, config.sample.checkpoint_step, config.sample.ema)
+    trained.config.sample, trained.config.edit = config.sample, config.edit
+    build.check(trained.config)
+    return trained, longer(trained)
+
+
+def load(workdir, step=None, ema=True):
+    """The Trained of a checkpoint, the newest good one where no step is named."""
+    step = checkpoints.trained_step(workdir, step)
     saved = checkpoints.read_run(workdir, step)
-    trained = ConfigDict(saved["config"])
+    config = ConfigDict(saved["config"])
     rep = representations.from_dict(saved["representation"])
-    state = checkpoints.restore(workdir, step, build.abstract_state(trained, rep.shape))
-    return trained, rep, state.ema_params if ema else state.params
+    vocabulary = conditions.vocabulary_from(saved["vocabulary"])
+    like = build.abstract_state(config, rep.shape, vocabulary)
+    state = checkpoints.restore(workdir, step, like)
+    params = state.ema_params if ema else state.params
+    return Trained(workdir, step, config, rep, vocabulary, params)
 
 
-def longer(config, rep):
+def longer(trained):
     """The representation of clips of sample.seconds; the trained one where they are no longer."""
-    seconds = config.sample.seconds
+    seconds, rep = trained.config.sample.seconds, trained.rep
     if seconds is None or seconds * rep.sample_rate <= rep.samples:
         return rep
-    return dataclasses.replace(rep, frames=rep.frames_for(seconds, config.model.patch[1]))
+    frames = rep.frames_for(seconds, trained.config.model.patch[1])
+    return dataclasses.replace(rep, frames=frames)
 
 
-def read_curve(workdir, config):
+def read_curve(trained):
     """(levels, x_0 errors) of the last validation, for sample.grid="aligned"; else None."""
-    if config.sample.grid != "aligned":
+    if trained.config.sample.grid != "aligned":
         return None
-    path = workdir / "health.json"
+    path = trained.workdir / "health.json"
     if not path.exists():
         raise ValueError(f"sample.grid='aligned' needs {path}, which training writes")
     health = json.loads(path.read_text())
     return health["levels"], health["x0_error"]
 
 
-def generator(config, rep, rep_out, params, curve=None, tick=None):
-    """Returns (indices, edit) -> waves numpy: the second straight line, one XLA program.
+NOTHING = prompts.Wish()
 
-    Clip k depends on (seed, k) alone: batches are filled up to sample.batch_size, so that one
-    program serves them all, and every clip has its own stream of noise.
+
+def generator(trained, rep_out, wishes=(NOTHING,), tick=None, branches=None):
+    """Returns (clips, edit) -> waves numpy: the second straight line, one XLA program.
+
+    A clip is (Wish, k); its noise depends on (seed, k) alone, so that two wishes with the same k
+    begin alike. Batches are filled up to sample.batch_size: one program serves them all.
 
     Args:
-      rep, rep_out: the trained representation, and that of the clips to make; where those are
-        longer, windows overlap and agree or, by sample.extend, the model sees them whole.
-      curve: see `read_curve`. tick: called at every evaluation of the network.
+      rep_out: of the clips to make; where they are longer than trained, windows overlap and agree
+        or, by sample.extend, the model sees them whole.
+      wishes: all that the clips may have, so that the program has room for each.
+      tick: called at every evaluation of the network.
+      branches: how many conditions there is room for, the most that a wish needs where unset.
     """
-    s, schedule = config.sample, build.schedule(config)
+    config, rep, s = trained.config, trained.rep, trained.config.sample
+    schedule, curve, hop = build.schedule(config), read_curve(trained), sampling.window_hop(config)
     by_windows = s.extend == "windows" and rep_out.frames > rep.frames
-    model = build.model(config, (rep if by_windows else rep_out).shape)
-    params = resized_to(params, model, build.model(config, rep.shape), say)
-    sampler = build.sampler(config, schedule)
-    hop = build.window_hop(config)
+    made_for = functools.partial(build.model, config, vocabulary=trained.vocabulary)
+    model = made_for((rep if by_windows else rep_out).shape)
+    resized = lambda params: resized_to(params, model, made_for(rep.shape), say)
+    params, worse = resized(trained.params), None
+    if s.autoguidance is not None:
+        worse = resized(load(trained.workdir, s.autoguidance_step, s.ema).params)
+    sampler, guiding = sampling.sampler(config, schedule), sampling.guiding(config)
+    asker = prompts.Asker(trained.vocabulary, **sampling.strength(config))
+    branches = branches or max(len(asker.branches(wish)) for wish in wishes)
 
-    def program(params, keys, times, known, mask):
+    def told(params, asked):
+        denoise = build.denoiser(config, model, params, schedule)
+        if model.inputs is None:
+            return denoise
+        return guidance.guided(denoise, schedule, *asked, **guiding)
+
+    def program(params, worse, keys, times, known, mask, asked):
         noise = item_noise(keys, 0, rep_out.shape)
         x_T = schedule.alpha(times[0]) * known + schedule.sigma(times[0]) * noise  # [B, F, T, C]
-        denoise = build.denoiser(config, model, params, schedule)
+        denoise = told(params, asked)
+        if worse is not None:
+            denoise = guidance.autoguided(denoise, told(worse, asked), s.autoguidance)
         if by_windows:
             denoise = editing.windowed(denoise, schedule, rep.frames, hop)
         if mask is not None:
@@ -119,16 +145,20 @@ def generator(config, rep, rep_out, params, curve=None, tick=None):
     program = jax.jit(program)
     length = rep_out.samples if s.seconds is None else round(s.seconds * rep.sample_rate)
 
-    def generate(indices, edit=None):
-        keys = item_keys(s.seed, np.resize(np.asarray(indices), s.batch_size))
-        times = build.times(config, schedule, curve, edit.start if edit else 1.0)
+    def generate(clips, edit=None):
+        filled = [clips[k % len(clips)] for k in range(s.batch_size)]
+        asked = asker([wish for wish, _ in filled], branches)
+        keys = item_keys(s.seed, np.array([index for _, index in filled]))
+        times = sampling.times(config, schedule, curve, edit.start if edit else 1.0)
         known = edit.known if edit else np.zeros((1, *rep_out.shape), np.float32)
         mask = edit.mask if edit and not edit.mask.all() else None
-        waves = np.asarray(program(params, keys, times, known, mask))[: len(indices)]
+        waves = program(params, worse, keys, times, known, mask, asked)
+        waves = np.asarray(waves)[: len(clips)]
         jax.effects_barrier()  # every tick has been heard
         if edit:
             pasted = [edit.paste(wave.reshape(rep.channels, -1)) for wave in waves]
             waves = np.stack(pasted).reshape(waves.shape)
         return waves[..., :length]
 
+    generate.branches = branches
     return generate

@@ -43,12 +43,12 @@ def loop(job, state, step, logs, health_check, interrupts):
     writer = checkpoints.Writer(job.config.workdir, t.keep)
     every = t.steps_per_dispatch
     dispatches = [(i, min(every, job.num_steps - i)) for i in range(step, job.num_steps, every)]
-    pcm, batches = job.feed(dispatches)
+    held, batches = job.feed(dispatches)
     train_step = job.train_step()
     waiting, clock = None, time.perf_counter()
     for (first, count), batch in zip(dispatches, batches, strict=True):
         steps = np.arange(first, first + count, dtype=np.int32)
-        state, metrics = train_step(state, pcm, steps, batch)
+        state, metrics = train_step(state, held, steps, batch)
         if waiting:
             clock = record(job, logs, *waiting, clock)
         waiting, step = (first, count, metrics), first + count

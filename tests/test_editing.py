@@ -133,7 +133,7 @@ def test_a_continuation_begins_with_its_prefix_and_then_makes_sound(trained, son
 
 
 def test_a_weak_variation_is_near_its_song_and_a_strong_one_is_not(trained, song):
-    rep = sample.load(pathlib.Path(trained.workdir), 6, True)[1]
+    rep = sample.load(pathlib.Path(trained.workdir)).rep
     distance = {}
     for strength in (0.05, 0.9):
         trained.edit.update(kind="variation", file=song, strength=strength)

@@ -5,15 +5,18 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
-    {"audio", "diffusion", "models"},
+    {"audio", "diffusion", "models", "text"},
     {"workers"},
     {"sources", "splits", "logs", "state", "metrics", "health", "pictures", "fields"},
     {"cache", "checkpoints", "optimizers"},
-    {"data", "build", "charts", "workdir", "edits"},
-    {"collection", "doctor"},
+    {"data", "sampling", "text_features", "charts", "workdir", "edits"},
+    {"conditions"},
+    {"build", "prompts"},
+    {"collection", "doctor", "sidecars"},
     {"prepare"},
     {"run"},
     {"preflight", "train", "sample", "reference", "report"},
+    {"replay"},
     {"main"},
 ]
 ROW_OF = {name: index for index, row in enumerate(ROWS) for name in row}

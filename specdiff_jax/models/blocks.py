@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from specdiff_jax.models.attention import ATTENTIONS
-from specdiff_jax.models.layers import MLPS, SelfAttention, norm
+from specdiff_jax.models.layers import MLPS, CrossAttention, SelfAttention, norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +21,18 @@ class Style:
     norm: str  # one of layers.NORMS
     qk_norm: bool
     attention: str  # a key of attention.ATTENTIONS
+    cross_heads: int  # of as many numbers as the others; see layers.CrossAttention
     dtype: Any
 
     def self_attention(self):
         return SelfAttention(self.heads, ATTENTIONS[self.attention], self.qk_norm, self.dtype)
+
+    def with_context(self, x, context):
+        """x, and what its tokens read in a context; x itself where there is none."""
+        if context is None or not self.cross_heads:
+            return x
+        size = x.shape[-1] // self.heads
+        return x + CrossAttention(self.cross_heads, size, self.dtype, name="cross")(x, context)
 
     def feed_forward(self):
         return MLPS[self.mlp](self.mlp_ratio, self.dtype)
@@ -36,9 +44,10 @@ class PreLnBlock(nn.Module):
     style: Style
 
     @nn.compact
-    def __call__(self, x, time, angles):  # [B, L, D], [B, D], None or [L, d / 2]
+    def __call__(self, x, time, angles, context):  # [B, L, D], [B, D], None or [L, d / 2]
         s = self.style
         x = x + s.self_attention()(norm(s.norm, s.dtype)(x), angles)
+        x = s.with_context(x, context)
         return x + s.feed_forward()(norm(s.norm, s.dtype)(x))
 
 
@@ -48,7 +57,7 @@ class AdaLnZeroBlock(nn.Module):
     style: Style
 
     @nn.compact
-    def __call__(self, x, time, angles):  # [B, L, D], [B, D], None or [L, d / 2]
+    def __call__(self, x, time, angles, context):  # [B, L, D], [B, D], None or [L, d / 2]
         s = self.style
         modulation = nn.Dense(6 * x.shape[-1], kernel_init=nn.initializers.zeros)(nn.silu(time))
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (
@@ -56,6 +65,7 @@ class AdaLnZeroBlock(nn.Module):
         )
         normed = norm(s.norm, s.dtype, learned=False)
         x = x + gate_1 * s.self_attention()(normed(x) * (1 + scale_1) + shift_1, angles)
+        x = s.with_context(x, context)
         return x + gate_2 * s.feed_forward()(normed(x) * (1 + scale_2) + shift_2)
 
 
@@ -75,10 +85,10 @@ class Stack(nn.Module):
     remat: str
 
     @nn.compact
-    def __call__(self, tokens, time, angles):
+    def __call__(self, tokens, time, angles, context=None):
         block = REMATS[self.remat](BLOCKS[self.block])
         if self.scan:
-            return self.scanned(block, tokens, time, angles)
+            return self.scanned(block, tokens, time, angles, context)
         features = []
         for index in range(self.depth):
             mirror = self.depth - 1 - index
@@ -86,13 +96,13 @@ class Stack(nn.Module):
                 both = jnp.concatenate([tokens, features[mirror]], axis=-1)
                 join = nn.Dense(tokens.shape[-1], dtype=self.style.dtype, name=f"skip_{index}")
                 tokens = join(both)
-            tokens = block(self.style, name=f"block_{index}")(tokens, time, angles)
+            tokens = block(self.style, name=f"block_{index}")(tokens, time, angles, context)
             features.append(tokens)
         return tuple(features)
 
-    def scanned(self, block, tokens, time, angles):
+    def scanned(self, block, tokens, time, angles, context):
         def one(block, tokens, _):
-            tokens = block(tokens, time, angles)
+            tokens = block(tokens, time, angles, context)
             return tokens, tokens
 
         split = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}

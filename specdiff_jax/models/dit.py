@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from specdiff_jax.models.blocks import Stack, Style
+from specdiff_jax.models.conditions import ConditionEmbedding, Inputs
 from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchIn, PatchOut, TimeEmbedding, norm
 from specdiff_jax.models.positions import axial_angles, grid_of, sincos
 
@@ -17,7 +18,7 @@ class DiT(nn.Module):
     Args of the call:
       x_t: [B, F, T, C], with (F, T, C) == shape.
       t: [B] in [0, 1].
-      condition: None; reserved for labels and text.
+      condition: a `conditions.Condition` of what `inputs` names; None where that is None.
 
     Returns:
       output [B, F, T, C] float32, and features: the tokens after each block, [B, L, D] each.
@@ -42,11 +43,17 @@ class DiT(nn.Module):
     attention: str = "auto"
     remat: str = "none"
     dtype: str = "float32"
+    inputs: Inputs | None = None
 
     @nn.compact
     def __call__(self, x_t, t, condition=None):
         dtype, grid = jnp.dtype(self.dtype), grid_of(self.shape, self.patch)
         time = TimeEmbedding(self.width, TIME_FEATURES[self.time_embedding], name="time")(t)
+        context = None
+        if self.inputs:
+            embedding = ConditionEmbedding(self.inputs, self.width, name="condition")
+            vector, context = embedding(condition)
+            time += vector
         tokens = self.embedded(x_t, grid, dtype)  # [B, L, D]
         if self.block == "pre_ln":
             tokens += time[:, None].astype(dtype)
@@ -55,11 +62,18 @@ class DiT(nn.Module):
             turned = axial_angles(grid, self.width // self.heads)
             angles = np.pad(turned, ((self.registers, 0), (0, 0)))  # registers are not turned
         style = Style(
-            self.heads, self.mlp_ratio, self.mlp, self.norm, self.qk_norm, self.attention, dtype
+            heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+            mlp=self.mlp,
+            norm=self.norm,
+            qk_norm=self.qk_norm,
+            attention=self.attention,
+            cross_heads=self.inputs.cross_heads if self.inputs else 0,
+            dtype=dtype,
         )
         stack = Stack(self.block, style, self.depth, self.long_skips, self.scan, self.remat)
         nn.share_scope(self, stack)
-        features = tuple(x[:, self.registers :] for x in stack(tokens, time, angles))
+        features = tuple(x[:, self.registers :] for x in stack(tokens, time, angles, context))
 
         tokens = norm(self.norm, dtype, name="final_norm")(features[-1])
         zero_init = self.block == "adaln_zero"
@@ -91,7 +105,7 @@ def num_tokens(shape, patch):
 def forward_flops(model):
     """Multiply-adds x 2 of one example's forward pass: (linear layers, attention products).
 
-    Elementwise work and the time embedding are left out, below 1% of either.
+    Elementwise work and the embeddings of time and condition are left out, below 1% of either.
     """
     m, patches = model, num_tokens(model.shape, model.patch)
     patch_size = m.patch[0] * m.patch[1] * m.shape[2]
@@ -101,5 +115,7 @@ def forward_flops(model):
     skips = 2 * m.width**2 * ((m.depth - 1) // 2) if m.long_skips else 0
     tokens = patches + m.registers
     blocks = m.depth * (4 + 2 * m.mlp_ratio) * m.width**2 + skips
+    if m.inputs:  # queries and results; a text's own keys and values are few
+        blocks += m.depth * 2 * m.inputs.cross_heads * m.width**2 // m.heads
     linear = tokens * blocks + patches * (embed + patch_size * m.width)
     return 2 * linear, 2 * m.depth * 2 * tokens**2 * m.width

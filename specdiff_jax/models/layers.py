@@ -1,4 +1,4 @@
-"""Small parts: patches in and out, self-attention, MLP, time embeddings."""
+"""Small parts: patches in and out, self- and cross-attention, MLP, time embeddings."""
 
 import functools
 import math
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from specdiff_jax.models.positions import rotate
@@ -85,6 +86,33 @@ class SelfAttention(nn.Module):
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
         return Dense(d, dtype=self.dtype, name="out")(self.attend(q, k, v).reshape(b, n, d))
+
+
+class CrossAttention(nn.Module):
+    """What `heads` heads of `size` numbers read in a context. [B, L, D] -> [B, L, D].
+
+    Zero at initialisation. Queries and keys are normed by head, which also does for the norm that
+    would come before: a text is little to read, and few heads of it cost little.
+    """
+
+    heads: int
+    size: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, context):
+        tokens, mask = context  # [B, S, E], [B, S]
+        inner = self.heads * self.size
+        split = lambda y: y.reshape(*y.shape[:2], -1, self.size)
+        q = split(Dense(inner, dtype=self.dtype, name="q")(x))
+        kv = split(Dense(2 * inner, dtype=self.dtype, name="kv")(tokens.astype(self.dtype)))
+        k, v = jnp.split(kv, 2, axis=2)
+        q, k = (
+            nn.RMSNorm(dtype=self.dtype, name=f"{name}_norm")(y) for name, y in (("q", q), ("k", k))
+        )
+        read = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None])
+        out = Dense(x.shape[-1], kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out")
+        return out(read.reshape(*x.shape[:2], inner))
 
 
 class Mlp(nn.Module):

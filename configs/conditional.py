@@ -1,0 +1,28 @@
+"""The base experiment, asked: by labels, by captions, by numbers. `:tiny` is the cut for a CPU.
+
+    --mode=sample --prompt "a slow organ chorale in a minor" --config.sample.guidance=3
+    --mode=sample --labels "flute, ensemble:solo" --numbers "tempo=120"
+
+Any collection with labels or captions will do; what it lacks is set off by
+--config.condition.labels=False or --config.condition.text=None.
+"""
+
+from configs import base
+
+
+def get_config(size="base"):
+    """The config for `--config=configs/conditional.py` or `...:tiny`."""
+    config = base.get_config(size)
+    config.name = "conditional" if size == "base" else f"conditional_{size}"
+    config.workdir = f"runs/{config.name}"
+    config.condition.update(
+        labels=True,
+        min_songs=3,
+        text="minilm",
+        max_tokens=32,
+        cross_heads=1,
+        numbers=("tempo", "start"),
+        drop=0.1,
+        drop_each=0.15,
+    )
+    return config

@@ -1,0 +1,119 @@
+"""What a clip should be, as the network takes it: labels, numbers, text. All may be left unsaid."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from specdiff_jax.models.layers import Dense
+
+OCTAVES = 8  # of the sinusoids that a number is seen through
+SLOWEST = math.pi / 8  # radians for each unit of a number
+
+
+class Condition(NamedTuple):
+    """What is asked of each item; a field is None where the model has no such input.
+
+    Unsaid are: a label of 0, a number of NaN, a text whose mask is False throughout.
+    """
+
+    labels: Any = None  # [B, V] float32, 1 where a label is asked for
+    numbers: Any = None  # [B, K] float32, in units in which a difference of one is large
+    tokens: Any = None  # [B, S, E] features of each token of a text
+    mask: Any = None  # [B, S] bool, where there is a token
+    pooled: Any = None  # [B, P] features of the text as a whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Sizes of what a model can be asked for; 0 is none."""
+
+    labels: int = 0  # V
+    numbers: int = 0  # K
+    text: int = 0  # E, of a token
+    pooled: int = 0  # P, of a text as a whole
+    cross_heads: int = 0  # heads of each block that look at the text's tokens
+
+
+def unsaid(inputs, batch, tokens=1):
+    """The Condition that asks for nothing, with room for so many tokens of text."""
+    text = inputs.text > 0
+    return Condition(
+        labels=jnp.zeros((batch, inputs.labels)) if inputs.labels else None,
+        numbers=jnp.full((batch, inputs.numbers), jnp.nan) if inputs.numbers else None,
+        tokens=jnp.zeros((batch, tokens, inputs.text)) if text else None,
+        mask=jnp.zeros((batch, tokens), bool) if text else None,
+        pooled=jnp.zeros((batch, inputs.pooled)) if text else None,
+    )
+
+
+def dropped(condition, key, everything, each):
+    """A Condition with parts unsaid at random, so that a model learns to do without them.
+
+    Args:
+      everything: probability, for an item, that nothing is said: what guidance needs (Ho &
+        Salimans 2022, arXiv 2207.12598, algorithm 1).
+      each: probability, beside that, of each label, each number and the text on its own.
+    """
+    keys = jax.random.split(key, 4)
+    size = len(jax.tree.leaves(condition)[0])
+    all_kept = jax.random.bernoulli(keys[0], 1 - everything, (size, 1))
+    kept = lambda key, shape: all_kept & jax.random.bernoulli(key, 1 - each, shape)
+    c = condition
+    if c.labels is not None:
+        c = c._replace(labels=c.labels * kept(keys[1], c.labels.shape))
+    if c.numbers is not None:
+        c = c._replace(numbers=jnp.where(kept(keys[2], c.numbers.shape), c.numbers, jnp.nan))
+    if c.mask is not None:
+        c = c._replace(mask=c.mask & kept(keys[3], (size, 1)))
+    return c
+
+
+def waves(numbers):
+    """Sinusoids of numbers, an octave apart; all zero for NaN.  # [B, K] -> [B, K, 2 OCTAVES]"""
+    known = jnp.isfinite(numbers)[..., None]
+    angles = jnp.nan_to_num(numbers)[..., None] * (SLOWEST * 2.0 ** jnp.arange(OCTAVES))[None, None]
+    return jnp.where(known, jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1), 0.0)
+
+
+class ConditionEmbedding(nn.Module):
+    """A Condition as a vector that is added to the time's, and as context for cross-attention.
+
+    Returns:
+      vector [B, D], and (tokens [B, 1 + S, E], mask [B, 1 + S]) or None. The first token is
+      learned and always there, so that attention has where to look when nothing is said.
+    """
+
+    inputs: Inputs
+    width: int  # D
+
+    @nn.compact
+    def __call__(self, condition):
+        c, small = condition, nn.initializers.normal(0.02)
+        vector = jnp.zeros((1, self.width))
+        if self.inputs.labels:
+            table = self.param("labels", small, (self.inputs.labels, self.width))
+            vector += c.labels @ table
+        if self.inputs.numbers:
+            seen = waves(c.numbers).reshape(len(c.numbers), -1)
+            vector += Dense(self.width, use_bias=False, name="numbers")(seen)
+        if not self.inputs.text:
+            return vector, None
+        said = c.mask.any(axis=1, keepdims=True)  # [B, 1]
+        no_text = self.param("no_text", small, (1, self.width))
+        text = Dense(self.width, use_bias=False, name="text")(normed(c.pooled))
+        vector += jnp.where(said, text, no_text)
+        first = self.param("no_token", small, (1, 1, self.inputs.text))
+        first = jnp.broadcast_to(first, (len(said), 1, self.inputs.text))
+        tokens = jnp.concatenate([first, normed(c.tokens)], axis=1)
+        return vector, (tokens, jnp.concatenate([jnp.ones_like(said), c.mask], axis=1))
+
+
+def normed(features):
+    """Features of any encoder at unit variance.  # [..., E], as it, float32"""
+    features = features.astype(jnp.float32)
+    square = jnp.mean(features**2, axis=-1, keepdims=True)
+    return features * jax.lax.rsqrt(square + 1e-12)

@@ -1,0 +1,241 @@
+"""What a user asks for, as Conditions and the weights that mix them.
+
+Labels without a sign are asked for together, as the songs have them: "flute, church organ". A label
+with a sign or a factor is a term of its own, whose score is added: "+flute -drums 1.5*fast".
+"""
+
+import dataclasses
+import difflib
+import json
+import pathlib
+import re
+
+import numpy as np
+
+from specdiff_jax import conditions
+from specdiff_jax.fields import choose
+from specdiff_jax.logs import say
+from specdiff_jax.models.conditions import Condition
+from specdiff_jax.text import encoders, features
+
+TERM = re.compile(r"(?P<sign>[+-])?\s*(?:(?P<factor>\d+(?:\.\d+)?)\s*\*)?\s*(?P<label>.+)")
+BETWEEN = re.compile(r"[,;]|\s+(?=[+-]|\d+(?:\.\d+)?\s*\*)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """One thing asked for, in the user's words; all unset asks for nothing."""
+
+    prompt: str | None = None
+    labels: str | None = None
+    numbers: str | None = None
+    negative: str | None = None
+
+    def said(self):
+        """The fields that are set."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Wish))
+
+
+def wishes(sample):
+    """The Wishes of a config's sample section: one, or those of the lines of sample.prompts."""
+    alone = Wish(**{name: sample[name] for name in FIELDS})
+    if sample.prompts is None:
+        made = [alone]
+    elif alone.said():
+        raise ValueError(
+            f"sample.prompts and sample.{next(iter(alone.said()))} exclude each other; set one"
+        )
+    else:
+        made = read(sample.prompts)
+    guided = [n for n in ("guidance", "guidance_rescale", "guidance_interval") if sample[n]]
+    if guided and not any(wish.said() for wish in made):
+        raise ValueError(f"sample.{guided[0]} is not used without a prompt, labels or numbers")
+    return made
+
+
+def read(path):
+    """The Wishes of a .jsonl file, a line each."""
+    path, made = pathlib.Path(path), []
+    if not path.is_file():
+        raise ValueError(f"sample.prompts={str(path)!r}: there is no such file")
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise ValueError("is not a JSON object")
+            for name in fields:
+                choose(dict.fromkeys(FIELDS), "field", name)
+            made.append(Wish(**{name: str(value) for name, value in fields.items()}))
+        except ValueError as error:
+            raise ValueError(f"{path} line {number}: {error}") from error
+    if not made:
+        raise ValueError(f"{path}: holds no prompt")
+    return made
+
+
+class Asker:
+    """Wishes -> (conditions, weights, plain) for `guidance.guided`, with one text encoder."""
+
+    def __init__(self, vocabulary, guidance=1.0, with_plain=False):
+        self.vocabulary, self.guidance, self.with_plain = vocabulary, guidance, with_plain
+        self.encoder, self.texts = None, {}
+
+    def branches(self, wish):
+        """[(Condition of one item, weight, weight without guidance)], those of weight 0 left out.
+
+        Raises:
+          ValueError: the checkpoint cannot be asked for this.
+        """
+        v, asked = self.vocabulary, []
+        together, terms = labels_and_terms(wish.labels, v) if wish.labels is not None else ((), ())
+        told = numbers_of(wish.numbers, v) if wish.numbers is not None else {}
+        if wish.prompt is not None or together or told:
+            asked.append((1.0, self.condition(wish.prompt, together, told)))
+        asked += [(strength, self.condition(None, (label,), {})) for strength, label in terms]
+        total = sum(strength for strength, _ in asked)
+        guide = self.guidance
+        made = [(self.condition(wish.negative, (), {}), 1 - guide * total, 1 - total)]
+        made += [(condition, guide * strength, strength) for strength, condition in asked]
+        if not self.with_plain:
+            made = [(condition, weight, weight) for condition, weight, _ in made]
+        return [branch for branch in made if branch[1] or branch[2]]
+
+    def condition(self, text, labels, told):
+        """The Condition of one item, without a batch axis."""
+        v = self.vocabulary
+        made = Condition()
+        if v.labels:
+            made = made._replace(
+                labels=np.array([label in labels for label in v.labels], np.float32)
+            )
+        if v.numbers:
+            made = made._replace(numbers=conditions.numbers(v, told))
+        if text is not None and not v.text:
+            raise ValueError(
+                f"prompt {text[:40]!r}: this checkpoint was trained without text (condition.text);"
+                + (" ask by labels" if v.labels else " it takes no prompt")
+            )
+        if v.text:
+            tokens, mask, pooled = self.text(text)
+            made = made._replace(tokens=tokens, mask=mask, pooled=pooled)
+        return made
+
+    def text(self, text):
+        """Features of one text, or of none: (tokens [S, E], mask [S], pooled [P])."""
+        if text not in self.texts:
+            self.texts[text] = self.encoded(text)
+        return self.texts[text]
+
+    def encoded(self, text):
+        about = self.vocabulary.text
+        size = about["max_tokens"]
+        if text is None:
+            empty = np.zeros((size, about["width"]), np.float16), np.zeros(size, bool)
+            return *empty, np.zeros(about["pooled_width"], np.float32)
+        self.encoder = self.encoder or same_encoder(about)
+        plain = features.clean(text)
+        if plain != " ".join(text.split()):
+            say(f"prompt: control characters are left out of {plain[:60]!r}")
+        found = self.encoder.encode([plain], size)
+        if (end := found.truncated[0]) is not None:
+            say(f"prompt: only {size} tokens are read; cut after {plain[max(0, end - 40) : end]!r}")
+        return found.tokens[0], found.mask[0], found.pooled[0]
+
+    def __call__(self, wishes, count=None):
+        """(conditions [K, B, ...], weights [K, B], plain [K, B]) of B Wishes.
+
+        Args:
+          count: K; where unset as many as the Wish with the most branches has.
+        """
+        made = [self.branches(wish) for wish in wishes]
+        count = count or max(map(len, made))
+        nothing = (self.condition(None, (), {}), 0.0, 0.0)
+        made = [branches + [nothing] * (count - len(branches)) for branches in made]
+        stack = lambda parts: None if parts[0] is None else np.stack(parts)
+        rows = [
+            Condition(*map(stack, zip(*(item[k][0] for item in made), strict=True)))
+            for k in range(count)
+        ]
+        weights, plain = (
+            np.array([[item[k][part] for item in made] for k in range(count)], np.float32)
+            for part in (1, 2)
+        )
+        return Condition(*map(stack, zip(*rows, strict=True))), weights, plain
+
+
+def same_encoder(about):
+    """The text encoder that a model was trained with.
+
+    Raises:
+      ValueError: it is not to be had, or its weights are others.
+    """
+    encoder = encoders.load(about["name"], about["revision"])
+    if encoder.sha256 != about["sha256"]:
+        raise ValueError(
+            f"text encoder {about['name']!r} has weights {encoder.sha256[:12]}, the checkpoint was "
+            f"trained with {about['sha256'][:12]} (revision {about['revision']}); install that one"
+        )
+    return encoder
+
+
+def labels_and_terms(text, vocabulary):
+    """(labels asked for together, ((strength, label), ...)) of a text as this file's head says."""
+    if not vocabulary.labels:
+        raise ValueError(f"labels {text!r}: this checkpoint was trained without condition.labels")
+    together, terms = [], []
+    for part in filter(None, map(str.strip, BETWEEN.split(text))):
+        sign, factor, name = TERM.fullmatch(part).groups()
+        label = known(name.strip(), vocabulary.labels)
+        if sign or factor:
+            terms.append((float(factor or 1) * (-1 if sign == "-" else 1), label))
+        else:
+            together.append(label)
+    if not together and not terms:
+        raise ValueError("labels: the text is empty; name some, or leave it out")
+    return tuple(together), tuple(terms)
+
+
+def known(name, labels):
+    """The label of a name: itself, or the only one that ends in ':' and it.
+
+    Raises:
+      ValueError: there is none, or several; says which are near.
+    """
+    if name in labels:
+        return name
+    ends = [label for label in labels if label.split(":", 1)[-1] == name]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise ValueError(f"label {name!r} is one of {', '.join(ends)}; write which")
+    plain = {label.split(":", 1)[-1]: label for label in labels} | {
+        label: label for label in labels
+    }
+    near = difflib.get_close_matches(name, plain, n=3, cutoff=0.5)
+    hint = f"; did you mean {', '.join(plain[word] for word in near)}?" if near else ""
+    raise ValueError(f"label {name!r} is not one of the {len(labels)} that were learned{hint}")
+
+
+def numbers_of(text, vocabulary):
+    """{name: value} of "tempo=120, start=0"."""
+    told = {}
+    for part in filter(None, re.split(r"[,;\s]+", text.strip())):
+        name, _, value = part.partition("=")
+        if not vocabulary.numbers:
+            raise ValueError(f"numbers {text!r}: this checkpoint was trained without any")
+        choose(dict.fromkeys(vocabulary.numbers), "number", name)
+        try:
+            told[name] = float(value)
+            conditions.UNITS[name](told[name])
+        except ValueError as error:
+            raise ValueError(
+                f"numbers: {part!r} is not a name and a value; try tempo=120"
+            ) from error
+    if not told:
+        raise ValueError("numbers: the text is empty; write tempo=120, or leave it out")
+    return told

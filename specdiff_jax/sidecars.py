@@ -1,0 +1,85 @@
+"""What is written of each clip: WAV, picture, and a JSON that says how to make it again."""
+
+import hashlib
+import json
+import pathlib
+
+import jax
+
+from specdiff_jax import checkpoints, pictures
+from specdiff_jax.audio import files
+from specdiff_jax.logs import add_clip, write_json
+from specdiff_jax.prompts import Wish
+
+NAME = 40  # characters of a prompt in a file's name
+
+
+def folder_of(trained):
+    """Where the clips of a checkpoint lie."""
+    return trained.workdir / "samples" / f"step_{trained.step:08d}"
+
+
+def write(trained, edit, batch, waves, branches):
+    """Writes the clips of one batch.
+
+    Args:
+      batch: [(Wish, k)]; waves: numpy, one for each.
+      branches: how many conditions the program had room for.
+    """
+    rate, folder = trained.rep.sample_rate, folder_of(trained)
+    whole = {
+        "workdir": str(trained.workdir),
+        "checkpoint_step": trained.step,
+        "checkpoint_sha256": checkpoints.manifest_sha256(trained.workdir, trained.step),
+        **trained.config.sample.to_dict(),
+        "config": trained.config.to_dict(),
+        "made_by": made_by(),
+        "branches": branches,
+        "batch": [{"index": index, **wish.said()} for wish, index in batch],
+    }
+    if edit:
+        whole["edit"] = edit.settings
+    for place, ((wish, index), wave) in enumerate(zip(batch, waves, strict=True)):
+        name = name_of(edit, wish, index)
+        files.write(folder / f"{name}.wav", wave, rate)
+        picture = pictures.save_spectrogram(folder / f"{name}.png", wave, rate)
+        sound = sha256(folder / f"{name}.wav")
+        own = {"index": index, "place": place, "wish": wish.said(), "sound_sha256": sound}
+        write_json(folder / f"{name}.json", whole | own)
+        add_clip(trained.workdir, trained.step, f"sample/{name}", wave, rate, picture)
+
+
+def name_of(edit, wish, index):
+    """A clip's file name: its edit, the first words asked for, its number."""
+    words = wish.prompt or wish.labels or wish.numbers or ""
+    plain = "".join(c if c.isalnum() or c in "+-*." else "_" for c in words[:NAME].lower())
+    return "-".join(filter(None, [edit and edit.name, plain.strip("_."), f"{index:03d}"]))
+
+
+def made_by():
+    """What the very bits of a clip depend on, beside its settings."""
+    device = jax.devices()[0]
+    return {"jax": jax.__version__, "platform": device.platform, "device": device.device_kind}
+
+
+def sha256(path):
+    """The digest of a file."""
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def read(path):
+    """A sidecar and its batch [(Wish, k)].
+
+    Raises:
+      ValueError: the file is none.
+    """
+    try:
+        sidecar = json.loads(pathlib.Path(path).read_text("utf-8"))
+        batch = [(dict(clip), clip["index"]) for clip in sidecar["batch"]]
+        for clip, _ in batch:
+            del clip["index"]
+        return sidecar, [(Wish(**clip), index) for clip, index in batch]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not the .json beside a sample ({type(error).__name__}: {error})"
+        ) from error

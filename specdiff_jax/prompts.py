@@ -110,9 +110,8 @@ class Asker:
         v = self.vocabulary
         made = Condition()
         if v.labels:
-            made = made._replace(
-                labels=np.array([label in labels for label in v.labels], np.float32)
-            )
+            asked = np.array([label in labels for label in v.labels], np.float32)
+            made = made._replace(labels=asked)
         if v.numbers:
             made = made._replace(numbers=conditions.numbers(v, told))
         if text is not None and not v.text:

@@ -43,9 +43,8 @@ def verdict(first, again, told):
     if sidecars.sha256(again) == told["sound_sha256"]:
         return "the same, bit for bit"
     before, now = told["made_by"], sidecars.made_by()
-    changed = [
-        f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]
-    ]
+    other = [name for name in now if before[name] != now[name]]
+    changed = [f"{name} was {before[name]}, is {now[name]}" for name in other]
     why = "; ".join(changed) or "same machine and versions: the program ran otherwise"
     if not first.is_file():
         return f"not the same sound; {first.name} is gone; {why}"

@@ -80,11 +80,13 @@ def test_device_and_host_feeds_give_the_same_samples(songs, channels):
     dispatches = [(0, 3), (3, 3), (6, 1)]
     arguments = (songs, SAMPLES, 0, 4, dispatches)
     pcm = jax.numpy.asarray(songs.read_all())
-    for rows, crops in zip(
+    for places, read in zip(
         data.offset_batches(*arguments), data.host_batches(*arguments), strict=True
     ):
-        cut = [np.asarray(data.slice_crops(pcm, row, SAMPLES)) for row in rows]
+        cut = [np.asarray(data.slice_crops(pcm, row, SAMPLES)) for row in places.sound]
+        crops = read.sound
         np.testing.assert_array_equal(np.stack(cut), crops)
+        np.testing.assert_array_equal(places.song, read.song)
         wave = data.to_wave(crops).reshape(*crops.shape[:2], channels, SAMPLES)
         np.testing.assert_array_equal(wave.swapaxes(-1, -2), crops / 32768.0)
 

@@ -1,4 +1,4 @@
-"""Any text encoder of the Hugging Face `transformers` library, in PyTorch, from a folder or the Hub.
+"""Any text encoder of Hugging Face `transformers`, in PyTorch, from a folder or the Hub.
 
 Code that comes with a model is never run; safetensors are taken before pickles.
 """
@@ -31,36 +31,43 @@ def encoder(place, revision):
         raise ValueError(
             f"hf:{place} needs {error.name}: pip install torch transformers"
         ) from error
+    if not place:
+        raise ValueError("text encoder 'hf:' lacks the name of a model or a folder")
     folder, revision = located(place, revision)
     weights = weights_of(folder, place)
+    if not any((folder / name).exists() for name in VOCABULARIES):  # the library invents one
+        raise ValueError(f"hf:{place} holds no tokenizer: none of {', '.join(VOCABULARIES)}")
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = model_class(transformers, config).from_pretrained(
-            folder, trust_remote_code=False, use_safetensors=weights[0].suffix == ".safetensors"
-        )
+        model = read_model(transformers, folder, weights[0].suffix == ".safetensors")
     except Exception as error:  # the library raises many kinds; the user needs one line
         raise ValueError(f"hf:{place} cannot be loaded ({str(error).splitlines()[0]})") from error
     if not tokenizer.is_fast or tokenizer.pad_token is None:
         raise ValueError(f"hf:{place}: its tokenizer is not of the fast kind, or cannot pad")
-    model.eval()
     encode = functools.partial(_encode, model, tokenizer)
     probe = encode(["a"], 3)
     widths = probe.tokens.shape[-1], probe.pooled.shape[-1]
     return Encoder(f"hf:{place}", revision, digest(weights), *widths, encode)
 
 
-def model_class(transformers, config):
-    """What loads the text half of a model.
+def read_model(transformers, folder, safe):
+    """The text half of a model.
 
     Raises:
-      ValueError: it has a decoder that would have to be fed too.
+      ValueError: it has a decoder that would have to be fed too, or lacks weights.
     """
-    if config.model_type in MODELS:
-        return getattr(transformers, MODELS[config.model_type])
-    if config.is_encoder_decoder:
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if config.is_encoder_decoder and config.model_type not in MODELS:
         raise ValueError(f"{config.model_type} has a decoder; known ones are {', '.join(MODELS)}")
-    return transformers.AutoModel
+    kind = getattr(transformers, MODELS.get(config.model_type, "AutoModel"))
+    transformers.logging.set_verbosity_error()  # it lists every weight of the other halves
+    model, told = kind.from_pretrained(
+        folder, trust_remote_code=False, use_safetensors=safe, output_loading_info=True
+    )
+    # BERT's pooler is not used here, and checkpoints often lack it. Others would be random.
+    if missing := sorted(name for name in told["missing_keys"] if "pooler" not in name):
+        raise ValueError(f"{len(missing)} weights are missing, {missing[0]} for one")
+    return model.eval()
 
 
 def located(place, revision):
@@ -141,10 +148,12 @@ def _batch(model, tokenizer, texts, max_tokens):
 
 
 READ = ("*.json", "*.txt", "*.model")
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 MOST_TOKENS = 4096
 MODELS = {  # model_type -> the class that loads its text half; others through AutoModel
     "t5": "T5EncoderModel",
     "mt5": "MT5EncoderModel",
     "umt5": "UMT5EncoderModel",
     "clap": "ClapTextModelWithProjection",
+    "clap_text_model": "ClapTextModelWithProjection",
 }

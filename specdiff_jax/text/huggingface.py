@@ -115,7 +115,7 @@ def _encode(model, tokenizer, texts, max_tokens):
     batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
     done = [
         _batch(model, tokenizer, batch, max_tokens)
-        for batch in tqdm.tqdm(batches, "text", unit="batch", delay=2)
+        for batch in tqdm.tqdm(batches, "captions", unit=" batches", disable=len(batches) < 8)
     ]
     tokens, mask, pooled, truncated = zip(*done, strict=True)
     return Features(

@@ -54,7 +54,8 @@ def _encode(params, tokenizer, texts, max_tokens):
     tokens = np.zeros((len(texts), max_tokens, WIDTH), np.float16)
     mask = np.zeros((len(texts), max_tokens), bool)
     pooled = np.zeros((len(texts), WIDTH), np.float32)
-    for row in tqdm.tqdm(packed(encodings), "text", unit="row", delay=2):
+    rows = packed(encodings)
+    for row in tqdm.tqdm(rows, "captions", unit=" rows", disable=len(rows) < 8):
         meant = np.split(*meaning(params, [encodings[i].ids for i in row]))
         for i, x in zip(row, meant, strict=False):  # the last piece is the padding of the row
             tokens[i, : len(x)], mask[i, : len(x)], pooled[i] = x, True, x.mean(0)

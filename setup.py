@@ -33,6 +33,7 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "songbook": ["music21>=9", "midirenderer>=0.1.3", "pretty_midi>=0.2.10"],
+        "text": ["safetensors>=0.4", "tokenizers>=0.20"],
         "test": ["pytest", "pytest-xdist", "ruff"],
         "benchmark": ["torch"],
     },

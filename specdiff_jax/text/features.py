@@ -1,0 +1,83 @@
+"""What a frozen encoder says of texts, and texts made fit for one."""
+
+import dataclasses
+import unicodedata
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Features(NamedTuple):
+    """Of T texts, each given L places for its tokens.
+
+    Attributes:
+      tokens: [T, L, E] float16, zero beyond a text.
+      mask: [T, L] bool, where a text has tokens; those that begin and end it are counted.
+      pooled: [T, P] float32 of unit length, one vector a text.
+      truncated: for each text the character where it was cut, None where it is whole. Characters
+        are those of `clean(text)`.
+    """
+
+    tokens: np.ndarray
+    mask: np.ndarray
+    pooled: np.ndarray
+    truncated: tuple[int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A frozen text encoder.
+
+    Attributes:
+      name: as `encoders.load` takes it.
+      revision: version of its package, commit on the Hub, or 'local'. `load(name, revision)` gives
+        this very encoder again.
+      sha256: of its weights.
+      width: E, numbers a token.
+      pooled_width: P, numbers a text.
+      encode: (texts, max_tokens) -> Features with L = max_tokens. Texts are cleaned first.
+    """
+
+    name: str
+    revision: str
+    sha256: str
+    width: int
+    pooled_width: int
+    encode: Callable[[list[str], int], Features]
+
+
+def clean(text):
+    """A prompt on one line, without control characters, lone surrogates or odd white space.
+
+    Raises:
+      ValueError: nothing is left.
+    """
+    shown = (c for c in text if c.isspace() or not unicodedata.category(c).startswith("C"))
+    words = "".join(shown).split()
+    if not words:
+        raise ValueError("the prompt is empty: say what should be heard")
+    return " ".join(words)
+
+
+def cut(encoding):
+    """Where a `tokenizers.Encoding` was truncated: a character of its text, or None."""
+    return max(end for _, end in encoding.offsets) if encoding.overflowing else None
+
+
+def unit(vectors):
+    """Vectors of length one.  # [T, P] -> [T, P]"""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
+
+
+def prepared(texts, max_tokens, most):
+    """The texts cleaned.
+
+    Raises:
+      ValueError: there is none, one is empty, or an encoder cannot give each `max_tokens` places.
+    """
+    if not texts:
+        raise ValueError("there are no texts to encode")
+    if not 3 <= max_tokens <= most:
+        raise ValueError(f"max_tokens={max_tokens}: this text encoder takes from 3 to {most}")
+    return [clean(text) for text in texts]

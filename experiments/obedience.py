@@ -8,6 +8,7 @@ against guidance) and figures/prompts.png (the same noise, other words).
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 
@@ -82,7 +83,8 @@ def asked(entries):
 def made(trained, rep_out, wishes, weight, takes=1):
     """Waves [M * takes, N]: `takes` clips of each wish, one after another."""
     s = trained.config.sample
-    s.guidance, s.batch_size = weight, 16
+    s.batch_size = 16
+    wishes = [dataclasses.replace(wish, guidance=weight) for wish in wishes]
     generate = sample.generator(trained, rep_out, wishes)
     clips = [
         (wish, 1000 * take + index) for take in range(takes) for index, wish in enumerate(wishes)
@@ -118,8 +120,8 @@ def draw_curves(rows):
 
 def draw_prompts(trained, rep_out, weight):
     """A row a prompt, a column a noise: what words do to the same noise."""
-    wishes = [Wish(prompt=text) for text in SHOWN]
-    trained.config.sample.update(guidance=weight, batch_size=3)
+    wishes = [Wish(prompt=text, guidance=weight) for text in SHOWN]
+    trained.config.sample.batch_size = 3
     generate = sample.generator(trained, rep_out, wishes)
     grid = [generate([(wish, take) for take in range(3)]) for wish in wishes]
     figure = Figure(figsize=(10, 2 * len(SHOWN)), dpi=100, layout="constrained")

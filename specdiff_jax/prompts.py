@@ -30,34 +30,32 @@ class Wish:
     labels: str | None = None
     numbers: str | None = None
     negative: str | None = None
+    guidance: float | None = None  # how far to exaggerate it, 1 where unset
 
     def said(self):
         """The fields that are set."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Wish))
+FIELDS = ("prompt", "labels", "numbers", "negative")
 
 
 def wishes(sample):
     """The Wishes of a config's sample section: one, or those of the lines of sample.prompts."""
-    alone = Wish(**{name: sample[name] for name in FIELDS})
-    if sample.prompts is None:
-        made = [alone]
-    elif alone.said():
-        raise ValueError(
-            f"sample.prompts and sample.{next(iter(alone.said()))} exclude each other; set one"
-        )
-    else:
-        made = read(sample.prompts)
+    alone = Wish(**{name: sample[name] for name in FIELDS}, guidance=sample.guidance)
+    asked = [name for name in FIELDS if sample[name] is not None]
+    if sample.prompts is not None:
+        if asked:
+            raise ValueError(f"sample.prompts and sample.{asked[0]} exclude each other; set one")
+        return read(sample.prompts, sample.guidance)
     guided = [n for n in ("guidance", "guidance_rescale", "guidance_interval") if sample[n]]
-    if guided and not any(wish.said() for wish in made):
+    if guided and not asked:
         raise ValueError(f"sample.{guided[0]} is not used without a prompt, labels or numbers")
-    return made
+    return [alone]
 
 
-def read(path):
-    """The Wishes of a .jsonl file, a line each."""
+def read(path, guidance=None):
+    """The Wishes of a .jsonl file, a line each; `guidance` where a line names none."""
     path, made = pathlib.Path(path), []
     if not path.is_file():
         raise ValueError(f"sample.prompts={str(path)!r}: there is no such file")
@@ -68,9 +66,11 @@ def read(path):
             fields = json.loads(line)
             if not isinstance(fields, dict):
                 raise ValueError("is not a JSON object")
+            strength = fields.pop("guidance", guidance)
             for name in fields:
-                choose(dict.fromkeys(FIELDS), "field", name)
-            made.append(Wish(**{name: str(value) for name, value in fields.items()}))
+                choose(dict.fromkeys((*FIELDS, "guidance")), "field", name)
+            told = {name: str(value) for name, value in fields.items()}
+            made.append(Wish(**told, guidance=None if strength is None else float(strength)))
         except ValueError as error:
             raise ValueError(f"{path} line {number}: {error}") from error
     if not made:
@@ -79,10 +79,15 @@ def read(path):
 
 
 class Asker:
-    """Wishes -> (conditions, weights, plain) for `guidance.guided`, with one text encoder."""
+    """Wishes -> (conditions, weights, plain) for `guidance.guided`, with one text encoder.
 
-    def __init__(self, vocabulary, guidance=1.0, with_plain=False):
-        self.vocabulary, self.guidance, self.with_plain = vocabulary, guidance, with_plain
+    Args:
+      with_plain: whether the weights without guidance matter; where they do not, conditions that
+        have no weight with it are left out.
+    """
+
+    def __init__(self, vocabulary, with_plain=False):
+        self.vocabulary, self.with_plain = vocabulary, with_plain
         self.encoder, self.texts = None, {}
 
     def branches(self, wish):
@@ -98,7 +103,7 @@ class Asker:
             asked.append((1.0, self.condition(wish.prompt, together, told)))
         asked += [(strength, self.condition(None, (label,), {})) for strength, label in terms]
         total = sum(strength for strength, _ in asked)
-        guide = self.guidance
+        guide = 1.0 if wish.guidance is None else wish.guidance
         made = [(self.condition(wish.negative, (), {}), 1 - guide * total, 1 - total)]
         made += [(condition, guide * strength, strength) for strength, condition in asked]
         if not self.with_plain:
@@ -126,24 +131,38 @@ class Asker:
 
     def text(self, text):
         """Features of one text, or of none: (tokens [S, E], mask [S], pooled [P])."""
+        about = self.vocabulary.text
+        if text is None:
+            size, width = about["max_tokens"], about["width"]
+            empty = np.zeros((size, width), np.float16), np.zeros(size, bool)
+            return *empty, np.zeros(about["pooled_width"], np.float32)
         if text not in self.texts:
-            self.texts[text] = self.encoded(text)
+            self.learn([text])
         return self.texts[text]
 
-    def encoded(self, text):
+    def learn(self, texts):
+        """Encodes new texts, all at once."""
         about = self.vocabulary.text
         size = about["max_tokens"]
-        if text is None:
-            empty = np.zeros((size, about["width"]), np.float16), np.zeros(size, bool)
-            return *empty, np.zeros(about["pooled_width"], np.float32)
+        new = {text: features.clean(text) for text in texts if text not in self.texts}
+        if not new:
+            return
         self.encoder = self.encoder or same_encoder(about)
-        plain = features.clean(text)
-        if plain != " ".join(text.split()):
-            say(f"prompt: control characters are left out of {plain[:60]!r}")
-        found = self.encoder.encode([plain], size)
-        if (end := found.truncated[0]) is not None:
-            say(f"prompt: only {size} tokens are read; cut after {plain[max(0, end - 40) : end]!r}")
-        return found.tokens[0], found.mask[0], found.pooled[0]
+        found = self.encoder.encode(list(new.values()), size)
+        for row, (text, plain) in enumerate(new.items()):
+            self.texts[text] = found.tokens[row], found.mask[row], found.pooled[row]
+            if plain != " ".join(text.split()):
+                say(f"prompt: control characters are left out of {plain[:60]!r}")
+            if (end := found.truncated[row]) is not None:
+                last = plain[max(0, end - 40) : end]
+                say(f"prompt: only {size} tokens are read; cut after {last!r}")
+
+    def room(self, wishes):
+        """K, the branches of the Wish with the most of them; their texts are encoded at once."""
+        if self.vocabulary.text:
+            said = [text for wish in wishes for text in (wish.prompt, wish.negative)]
+            self.learn([text for text in said if text is not None])
+        return max(len(self.branches(wish)) for wish in wishes)
 
     def __call__(self, wishes, count=None):
         """(conditions [K, B, ...], weights [K, B], plain [K, B]) of B Wishes.

@@ -93,6 +93,43 @@ def read_curve(trained):
     return health["levels"], health["x0_error"]
 
 
+def obedient(trained, shape):
+    """(params, (params, asked) -> denoise(x_t, t)) of a model for clips of `shape`, guided."""
+    config, schedule = trained.config, build.schedule(trained.config)
+    made_for = functools.partial(build.model, config, vocabulary=trained.vocabulary)
+    model, guiding = made_for(shape), sampling.guiding(config)
+
+    def told(params, asked):
+        denoise = build.denoiser(config, model, params, schedule)
+        if model.inputs is None:
+            return denoise
+        return guidance.guided(denoise, schedule, *asked, **guiding)
+
+    return resized_to(trained.params, model, made_for(trained.rep.shape), say), told
+
+
+def worse_of(trained):
+    """The Trained that autoguidance leads away from: an earlier one, or another run's.
+
+    Raises:
+      ValueError: it has another spectrogram, noise schedule or vocabulary.
+    """
+    s = trained.config.sample
+    worse = load(
+        pathlib.Path(s.autoguidance_workdir or trained.workdir), s.autoguidance_step, s.ema
+    )
+    same = {
+        "vocabulary": (worse.vocabulary, trained.vocabulary),
+        "schedule": (worse.config.schedule.to_dict(), trained.config.schedule.to_dict()),
+        "representation": (worse.rep.shape, trained.rep.shape),
+    }
+    for name, (theirs, ours) in same.items():
+        if theirs != ours:
+            raise ValueError(f"sample.autoguidance_workdir={worse.workdir} has another {name}")
+    worse.config.sample = s
+    return worse
+
+
 NOTHING = prompts.Wish()
 
 
@@ -112,28 +149,22 @@ def generator(trained, rep_out, wishes=(NOTHING,), tick=None, branches=None):
     config, rep, s = trained.config, trained.rep, trained.config.sample
     schedule, curve, hop = build.schedule(config), read_curve(trained), sampling.window_hop(config)
     by_windows = s.extend == "windows" and rep_out.frames > rep.frames
-    made_for = functools.partial(build.model, config, vocabulary=trained.vocabulary)
-    model = made_for((rep if by_windows else rep_out).shape)
-    resized = lambda params: resized_to(params, model, made_for(rep.shape), say)
-    params, worse = resized(trained.params), None
-    if s.autoguidance is not None:
-        worse = resized(load(trained.workdir, s.autoguidance_step, s.ema).params)
-    sampler, guiding = sampling.sampler(config, schedule), sampling.guiding(config)
-    asker = prompts.Asker(trained.vocabulary, **sampling.strength(config))
-    branches = branches or max(len(asker.branches(wish)) for wish in wishes)
+    shape = (rep if by_windows else rep_out).shape
+    params, told = obedient(trained, shape)
+    worse_params, worse_told = (
+        obedient(worse_of(trained), shape) if s.autoguidance is not None else (None, None)
+    )
+    sampler = sampling.sampler(config, schedule)
+    asker = prompts.Asker(trained.vocabulary, bool(s.guidance_rescale or s.guidance_interval))
+    branches = branches or asker.room(wishes)
 
-    def told(params, asked):
-        denoise = build.denoiser(config, model, params, schedule)
-        if model.inputs is None:
-            return denoise
-        return guidance.guided(denoise, schedule, *asked, **guiding)
-
-    def program(params, worse, keys, times, known, mask, asked):
+    def program(params, worse_params, keys, times, known, mask, asked):
         noise = item_noise(keys, 0, rep_out.shape)
         x_T = schedule.alpha(times[0]) * known + schedule.sigma(times[0]) * noise  # [B, F, T, C]
         denoise = told(params, asked)
-        if worse is not None:
-            denoise = guidance.autoguided(denoise, told(worse, asked), s.autoguidance)
+        if worse_told is not None:
+            worse = worse_told(worse_params, asked)
+            denoise = guidance.autoguided(denoise, worse, s.autoguidance)
         if by_windows:
             denoise = editing.windowed(denoise, schedule, rep.frames, hop)
         if mask is not None:
@@ -152,7 +183,7 @@ def generator(trained, rep_out, wishes=(NOTHING,), tick=None, branches=None):
         times = sampling.times(config, schedule, curve, edit.start if edit else 1.0)
         known = edit.known if edit else np.zeros((1, *rep_out.shape), np.float32)
         mask = edit.mask if edit and not edit.mask.all() else None
-        waves = program(params, worse, keys, times, known, mask, asked)
+        waves = program(params, worse_params, keys, times, known, mask, asked)
         waves = np.asarray(waves)[: len(clips)]
         jax.effects_barrier()  # every tick has been heard
         if edit:

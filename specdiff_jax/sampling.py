@@ -58,19 +58,13 @@ def guiding(config):
         raise ValueError(
             f"sample.guidance_interval={tuple(interval)} is not (low, high) within 0 to 1"
         )
-    if (s.autoguidance is None) != (s.autoguidance_step is None):
+    worse = s.autoguidance_step is not None or s.autoguidance_workdir is not None
+    if (s.autoguidance is not None) != worse:
         raise ValueError(
-            "sample.autoguidance (a weight) and sample.autoguidance_step (a worse checkpoint) "
-            "need each other; set both or none"
+            "sample.autoguidance (a weight) and a worse checkpoint (sample.autoguidance_step, "
+            "sample.autoguidance_workdir) need each other; set both or none"
         )
     return {"rescale": rescale, "interval": tuple(interval)}
-
-
-def strength(config):
-    """How prompts.Asker weighs: {guidance, whether weights without it are wanted too}."""
-    s = config.sample
-    guide = 1.0 if s.guidance is None else s.guidance
-    return {"guidance": guide, "with_plain": bool(s.guidance_rescale or s.guidance_interval)}
 
 
 def check(config, schedule):

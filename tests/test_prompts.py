@@ -13,7 +13,7 @@ PLAIN = conditions.Vocabulary(LABELS, ("tempo", "start"))
 
 
 def branches(guidance=1.0, with_plain=False, **wish):
-    return prompts.Asker(PLAIN, guidance, with_plain).branches(Wish(**wish))
+    return prompts.Asker(PLAIN, with_plain).branches(Wish(**wish, guidance=guidance))
 
 
 def asked_labels(condition):
@@ -54,8 +54,13 @@ def test_numbers_are_told_in_their_units_and_the_rest_is_unknown():
 
 
 def test_wishes_of_a_batch_get_room_for_the_one_with_the_most_branches():
-    asker = prompts.Asker(PLAIN, 2.0)
-    wishes = [Wish(labels="flute"), Wish(labels="+flute -drums"), Wish()]
+    asker = prompts.Asker(PLAIN)
+    wishes = [
+        Wish(labels="flute", guidance=2.0),
+        Wish(labels="+flute -drums", guidance=2.0),
+        Wish(),
+    ]
+    assert asker.room(wishes) == 3
     made, weights, _ = asker(wishes)
     assert made.labels.shape == (3, 3, len(LABELS))
     np.testing.assert_array_equal(weights, [[-1, 1, 1], [2, 2, 0], [0, -2, 0]])
@@ -95,10 +100,12 @@ def test_a_model_that_knows_nothing_says_so():
 
 def test_a_file_of_prompts_is_read_line_by_line(tmp_path):
     path = tmp_path / "prompts.jsonl"
-    path.write_text('{"prompt": "a"}\n\n{"labels": "flute", "negative": "b"}\n')
+    path.write_text('{"prompt": "a"}\n\n{"labels": "flute", "negative": "b", "guidance": 3}\n')
     sample = base.get_config().sample
     sample.prompts = str(path)
-    assert prompts.wishes(sample) == [Wish(prompt="a"), Wish(labels="flute", negative="b")]
+    sample.guidance = 2.0
+    wanted = [Wish(prompt="a", guidance=2.0), Wish(labels="flute", negative="b", guidance=3.0)]
+    assert prompts.wishes(sample) == wanted
     sample.prompt = "c"
     with pytest.raises(ValueError, match="sample.prompts and sample.prompt exclude each other"):
         prompts.wishes(sample)

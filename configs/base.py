@@ -245,4 +245,4 @@ def shrink(config):
         checkpoint_every=1000,
     )
     config.valid.update(crops=128, baseline_crops=2048)
-    config.sample.update(count=8, batch_size=8, sampler="ddpm", steps=200)
+    config.sample.update(count=8, batch_size=8, sampler="dpmpp_2m", grid="karras", steps=20)

@@ -13,10 +13,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Equal programs of different tests are compiled once a session."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+def compiled_once(tmp_path_factory, request):
+    """Equal programs of different tests are compiled once a session, whichever process asks."""
+    session = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        session = session.parent  # of all processes of xdist
+    jax.config.update("jax_compilation_cache_dir", str(session / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 RATE = 8000

@@ -75,12 +75,16 @@ def test_the_error_falls_with_the_sampler_s_order(name, order, schedule):
         errors = []
         for steps in (64, 128):
             times = jnp.linspace(0.95, 0.05, steps + 1)
-            x_T = schedule.alpha(times[0]) * MEAN
-            x_T += schedule.sigma(times[0]) * jnp.linspace(-2, 2, 9)[None]
-            x_s = samplers.SAMPLERS[name](
-                exact_denoiser(schedule), x_T, times, schedule, samplers.item_keys(0, [0])
-            )
-            errors.append(float(jnp.abs(x_s - flow_map(schedule, x_T, times[0], times[-1])).max()))
+
+            @jax.jit
+            def error(times):
+                x_T = schedule.alpha(times[0]) * MEAN
+                x_T += schedule.sigma(times[0]) * jnp.linspace(-2, 2, 9)[None]
+                keys = samplers.item_keys(0, [0])
+                x_s = samplers.SAMPLERS[name](exact_denoiser(schedule), x_T, times, schedule, keys)
+                return jnp.abs(x_s - flow_map(schedule, x_T, times[0], times[-1])).max()
+
+            errors.append(float(error(times)))
     assert 2 ** (order - 0.5) < errors[0] / errors[1] < 2 ** (order + 0.5)
 
 
@@ -88,12 +92,12 @@ def test_the_error_falls_with_the_sampler_s_order(name, order, schedule):
 def test_only_stochastic_samplers_use_their_keys(name, options):
     schedule = MAKERS["cosine"]()
     times, x_T = grids.log_snr(schedule, 20), jnp.ones((1, 100))
-    first, second = (
-        samplers.SAMPLERS[name](
-            exact_denoiser(schedule), x_T, times, schedule, samplers.item_keys(seed, [0]), **options
+    sample = jax.jit(
+        lambda keys: samplers.SAMPLERS[name](
+            exact_denoiser(schedule), x_T, times, schedule, keys, **options
         )
-        for seed in (0, 1)
     )
+    first, second = (sample(samplers.item_keys(seed, [0])) for seed in (0, 1))
     assert bool(jnp.array_equal(first, second)) == ((name, options) not in STOCHASTIC)
 
 
@@ -125,10 +129,12 @@ def test_item_k_does_not_depend_on_its_batch(name):
     schedule = MAKERS["cosine"]()
     together = draw(name, schedule, 10, items=5)
     times = grids.uniform(schedule, 10)
+    sample = jax.jit(
+        lambda x, k: samplers.SAMPLERS[name](exact_denoiser(schedule), x, times, schedule, k)
+    )
     for k in range(5):
         keys = samplers.item_keys(0, [k])
-        x_T = samplers.item_noise(keys, 0, (1000,))
-        alone = samplers.SAMPLERS[name](exact_denoiser(schedule), x_T, times, schedule, keys)
+        alone = sample(samplers.item_noise(keys, 0, (1000,)), keys)
         np.testing.assert_allclose(alone[0], together[k], atol=1e-5)
 
 
@@ -189,7 +195,8 @@ def test_edm_samples_keep_no_noise():
     for name in samplers.SAMPLERS:
         times, keys = grids.karras(schedule, 20), samplers.item_keys(0, [0])
         x_T = schedule.sigma(times[0]) * samplers.item_noise(keys, 0, (500,))
-        x_0 = samplers.SAMPLERS[name](constant, x_T, times, schedule, keys)
+        sample = jax.jit(samplers.SAMPLERS[name], static_argnums=(0, 3))
+        x_0 = sample(constant, x_T, times, schedule, keys)
         np.testing.assert_allclose(x_0, 0.25, atol=1e-4)
 
 

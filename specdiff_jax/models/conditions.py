@@ -100,7 +100,8 @@ class ConditionEmbedding(nn.Module):
         c, small = condition, nn.initializers.normal(0.02)
         vector = jnp.zeros((1, self.width))
         if self.inputs.labels:
-            table = self.param("labels", small, (self.inputs.labels, self.width))
+            apart = nn.initializers.normal(0.3)  # beside a time of about one, told from the start
+            table = self.param("labels", apart, (self.inputs.labels, self.width))
             vector += c.labels @ table
         if self.inputs.numbers:
             seen = waves(c.numbers).reshape(len(c.numbers), -1)

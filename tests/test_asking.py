@@ -47,12 +47,13 @@ def workdir(tmp_path_factory):
             rng = np.random.default_rng([song, int(pitch)])
             path = folder / "music" / f"{kind} {song}" / "song.wav"
             files.write(path, synth.chords(pitch * 2 ** (0.3 * rng.random(8)), 0.5, RATE), RATE)
-            told = {"labels": [kind], "captions": [f"{kind} notes", f"all {kind}"], "tempo": 120}
+            labels = [kind, f"{kind} register", f"{kind} pitch"]
+            told = {"labels": labels, "captions": [f"{kind} notes", f"all {kind}"], "tempo": 120}
             path.with_suffix(".json").write_text(json.dumps(told))
     config = small_config(folder / "music", folder / "cache", folder)
     config.condition.update(labels=True, min_songs=1, text="letters", max_tokens=12)
     config.condition.update(cross_heads=1, numbers=("tempo", "start"), drop=0.1)
-    config.condition.update(drop_part=0.3, drop_each=0.7)
+    config.condition.update(drop_part=0.5, drop_each=0.3)
     config.train.update(num_steps=300, valid_every=300, checkpoint_every=300, steps_per_dispatch=20)
     config.optimizer.update(learning_rate=5e-3, warmup_steps=10)
     prepare.run(config)
@@ -82,17 +83,23 @@ def brightness(waves):
     return power @ np.fft.rfftfreq(next(iter(waves.values())).size, 1 / RATE) / power.sum(axis=1)
 
 
+LOW, HIGH = ([kind, f"{kind} register", f"{kind} pitch"] for kind in ("low", "high"))
+
+
 @pytest.mark.parametrize(
     ("low", "high"),
     [
-        ({"labels": "low"}, {"labels": "high"}),
+        ({"labels": ", ".join(LOW)}, {"labels": ", ".join(HIGH)}),
         ({"prompt": "low notes"}, {"prompt": "high notes"}),
-        ({"labels": "+low -high"}, {"labels": "+high -low"}),
+        (
+            {"labels": "+low +low register +low pitch -high -high register -high pitch"},
+            {"labels": "+high +high register +high pitch -low -low register -low pitch"},
+        ),
         ({"prompt": "low notes", "negative": "high notes"}, {"prompt": "high notes"}),
     ],
 )
 def test_what_is_asked_for_is_heard(config, low, high):
-    config.sample.guidance = 2.0
+    config.sample.guidance = 3.0
     heard = []
     for wish in (low, high):
         asked = config.copy_and_resolve_references()
@@ -158,7 +165,7 @@ def test_autoguidance_needs_its_checkpoint_and_at_one_changes_nothing(config):
     ("wish", "message"),
     [
         ({"prompt": " \n"}, "the prompt is empty"),
-        ({"labels": "middle"}, "label 'middle' is not one of the 2"),
+        ({"labels": "middle"}, "label 'middle' is not one of the 6"),
         ({"guidance": 2.0}, "sample.guidance is not used without"),
         ({"prompt": "low", "guidance_interval": (0.9, 0.1)}, r"guidance_interval=\(0.9, 0.1\)"),
         ({"prompt": "low", "guidance_rescale": 2.0}, "guidance_rescale=2.0 is not between"),

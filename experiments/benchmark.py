@@ -7,8 +7,8 @@ CPU, bfloat16 with float32 parameters on a CUDA GPU. The JAX arm is the library'
 which also guards against non-finite gradients. Options and samplers are timed at the settings of
 --costs. Each arm
 runs alone in a process of its own, so that its peak memory is its own and threads do not fight.
-This parent stays small: a child's ru_maxrss begins at its parent's. PyTorch is needed for this
-script only: pip install -e '.[benchmark]'.
+This parent stays small: a child's ru_maxrss begins at its parent's. Rows of what is not asked for
+stay in the CSV. PyTorch is needed for this script only: pip install -e '.[benchmark]'.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 
-from experiments.tables import RESULTS, write_csv
+from experiments.tables import RESULTS, read_csv, write_csv
 
 FRAMEWORKS = ("jax", "torch eager", "torch compile")
 COSTS = ("options", "samplers")
@@ -54,7 +54,7 @@ def main():
     rows += [row for s in args.costs for arm in COSTS for row in measured(arm, s, args)]
     rows = [row | facts for row in rows]
     print(table(rows))
-    write_csv(args.out, rows)
+    write_csv(args.out, rows + kept(read_csv(args.out), rows))
 
 
 def arguments():
@@ -129,6 +129,13 @@ def summarise(row, plain):
         row["time_over_none"] = middle / statistics.median(plain)
     if clip_seconds := row.pop("clip_seconds", None):
         row["real_time"] = clip_seconds * batch / middle
+
+
+def kept(old, new):
+    """The old rows of settings and costs that were not measured again, with their date."""
+    part = lambda row: (row["setting"], bool(row.get("change")))
+    again = {part(row) for row in new}
+    return [row for row in old if part(row) not in again]
 
 
 def table(rows):

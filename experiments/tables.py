@@ -1,4 +1,4 @@
-"""Where results go: one CSV an experiment, rewritten whole by every run of it."""
+"""Where results go: one CSV an experiment."""
 
 import csv
 import itertools
@@ -15,3 +15,12 @@ def write_csv(path, rows):
         writer = csv.DictWriter(file, list(dict.fromkeys(itertools.chain(*rows))))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_csv(path):
+    """The rows of a table as dicts of text without empty cells; [] where there is no such file."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from configs import base
-from experiments import benchmark, benchmark_arms, stopwatch
+from experiments import benchmark, benchmark_arms, stopwatch, tables
 from specdiff_jax import build
 
 NOT_OPTIONS = {"dtype", "attention"}  # cudnn needs a GPU, and a dtype is the device's
@@ -72,3 +72,12 @@ def test_a_row_says_the_median_and_how_much_longer_than_without_the_change():
     benchmark.summarise(row, plain=[1.0, 1.0, 5.0])
     expected = {"batch": 4, "steps": 3, "examples_per_s": 2.0, "slowest": 0.5, "fastest": 4.0}
     assert row == expected | {"time_over_none": 2.0, "real_time": 6.0}
+
+
+def test_rows_that_were_not_measured_again_stay(tmp_path):
+    row = lambda setting, **more: {"setting": setting, "examples_per_s": "1.0"} | more
+    old = [row("base"), row("tiny"), row("tiny", change="norm=rms")]
+    tables.write_csv(tmp_path / "b.csv", old)
+    assert tables.read_csv(tmp_path / "b.csv") == old and tables.read_csv(tmp_path / "no.csv") == []
+    assert benchmark.kept(old, [row("tiny")]) == [old[0], old[2]]
+    assert benchmark.kept(old, [row("tiny", change="none")]) == old[:2]

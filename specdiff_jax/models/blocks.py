@@ -27,10 +27,11 @@ class Style:
     def self_attention(self):
         return SelfAttention(self.heads, ATTENTIONS[self.attention], self.qk_norm, self.dtype)
 
-    def with_context(self, x, context):
-        """x, and what its tokens read in a context; x itself where there is none."""
-        if context is None or not self.cross_heads:
+    def with_context(self, x, told):
+        """x, and what its tokens read in the context; x itself where there is none."""
+        if told is None or told[1] is None or not self.cross_heads:
             return x
+        context = told[1]
         size = x.shape[-1] // self.heads
         return x + CrossAttention(self.cross_heads, size, self.dtype, name="cross")(x, context)
 
@@ -39,33 +40,40 @@ class Style:
 
 
 class PreLnBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); time is already in the tokens."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); time and what is told are in the tokens."""
 
     style: Style
 
     @nn.compact
-    def __call__(self, x, time, angles, context):  # [B, L, D], [B, D], None or [L, d / 2]
+    def __call__(self, x, time, angles, told):  # [B, L, D], [B, D], None or [L, d / 2]
         s = self.style
         x = x + s.self_attention()(norm(s.norm, s.dtype)(x), angles)
-        x = s.with_context(x, context)
+        x = s.with_context(x, told)
         return x + s.feed_forward()(norm(s.norm, s.dtype)(x))
 
 
 class AdaLnZeroBlock(nn.Module):
-    """Time shifts, scales and gates each branch; the identity at initialisation (DiT, 3.2)."""
+    """Time shifts, scales and gates each branch; the identity at initialisation (DiT, 3.2).
+
+    So does what is told, through weights of its own: time grows tenfold in training, and what is
+    added to it before they meet is no longer heard.
+    """
 
     style: Style
 
     @nn.compact
-    def __call__(self, x, time, angles, context):  # [B, L, D], [B, D], None or [L, d / 2]
+    def __call__(self, x, time, angles, told):  # [B, L, D], [B, D], None or [L, d / 2]
         s = self.style
-        modulation = nn.Dense(6 * x.shape[-1], kernel_init=nn.initializers.zeros)(nn.silu(time))
+        zeros, size = nn.initializers.zeros, 6 * x.shape[-1]
+        modulation = nn.Dense(size, kernel_init=zeros)(nn.silu(time))
+        if told is not None:
+            modulation += nn.Dense(size, use_bias=False, kernel_init=zeros, name="told")(told[0])
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (
             part.astype(s.dtype) for part in jnp.split(modulation[:, None], 6, axis=-1)
         )
         normed = norm(s.norm, s.dtype, learned=False)
         x = x + gate_1 * s.self_attention()(normed(x) * (1 + scale_1) + shift_1, angles)
-        x = s.with_context(x, context)
+        x = s.with_context(x, told)
         return x + gate_2 * s.feed_forward()(normed(x) * (1 + scale_2) + shift_2)
 
 
@@ -85,10 +93,10 @@ class Stack(nn.Module):
     remat: str
 
     @nn.compact
-    def __call__(self, tokens, time, angles, context=None):
+    def __call__(self, tokens, time, angles, told=None):
         block = REMATS[self.remat](BLOCKS[self.block])
         if self.scan:
-            return self.scanned(block, tokens, time, angles, context)
+            return self.scanned(block, tokens, time, angles, told)
         features = []
         for index in range(self.depth):
             mirror = self.depth - 1 - index
@@ -96,13 +104,13 @@ class Stack(nn.Module):
                 both = jnp.concatenate([tokens, features[mirror]], axis=-1)
                 join = nn.Dense(tokens.shape[-1], dtype=self.style.dtype, name=f"skip_{index}")
                 tokens = join(both)
-            tokens = block(self.style, name=f"block_{index}")(tokens, time, angles, context)
+            tokens = block(self.style, name=f"block_{index}")(tokens, time, angles, told)
             features.append(tokens)
         return tuple(features)
 
-    def scanned(self, block, tokens, time, angles, context):
+    def scanned(self, block, tokens, time, angles, told):
         def one(block, tokens, _):
-            tokens = block(tokens, time, angles, context)
+            tokens = block(tokens, time, angles, told)
             return tokens, tokens
 
         split = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}

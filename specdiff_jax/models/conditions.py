@@ -85,7 +85,7 @@ def waves(numbers):
 
 
 class ConditionEmbedding(nn.Module):
-    """A Condition as a vector that is added to the time's, and as context for cross-attention.
+    """A Condition as a vector that acts beside the time's, and as context for cross-attention.
 
     Returns:
       vector [B, D], and (tokens [B, 1 + S, E], mask [B, 1 + S]) or None. The first token is
@@ -100,8 +100,8 @@ class ConditionEmbedding(nn.Module):
         c, small = condition, nn.initializers.normal(0.02)
         vector = jnp.zeros((1, self.width))
         if self.inputs.labels:
-            apart = nn.initializers.normal(0.3)  # beside a time of about one, told from the start
-            table = self.param("labels", apart, (self.inputs.labels, self.width))
+            some = nn.initializers.normal(0.3)  # about one for the sum of a song's ten
+            table = self.param("labels", some, (self.inputs.labels, self.width))
             vector += c.labels @ table
         if self.inputs.numbers:
             seen = waves(c.numbers).reshape(len(c.numbers), -1)

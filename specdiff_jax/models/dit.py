@@ -49,14 +49,12 @@ class DiT(nn.Module):
     def __call__(self, x_t, t, condition=None):
         dtype, grid = jnp.dtype(self.dtype), grid_of(self.shape, self.patch)
         time = TimeEmbedding(self.width, TIME_FEATURES[self.time_embedding], name="time")(t)
-        context = None
+        told = None
         if self.inputs:
-            embedding = ConditionEmbedding(self.inputs, self.width, name="condition")
-            vector, context = embedding(condition)
-            time += vector
+            told = ConditionEmbedding(self.inputs, self.width, name="condition")(condition)
         tokens = self.embedded(x_t, grid, dtype)  # [B, L, D]
         if self.block == "pre_ln":
-            tokens += time[:, None].astype(dtype)
+            tokens += (time if told is None else time + told[0])[:, None].astype(dtype)
         angles = None
         if self.positions == "rotary":
             turned = axial_angles(grid, self.width // self.heads)
@@ -73,7 +71,7 @@ class DiT(nn.Module):
         )
         stack = Stack(self.block, style, self.depth, self.long_skips, self.scan, self.remat)
         nn.share_scope(self, stack)
-        features = tuple(x[:, self.registers :] for x in stack(tokens, time, angles, context))
+        features = tuple(x[:, self.registers :] for x in stack(tokens, time, angles, told))
 
         tokens = norm(self.norm, dtype, name="final_norm")(features[-1])
         zero_init = self.block == "adaln_zero"

@@ -193,8 +193,18 @@ def adam(config):
 
 
 def muon(config):
-    """Orthogonal updates of matrices (Jordan et al. 2024)?"""
+    """Orthogonal updates of matrices (Jordan et al. 2024), as large as AdamW's?"""
     config.optimizer.update(kind="muon", weight_decay=0.01)
+
+
+def half_rate(config):
+    """Half the learning rate?"""
+    config.optimizer.learning_rate /= 2
+
+
+def double_rate(config):
+    """Twice the learning rate?"""
+    config.optimizer.learning_rate *= 2
 
 
 def schedule_free(config):

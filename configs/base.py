@@ -83,7 +83,8 @@ def get_config(size="base"):
     condition.cross_heads = UNSET_INT()  # text: heads of each block that look at its tokens
     condition.numbers = ()  # of tempo (beats a minute), start (of the crop in its song), length
     condition.drop = UNSET_FLOAT()  # probability of asking for nothing: guidance needs it
-    condition.drop_each = UNSET_FLOAT()  # and of leaving out each label, number or text on its own
+    condition.drop_part = UNSET_FLOAT()  # and of leaving out all labels, or the text
+    condition.drop_each = UNSET_FLOAT()  # each label and number is left out at a rate up to this
 
     config.schedule = schedule = ConfigDict()
     schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, sigmoid, rectified_flow, edm
@@ -254,4 +255,4 @@ def shrink(config):
         checkpoint_every=1000,
     )
     config.valid.update(crops=128, baseline_crops=2048)
-    config.sample.update(count=8, batch_size=8, sampler="ddpm", steps=200)
+    config.sample.update(count=8, batch_size=8, sampler="dpmpp_2m", grid="karras", steps=20)

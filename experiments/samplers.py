@@ -33,7 +33,6 @@ ARMS = [
     ("dpmpp_2m", "karras"),
     ("dpmpp_2m", "aligned"),
     ("dpmpp_2m_sde", "log_snr"),
-    ("dpmpp_2m_sde", "aligned"),
     ("unipc", "aligned"),
 ]
 

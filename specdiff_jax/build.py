@@ -171,12 +171,13 @@ def conditioned(config):
     c = config.condition
     for name in c.numbers:
         choose(conditions.UNITS, "condition.numbers", name)
-    for name in ("drop", "drop_each", "balance"):
-        if c[name] is not None and not 0 <= c[name] < 1:
-            raise ValueError(f"condition.{name}={c[name]} is not at least 0 and below 1")
+    for name in ("drop", "drop_part", "drop_each", "balance"):
+        if c[name] is not None and not 0 <= c[name] <= 1:
+            raise ValueError(f"condition.{name}={c[name]} is not between 0 and 1")
     anything = bool(c.labels or c.text or c.numbers)
     needs = {"min_songs": c.labels, "balance": c.labels, "max_tokens": c.text}
-    needs |= {"cross_heads": c.text, "drop": anything, "drop_each": anything}
+    needs |= {"cross_heads": c.text, "drop": anything, "drop_part": c.labels or c.text}
+    needs |= {"drop_each": c.labels or c.numbers}
     for name, on in needs.items():
         if c[name] is not None and not on:
             raise ValueError(f"condition.{name}={c[name]} has nothing to act on; set it to None")
@@ -243,7 +244,7 @@ def loss_fn(config, model, rep, schedule):
             wave = augment(channels, jax.random.fold_in(key, OWN_KEY), settings, rep.samples)
         if condition is not None:
             drop_key, c = jax.random.fold_in(key, DROP_KEY), config.condition
-            condition = dropped(condition, drop_key, c.drop, c.drop_each)
+            condition = dropped(condition, drop_key, c.drop, c.drop_part, c.drop_each)
         x_0 = rep.encode(wave)  # [B, F, T, C]
         ask = functools.partial(network(config, model, params, schedule), condition=condition)
         return losses.diffusion_loss(ask, x_0, key, schedule, goal)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from specdiff_jax.audio.ingest import Intake, ingest
+from specdiff_jax.diffusion import editing
 from specdiff_jax.fields import call, choose, set_fields
 
 PLAN = ("kind", "list")
@@ -110,14 +111,17 @@ def variation(rep, file, strength, offset=0.0):
 
 
 def interpolation(rep, file, other, strength, amount=0.5, offset=0.0, other_offset=0.0):
-    """Between two files: their mixture at t = strength under one noise (Ho et al. 2020, 4.3)."""
+    """Between two files: the arc from one to the other, at t = strength under one noise.
+
+    (Ho et al. 2020, 4.3.) amount 0 and 1 are the variations of either file with that seed.
+    """
     check_strength(strength)
     if not 0 <= amount <= 1:
         raise ValueError(f"edit.amount={amount} is not between 0 (file) and 1 (other)")
     first, second = (
         encoded(rep, whole(rep, *pair)) for pair in ((file, offset), (other, other_offset))
     )
-    known = (1 - amount) * first + amount * second
+    known = editing.slerp(first, second, amount)
     return Edit("", known, np.ones(known.shape[1:3]), strength, lambda made: made, {})
 
 

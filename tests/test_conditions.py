@@ -77,13 +77,19 @@ def test_dropping_leaves_out_as_much_as_it_says():
         mask=jnp.ones((size, 1), bool),
         pooled=jnp.ones((size, 1)),
     )
-    made = dropped(full, jax.random.key(0), everything=0.2, each=0.3)
-    kept = np.concatenate([made.labels > 0, np.isfinite(made.numbers), made.mask], axis=1)
-    error = 4 * np.sqrt(0.25 / size)
-    np.testing.assert_allclose(kept.mean(axis=0), 0.8 * 0.7, atol=error)
-    np.testing.assert_allclose((~kept).all(axis=1).mean(), 0.2 + 0.8 * 0.3**5, atol=error)
-    # Each on its own: among items that are not dropped whole, two labels are independent.
-    np.testing.assert_allclose((kept[:, 0] & kept[:, 1]).mean(), 0.8 * 0.7**2, atol=error)
+    made = dropped(full, jax.random.key(0), everything=0.2, part=0.3, each=0.6)
+    labels, numbers, text = made.labels > 0, np.isfinite(made.numbers), np.asarray(made.mask)
+    near = lambda found, wanted: np.testing.assert_allclose(
+        np.mean(found, axis=0), wanted, atol=4 * np.sqrt(0.25 / size)
+    )
+    both, neither = 1 - 0.6 + 0.6**2 / 3, 0.6**2 / 3  # of a rate uniform in 0 to 0.6
+    near(labels, 0.8 * 0.7 * 0.7)
+    near(labels.all(axis=1), 0.8 * 0.7 * both)
+    near(numbers, 0.8 * 0.7)
+    near(numbers.all(axis=1), 0.8 * both)
+    near(~numbers.any(axis=1), 0.2 + 0.8 * neither)
+    near(text, 0.8 * 0.7)
+    near((text & labels).any(axis=1), 0.8 * 0.7 * 0.7 * (1 - neither))
 
 
 def test_rare_labels_come_as_often_as_repeat_factor_sampling_says():
@@ -214,7 +220,7 @@ def test_without_inputs_a_model_has_the_parameters_it_had():
         ("drop", 0.1, "condition.drop=0.1 has nothing to act on"),
         ("labels", True, "condition.(min_songs|drop) must be set"),
         ("cross_heads", 2, "condition.cross_heads=2 has nothing to act on"),
-        ("drop", 1.5, "condition.drop=1.5 is not at least 0 and below 1"),
+        ("drop", 1.5, "condition.drop=1.5 is not between 0 and 1"),
     ],
 )
 def test_a_condition_that_makes_no_sense_is_refused(field, value, message):

@@ -39,6 +39,20 @@ def test_pinned_keeps_the_known_and_leaves_the_rest_its_law(name):
     assert free.std() == pytest.approx(STD, abs=0.02)
 
 
+@pytest.mark.parametrize("amount", [0.0, 0.2, 0.5, 1.0])
+def test_an_arc_ends_at_its_points_keeps_their_length_and_has_no_side(amount):
+    first, second = np.random.default_rng(0).normal(size=(2, 1, 8, 40, 1))
+    second *= np.linalg.norm(first) / np.linalg.norm(second)
+    point = editing.slerp(first, second, amount)
+    assert np.linalg.norm(point) == pytest.approx(np.linalg.norm(first))
+    np.testing.assert_allclose(editing.slerp(second, first, 1 - amount), point, atol=1e-12)
+    angle = lambda x: np.arccos(np.vdot(x, first) / np.linalg.norm(x) / np.linalg.norm(first))
+    assert angle(point) == pytest.approx(amount * angle(second), abs=1e-6)
+    np.testing.assert_allclose(editing.slerp(first, first, amount), first)
+    if amount in (0.0, 1.0):
+        np.testing.assert_allclose(point, [first, second][int(amount)], atol=1e-12)
+
+
 def test_pixelwise_denoiser_is_the_same_by_windows():
     """Where the model sees no neighbours, windows agree of themselves, whatever their number."""
     whole = exact_denoiser(SCHEDULE)
@@ -84,8 +98,10 @@ def song(tmp_path):
 
 
 @pytest.fixture
-def trained(nano, trained_nano):
+def trained(nano, trained_nano, monkeypatch):
     """`nano` with a checkpoint; clips of 0.248 s."""
+    # The bar's callback would keep the program out of the compilation cache.
+    monkeypatch.setattr(editing, "ticking", lambda denoise, tick: denoise)
     nano.workdir = trained_nano
     nano.sample.update(count=1, batch_size=1, steps=4, sampler="ddpm")
     return nano
@@ -143,6 +159,19 @@ def test_a_weak_variation_is_near_its_song_and_a_strong_one_is_not(trained, song
         ]
         distance[strength] = float(jnp.mean((x_0[0] - x_0[1]) ** 2))
     assert distance[0.05] < 0.3 * distance[0.9]
+
+
+def test_an_interpolation_is_at_its_ends_the_variation_of_either_file(trained, song):
+    there = {"file": song, "strength": 0.6}
+    for amount, offset in ((0.0, 0.3), (1.0, 1.2)):
+        trained.edit.update(kind="variation", other=None, other_offset=None, amount=None)
+        trained.edit.update(there | {"offset": offset})
+        alone, _ = sampled(trained, "variation-song-000")
+        trained.edit.update(kind="interpolation", other=song, other_offset=1.2, amount=amount)
+        trained.edit.offset = 0.3
+        between, _ = sampled(trained, "interpolation-song-000")
+        assert np.abs(alone.astype(int) - between).max() <= 1  # of int16
+        assert np.abs(alone).max() > 100
 
 
 def test_any_length_and_both_ways_to_it(trained):

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 
 import jax
@@ -25,6 +26,13 @@ def records(workdir, kind):
     clock = ("steps_per_second", "audio_per_second")
     found = [json.loads(line) for line in lines]
     return [{k: v for k, v in r.items() if k not in clock} for r in found if r["kind"] == kind]
+
+
+@pytest.fixture
+def trained(nano, trained_nano):
+    """`nano` with a checkpoint of step 6 in a workdir of its own."""
+    shutil.copytree(trained_nano, nano.workdir)
+    return nano
 
 
 def train_fully(config):
@@ -57,17 +65,16 @@ def test_training_learns_and_leaves_music_a_page_and_a_verdict(nano):
 
 
 @pytest.mark.parametrize("feed", ["device", "host"])
-def test_three_and_resume_and_three_is_six_bit_for_bit(nano, feed, tmp_path):
-    nano.data.feed = feed
-    whole, parts = nano.copy_and_resolve_references(), nano.copy_and_resolve_references()
-    whole.workdir, parts.workdir = str(tmp_path / "whole"), str(tmp_path / "parts")
-    train_fully(whole)
-    interrupt_after(parts, 3)
-    assert checkpoints.steps(parts.workdir) == [3]
-    train.run(parts)
-    jax.tree.map(np.testing.assert_array_equal, state_of(parts, 6), state_of(whole, 6))
+def test_three_and_resume_and_three_is_six_bit_for_bit(nano, trained_nano, feed):
+    """Six steps at once were trained from one feed: so host and device feeds agree too."""
+    whole = nano.copy_and_resolve_references()
+    whole.workdir, nano.data.feed = trained_nano, feed
+    interrupt_after(nano, 3)
+    assert checkpoints.steps(nano.workdir) == [3]
+    train.run(nano)
+    jax.tree.map(np.testing.assert_array_equal, state_of(nano, 6), state_of(whole, 6))
     for kind in ("train", "valid"):
-        assert records(parts.workdir, kind) == records(whole.workdir, kind)
+        assert records(nano.workdir, kind) == records(trained_nano, kind)
 
 
 def interrupt_after(config, step):
@@ -88,20 +95,8 @@ def interrupt_after(config, step):
         train.record = original
 
 
-def test_host_and_device_feeds_train_the_same_parameters(nano, tmp_path):
-    states = []
-    for feed in ("device", "host"):
-        config = nano.copy_and_resolve_references()
-        config.data.feed, config.workdir = feed, str(tmp_path / feed)
-        config.train.num_steps = 3
-        train_fully(config)
-        states.append(state_of(config, 3))
-    jax.tree.map(np.testing.assert_array_equal, *states)
-
-
-def test_a_run_that_diverges_stops_by_name_and_keeps_its_checkpoint(nano):
-    train_fully(nano)
-    nano.train.num_steps = 12
+def test_a_run_that_diverges_stops_by_name_and_keeps_its_checkpoint(trained):
+    trained.train.num_steps = 12
     job_step = train.Run.train_step
 
     def poisoned(job):
@@ -118,27 +113,25 @@ def test_a_run_that_diverges_stops_by_name_and_keeps_its_checkpoint(nano):
     train.Run.train_step = poisoned
     try:
         with pytest.raises(ValueError, match="non-finite loss or gradient at step 9"):
-            train.run(nano)
+            train.run(trained)
     finally:
         train.Run.train_step = job_step
-    assert checkpoints.newest_good(nano.workdir) == 6
+    assert checkpoints.newest_good(trained.workdir) == 6
 
 
-def test_a_changed_config_does_not_resume(nano):
-    train_fully(nano)
-    nano.train.num_steps = 9
-    nano.model.mlp_ratio = 2
+def test_a_changed_config_does_not_resume(trained):
+    trained.train.num_steps = 9
+    trained.model.mlp_ratio = 2
     with pytest.raises(ValueError, match=r"trained with model.mlp_ratio=4, the config says 2"):
-        train.run(nano)
+        train.run(trained)
 
 
-def test_item_k_is_the_same_clip_for_any_batch_size(nano):
-    train_fully(nano)
+def test_item_k_is_the_same_clip_for_any_batch_size(trained):
     clips = {}
     for size in (1, 3):
-        nano.sample.update(batch_size=size, count=3)
-        sample.run(nano)
-        folder = pathlib.Path(nano.workdir) / "samples" / "step_00000006"
+        trained.sample.update(batch_size=size, count=3)
+        sample.run(trained)
+        folder = pathlib.Path(trained.workdir) / "samples" / "step_00000006"
         clips[size] = np.stack([soundfile.read(folder / f"{k:03d}.wav")[0] for k in range(3)])
     np.testing.assert_allclose(clips[1], clips[3], atol=2 / 32768)
     assert np.abs(clips[1][0] - clips[1][1]).max() > 1e-3

@@ -8,7 +8,7 @@ import pytest
 from scipy import linalg, stats
 
 from configs import ablations, modern
-from experiments import ablation_page, compare, samplers
+from experiments import ablation_page, compare, samplers, seams
 from experiments import ablations as runner
 from specdiff_jax import build
 
@@ -134,3 +134,14 @@ def test_comparison_names_what_differs_and_nothing_else():
     assert [line.split() for line in lines[1:]] == [["b", "2", "3"], ["c", "(none)", "4"]]
     assert compare.table("config", {"a": 1}, {"a": 1}) == ["config: no difference"]
     assert compare.flat({"x": {"y": 1}, "z": 2}) == {"x.y": 1, "z": 2}
+
+
+def test_a_seam_is_a_change_where_windows_meet_and_nowhere_else():
+    edges = seams.borders(40, 16, 8)
+    assert edges.tolist() == [8, 16, 24, 32]  # windows at 0, 8, 16, 24
+    by_frame = np.ones((2, 40))
+    np.testing.assert_allclose(seams.ratios(by_frame, edges), 1)
+    by_frame[1, edges] = 3
+    np.testing.assert_allclose(seams.ratios(by_frame, edges), [1, 3])
+    np.testing.assert_allclose(seams.ratios(by_frame, edges + 1), [1, 36 / (36 + 2 * 4)])
+    assert seams.borders(16, 16, 8).size == 0

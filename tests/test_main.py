@@ -30,10 +30,15 @@ def get_config():
 """
 
 
-def run(*arguments, **more):
+# Nothing here is about speed: the children compile fast code no better than they must.
+ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
+
+
+def run(*arguments, env=ENVIRONMENT, **more):
     """The CLI in a process of its own, as `python -m` from the root."""
     command = [sys.executable, "-m", "specdiff_jax.main", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **more)
+    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
+    return subprocess.run(command, env=env, **options, **more)
 
 
 @pytest.fixture
@@ -101,7 +106,7 @@ def test_a_disk_that_fills_is_one_line_and_keeps_the_run(config_file, tmp_path):
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
     prepared = run(f"--config={config_file}", "--mode=prepare")
     assert prepared.returncode == 0, prepared.stderr
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment = ENVIRONMENT | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     done = run(f"--config={config_file}", preexec_fn=limit, env=environment)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1 and len(errors) == 1, done.stderr
@@ -120,7 +125,10 @@ def test_killed_at_any_moment_the_same_command_ends_at_the_same_parameters(confi
     command = [sys.executable, "-m", "specdiff_jax.main", f"--config={config_file}", *steps]
     for lines in (3, 6, 9):
         child = subprocess.Popen(
-            [*command, f"--config.workdir={workdir}"], cwd=ROOT, stderr=subprocess.DEVNULL
+            [*command, f"--config.workdir={workdir}"],
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT,
         )
         metrics = workdir / "metrics.jsonl"
         while child.poll() is None and len(read_lines(metrics)) < lines:

@@ -59,6 +59,19 @@ def test_schedule_free_is_averaged_by_itself_and_minimises():
     assert not np.allclose(mean["w"], params["w"])
 
 
+@pytest.mark.parametrize("shape", [(32, 64), (32, 128), (128, 32)])
+def test_muon_s_updates_are_orthogonal_and_as_large_for_every_shape(shape):
+    config = base.get_config("tiny")
+    config.optimizer.update(kind="muon", clip_norm=None, warmup_steps=0, decay="constant")
+    config.optimizer.update(weight_decay=0.0, learning_rate=0.5)
+    tx, params = optimizers.optimizer(config, 10), {"w": jnp.zeros(shape)}
+    gradient = {"w": jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)}
+    update = np.asarray(tx.update(gradient, tx.init(params), params)[0]["w"])
+    values = np.linalg.svd(update, compute_uv=False) / (0.5 * 0.2 * np.sqrt(max(shape)))
+    assert (values > 0.65).all() and (values < 1.25).all()  # Jordan's polynomial ends in 0.7 to 1.2
+    assert np.vdot(update, gradient["w"]) < 0
+
+
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
 def test_the_learning_rate_rises_to_its_peak_and_ends_where_it_says(decay):
     config = base.get_config("tiny")

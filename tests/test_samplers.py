@@ -1,5 +1,7 @@
 """Samplers, on the exact denoiser of a Gaussian, must give that Gaussian."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,12 +75,16 @@ def test_the_error_falls_with_the_sampler_s_order(name, order, schedule):
         errors = []
         for steps in (64, 128):
             times = jnp.linspace(0.95, 0.05, steps + 1)
-            x_T = schedule.alpha(times[0]) * MEAN
-            x_T += schedule.sigma(times[0]) * jnp.linspace(-2, 2, 9)[None]
-            x_s = samplers.SAMPLERS[name](
-                exact_denoiser(schedule), x_T, times, schedule, samplers.item_keys(0, [0])
-            )
-            errors.append(float(jnp.abs(x_s - flow_map(schedule, x_T, times[0], times[-1])).max()))
+
+            @jax.jit
+            def error(times):
+                x_T = schedule.alpha(times[0]) * MEAN
+                x_T += schedule.sigma(times[0]) * jnp.linspace(-2, 2, 9)[None]
+                keys = samplers.item_keys(0, [0])
+                x_s = samplers.SAMPLERS[name](exact_denoiser(schedule), x_T, times, schedule, keys)
+                return jnp.abs(x_s - flow_map(schedule, x_T, times[0], times[-1])).max()
+
+            errors.append(float(error(times)))
     assert 2 ** (order - 0.5) < errors[0] / errors[1] < 2 ** (order + 0.5)
 
 
@@ -86,12 +92,12 @@ def test_the_error_falls_with_the_sampler_s_order(name, order, schedule):
 def test_only_stochastic_samplers_use_their_keys(name, options):
     schedule = MAKERS["cosine"]()
     times, x_T = grids.log_snr(schedule, 20), jnp.ones((1, 100))
-    first, second = (
-        samplers.SAMPLERS[name](
-            exact_denoiser(schedule), x_T, times, schedule, samplers.item_keys(seed, [0]), **options
+    sample = jax.jit(
+        lambda keys: samplers.SAMPLERS[name](
+            exact_denoiser(schedule), x_T, times, schedule, keys, **options
         )
-        for seed in (0, 1)
     )
+    first, second = (sample(samplers.item_keys(seed, [0])) for seed in (0, 1))
     assert bool(jnp.array_equal(first, second)) == ((name, options) not in STOCHASTIC)
 
 
@@ -123,10 +129,12 @@ def test_item_k_does_not_depend_on_its_batch(name):
     schedule = MAKERS["cosine"]()
     together = draw(name, schedule, 10, items=5)
     times = grids.uniform(schedule, 10)
+    sample = jax.jit(
+        lambda x, k: samplers.SAMPLERS[name](exact_denoiser(schedule), x, times, schedule, k)
+    )
     for k in range(5):
         keys = samplers.item_keys(0, [k])
-        x_T = samplers.item_noise(keys, 0, (1000,))
-        alone = samplers.SAMPLERS[name](exact_denoiser(schedule), x_T, times, schedule, keys)
+        alone = sample(samplers.item_noise(keys, 0, (1000,)), keys)
         np.testing.assert_allclose(alone[0], together[k], atol=1e-5)
 
 
@@ -187,7 +195,8 @@ def test_edm_samples_keep_no_noise():
     for name in samplers.SAMPLERS:
         times, keys = grids.karras(schedule, 20), samplers.item_keys(0, [0])
         x_T = schedule.sigma(times[0]) * samplers.item_noise(keys, 0, (500,))
-        x_0 = samplers.SAMPLERS[name](constant, x_T, times, schedule, keys)
+        sample = jax.jit(samplers.SAMPLERS[name], static_argnums=(0, 3))
+        x_0 = sample(constant, x_T, times, schedule, keys)
         np.testing.assert_allclose(x_0, 0.25, atol=1e-4)
 
 
@@ -211,20 +220,61 @@ def test_strides_are_equal_in_what_the_grid_says():
     np.testing.assert_allclose(roots, roots.mean(), rtol=2e-2)
 
 
-def test_the_aligned_grid_costs_least_by_its_own_measure():
-    """The bound of Sabour et al. for a known posterior, against grids that do not know it."""
-    schedule, steps = MAKERS["cosine"](), 8
-    posterior = lambda snr: STD**2 / (1 + snr * STD**2)
-    levels = jnp.linspace(0.01, 0.99, 99)
-    errors = posterior(np.exp(schedule.log_snr(levels)))
+VARIANCES = np.geomspace(1e-3, 10, 64) / np.geomspace(1e-3, 10, 64).mean()
 
-    def cost(times):
-        snr = np.exp(np.asarray(schedule.log_snr(times[:-1]), np.float64))
-        return float(np.sum(posterior(snr[:-1]) * np.diff(snr)))
 
-    aligned = cost(grids.aligned(schedule, steps, levels, errors))
-    others = {name: cost(grids.GRIDS[name](schedule, steps)) for name in ("log_snr", "karras")}
-    assert aligned < 0.99 * min(others.values())
+def test_the_cost_of_a_stride_bounds_what_it_does_to_the_end():
+    """A denoiser held still from a to b, then the exact flow: within the bound, not far below."""
+    places = np.linspace(-8, 8, 33)
+    error = (VARIANCES / (1 + np.exp(places)[:, None] * VARIANCES)).mean(axis=1)
+    cost = grids.stride_costs(places, error)
+    y = lambda n: np.sqrt(VARIANCES + n**2)  # x / alpha of the flow, deviation by deviation
+    shares = []
+    for a, b in itertools.combinations(range(33), 2):
+        n_a, n_b = np.exp(-places[a] / 2), np.exp(-places[b] / 2)
+        held = y(n_a) * VARIANCES / (VARIANCES + n_a**2)
+        moved = y(n_a) + (n_b - n_a) * (y(n_a) - held) / n_a
+        at_the_end = (moved / y(n_b) - 1) * np.sqrt(VARIANCES)
+        shares.append(np.mean(at_the_end**2) / cost[a, b])
+    assert 0.05 < max(shares) <= 1
+    assert np.isinf(cost[np.tril_indices(33)]).all()
+
+
+def test_the_aligned_grid_is_the_cheapest_of_all(monkeypatch):
+    monkeypatch.setattr(grids, "FINE", 11)
+    schedule, levels, errors = MAKERS["cosine"](), [0.1, 0.4, 0.8], [0.02, 0.1, 0.5]
+    seen, stride_costs = [], grids.stride_costs
+    monkeypatch.setattr(
+        grids, "stride_costs", lambda *of: seen.append(stride_costs(*of)) or seen[0]
+    )
+    found = np.asarray(grids.aligned(schedule, 5, levels, errors))
+    total = lambda stops: sum(seen[0][a, b] for a, b in itertools.pairwise(stops))
+    all_stops = [(0, *between, 10) for between in itertools.combinations(range(1, 10), 3)]
+    places = np.linspace(grids.NOISIEST, grids.CLEANEST, 11)
+    best = places[list(min(all_stops, key=total))]
+    np.testing.assert_allclose(schedule.log_snr(found[:-1]), best, atol=0.1)
+
+
+@pytest.mark.parametrize("steps", [10, 20])
+def test_the_aligned_grid_ends_nearest_to_the_flow(steps):
+    """DDIM on a Gaussian of many deviations, against grids that do not know them."""
+    schedule, levels = MAKERS["cosine"](), jnp.linspace(0.01, 0.99, 99)
+    snr = np.exp(schedule.log_snr(levels))[:, None]
+    curve = {"levels": levels, "errors": (VARIANCES / (1 + snr * VARIANCES)).mean(axis=1)}
+
+    def denoise(x_t, t):
+        alpha, sigma, v = schedule.alpha(t[:, None]), schedule.sigma(t[:, None]), VARIANCES[None]
+        x_0 = alpha * v / (alpha**2 * v + sigma**2) * x_t
+        return x_0, (x_t - alpha * x_0) / sigma
+
+    def distance(grid, **options):
+        times = grids.GRIDS[grid](schedule, steps, **options)
+        alpha, sigma = float(schedule.alpha(times[0])), float(schedule.sigma(times[0]))
+        x_T = jnp.asarray(np.sqrt(alpha**2 * VARIANCES + sigma**2))[None]
+        x_0 = samplers.ddim(denoise, x_T, times, schedule, samplers.item_keys(0, [0]))
+        return float(np.mean((np.asarray(x_0) - np.sqrt(VARIANCES)) ** 2))
+
+    assert distance("aligned", **curve) < 0.5 * min(map(distance, ("log_snr", "karras")))
 
 
 def test_grids_end_at_data_and_bad_ones_are_refused():

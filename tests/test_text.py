@@ -28,16 +28,6 @@ BANDS = {"solo": 1, "duo": 2, "trio": 3, "folk band": 4}  # of tunes: players
 
 
 @pytest.fixture(scope="session")
-def encoder():
-    try:
-        return encoders.load("minilm")
-    except ValueError as error:
-        if "could not be fetched" in str(error):
-            pytest.skip(str(error))
-        raise
-
-
-@pytest.fixture(scope="session")
 def features(encoder):
     return encoder.encode(CAPTIONS, 64)
 

@@ -112,13 +112,23 @@ def test_a_pickle_of_weights_is_read_where_there_is_nothing_else(tmp_path):
     np.testing.assert_array_equal(got.tokens, expected.tokens)
 
 
-def lose_a_weight(folder):
+def lose(folder, end):
+    """Takes the weight whose name ends so out of a model's file."""
     import safetensors.torch
 
     path = folder / "model.safetensors"
     weights = safetensors.torch.load_file(path)
-    del weights["encoder.layer.1.output.dense.weight"]
+    (lost,) = [name for name in weights if name.endswith(end)]
+    del weights[lost]
     safetensors.torch.save_file(weights, path, {"format": "pt"})
+
+
+def lose_a_weight(folder):
+    lose(folder, "encoder.layer.1.output.dense.weight")
+
+
+def lose_the_pooler(folder):
+    lose(folder, "pooler.dense.weight")
 
 
 def bring_code(folder):
@@ -141,6 +151,7 @@ def lose_the_tokenizer(folder):
     "kind, harm, said",
     [
         ("bert", lose_a_weight, "1 weights are missing, encoder.layer.1.output.dense.weight"),
+        ("clap text", lose_the_pooler, "1 weights are missing, text_model.pooler.dense.weight"),
         ("bert", bring_code, "cannot be loaded"),
         ("bert", lose_all_weights, "neither .safetensors nor .bin"),
         ("bert", lose_the_tokenizer, "holds no tokenizer"),
@@ -153,6 +164,14 @@ def test_a_model_that_cannot_be_trusted_is_refused(kind, harm, said, tmp_path):
     with pytest.raises(ValueError, match=said) as caught:
         encoders.load(f"hf:{tmp_path}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_plain_encoder_needs_no_pooler(tmp_path):
+    save("bert", tmp_path)
+    expected = encoders.load(f"hf:{tmp_path}").encode(TEXTS, 8)
+    lose_the_pooler(tmp_path)
+    got = encoders.load(f"hf:{tmp_path}").encode(TEXTS, 8)
+    np.testing.assert_array_equal(got.pooled, expected.pooled)
 
 
 def test_a_name_that_the_hub_does_not_give_is_refused(monkeypatch):

@@ -7,6 +7,7 @@ the memory of one block, and where the blocks are cut changes nothing (but see `
 import itertools
 
 import numpy as np
+from scipy import fft
 
 # Clipped: a run of equal samples at full scale. int16 ends at 0.99997, and a clean full-scale
 # sine turns within two equal samples unless it is lower than about 30 Hz.
@@ -14,6 +15,10 @@ FULL_SCALE, CLIPPED_RUN = 0.999, 3
 SILENCE, SILENT_SECONDS = 1e-3, 0.05  # silent: all channels under -60 dBFS for 50 ms or longer
 EVERY = 16  # frames apart: the transforms would be most of what measuring costs
 FRAME, BANDS = 4096, 128  # a band is a 128th of the Nyquist frequency, 172 Hz at 44.1 kHz
+HANN = np.hanning(FRAME + 1)[:-1].astype(np.float32)
+POWER = np.square(HANN).sum()
+PIECE = 1 << 14  # samples summed in float64 at a time: they stay in the processor's cache
+ABREAST = 256  # of them summed side by side: sums over the few channels of a sample are slow
 NOISE = 10 ** (-90 / 10)  # power; 6 dB above the white noise of dithered 16-bit samples
 BELOW_LOUDEST = 10 ** (-80 / 10)  # what a resampler or the window leaks is weaker than this
 HEARD = 0.02  # share of the sounding frames that a band must sound in: a click is no bandwidth
@@ -27,27 +32,25 @@ LEAST_BANDWIDTH = 0.55  # of the Nyquist frequency, or of 22.05 kHz where that i
 
 def measure(block, sample_rate):
     """What `combine` needs of one block [channels, N] float32, decoded at its own rate in Hz."""
+    wave = np.ascontiguousarray(block.T)  # [N, channels]; no copy where it was decoded so
     least = SILENT_SECONDS * sample_rate
-    loudest = _loudest(block, int(least) // 2)
-    finite = bool(np.isfinite(loudest).all())
-    non_finite = 0 if finite else block.size - int(np.isfinite(block).sum())
-    wave = block if finite else np.nan_to_num(block, posinf=0, neginf=0)
-    loudest = loudest if finite else _loudest(wave, int(least) // 2)
-    peak = loudest.max(initial=0.0)
-    full = np.zeros((len(wave), 1))
-    if peak >= FULL_SCALE:
-        full = np.where(np.abs(wave) >= FULL_SCALE, wave, 0)
+    window, finite = int(least) // 2, True
+    loudest = _loudest(wave, window)
+    if not np.isfinite(loudest).all():
+        finite = np.isfinite(wave)
+        wave = np.where(finite, wave, 0)
+        loudest = _loudest(wave, window)
+    sums, squares = _sums(wave)
     sounding, heard = _heard(wave)
-    precise = wave.astype(np.float64)
     return {
         "sample_rate": sample_rate,
-        "samples": wave.shape[1],
-        "non_finite": non_finite,
-        "peak": peak,
-        "sum": precise.sum(axis=1),  # [channels]
-        "squares": float(np.einsum("cn,cn->", precise, precise)),  # vdot would start threads
-        "clipped": [_runs(channel, CLIPPED_RUN) for channel in full],
-        "silent": _runs(_silent(wave, loudest, int(least) // 2), least),
+        "samples": len(wave),
+        "non_finite": wave.size - int(np.sum(finite)) if finite is not True else 0,
+        "peak": loudest.max(initial=0.0),
+        "sum": sums,  # [channels]
+        "squares": squares,
+        "clipped": _clipped(wave, loudest),
+        "silent": _runs(_silent(wave, loudest, window), least),
         "sounding": sounding,
         "heard": heard,  # [BANDS]
     }
@@ -118,23 +121,44 @@ def _decibels(amplitude):
 
 
 def _loudest(wave, window):
-    """The largest magnitude of each whole or begun window of [channels, N].  # [windows]"""
-    whole = wave.shape[1] // window * window
-    parts = wave[:, :whole].reshape(len(wave), -1, window), wave[:, None, whole:]
+    """The largest magnitude of each whole or begun window of [N, channels].  # [windows]"""
+    whole = len(wave) // window * window
+    parts = wave[:whole].reshape(-1, window * wave.shape[1]), wave[whole:].reshape(1, -1)
     # max and -min, not abs: no copy of the block is made.
-    high = [np.maximum(p.max(axis=2, initial=0), -p.min(axis=2, initial=0)) for p in parts]
-    return np.concatenate(high, axis=1).max(axis=0)
+    high = [np.maximum(p.max(axis=1, initial=0), -p.min(axis=1, initial=0)) for p in parts]
+    return np.concatenate(high)
+
+
+def _sums(wave):
+    """Sums [channels] and the sum of squares of [N, channels], in float64."""
+    channels = wave.shape[1]
+    line, total, squares = wave.reshape(-1), np.zeros(ABREAST * channels), 0.0
+    room = np.zeros(PIECE * channels)  # float64
+    for first in range(0, len(line), len(room)):
+        piece = line[first : first + len(room)]
+        room[: len(piece)], room[len(piece) :] = piece, 0
+        squares += float(np.einsum("n,n->", room, room))  # vdot would start threads
+        total += room.reshape(-1, len(total)).sum(axis=0)
+    return total.reshape(ABREAST, channels).sum(axis=0), squares
+
+
+def _clipped(wave, loudest):
+    """`_runs` of the samples at full scale in each channel of [N, channels]."""
+    if loudest.max(initial=0.0) < FULL_SCALE:
+        return [(0, [(0.0, 1)])] * wave.shape[1]
+    full = np.where(np.abs(wave) >= FULL_SCALE, wave, 0)
+    return [_runs(channel, CLIPPED_RUN) for channel in full.T]
 
 
 def _silent(wave, loudest, window):
-    """1 where all channels of [channels, N] are silent, as short as `_runs` needs it to be.
+    """1 where all channels of [N, channels] are silent, as short as `_runs` needs it to be.
 
     A silence that counts holds a whole window; where none is silent only the ends can matter.
     """
     if loudest.min(initial=1.0) >= SILENCE:
-        ends = wave[:, :window], np.ones((len(wave), 1)), wave[:, -window:]
-        wave = np.concatenate(ends, axis=1)
-    return (np.abs(wave).max(axis=0) < SILENCE).astype(float)
+        wave = np.concatenate([wave[:window], np.ones((1, wave.shape[1])), wave[-window:]])
+    quiet = np.abs(wave) < SILENCE
+    return np.logical_and.reduce([*quiet.T]).astype(float)
 
 
 def _runs(line, least):
@@ -160,16 +184,18 @@ def _joined(blocks, least):
 
 
 def _heard(wave):
-    """How many frames of [channels, N] sound, and in how many of them each of the bands does.
+    """How many frames of [N, channels] sound, and in how many of them each of the bands does.
 
     One in EVERY of the whole frames from the block's start: what is left at its end is skipped, so
     blocks should last a second or more. Counting frames, not adding power, keeps clicks and one
     loud bar from speaking for the whole song.
     """
-    frames = wave[:, : wave.shape[1] // FRAME * FRAME].reshape(-1, FRAME)[::EVERY]
-    window = np.hanning(FRAME + 1)[:-1].astype(np.float32)
-    power = np.abs(np.fft.rfft(frames * window)[:, 1:]) ** 2 / np.square(window).sum()
-    bands = power.reshape(len(frames), BANDS, FRAME // 2 // BANDS)
+    count = len(wave) // FRAME
+    frames = wave[: count * FRAME].reshape(count, FRAME, wave.shape[1])
+    channel, place = np.divmod(np.arange(0, count * wave.shape[1], EVERY), max(count, 1))
+    spectrum = fft.rfft(frames[place, :, channel] * HANN)[:, 1:]
+    power = np.abs(spectrum) ** 2 / POWER
+    bands = power.reshape(len(power), BANDS, FRAME // 2 // BANDS)
     power = bands.mean(axis=2)  # of white noise: its variance
     heard = power > np.maximum(NOISE, BELOW_LOUDEST * power.max(axis=1, keepdims=True))
     return int(heard.any(axis=1).sum()), heard.sum(axis=0)

@@ -34,6 +34,19 @@ def pinned(denoise, schedule, known, mask):
     return inner
 
 
+def slerp(first, second, amount):
+    """The point of the arc from `first` to `second`, both seen as one vector.  # any shape
+
+    (Shoemake 1985.) The straight mean of two unlike spectra has only half their variance, which
+    under the noise of one time looks like fainter music; the arc keeps it. Like spectra are mixed
+    straight, because there the arc is a line; opposite ones have no arc of their own, take any.
+    """
+    cosine = np.vdot(first, second) / max(np.linalg.norm(first) * np.linalg.norm(second), SMALL)
+    angle = np.arccos(np.clip(cosine, -0.9999, 1.0))
+    part = lambda share: np.sinc(share * angle / np.pi) * share / np.sinc(angle / np.pi)
+    return part(1 - amount) * first + part(amount) * second
+
+
 def window_starts(length, frames, hop):
     """First frames of windows that cover 0..length, the last flush with the end."""
     if length <= frames:

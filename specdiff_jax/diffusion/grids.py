@@ -66,12 +66,13 @@ def karras(schedule, steps, start=1.0, rho=7.0):
 
 
 def aligned(schedule, steps, levels, errors, start=1.0):
-    """The strides that lose least of the trained model (Sabour et al. 2024, "Align Your Steps").
+    """The strides that move x_0 least away from where infinitely many would take it.
 
-    Holding the denoiser D still from SNR a to SNR b costs 1/2 int |D_u - D_a|^2 dSNR_u nats (their
-    eq. 11, the bound by Girsanov). For a posterior mean E|D_u - D_a|^2 = error_a - error_u, so that
-    the cost needs the x_0 error by noise level alone, which every validation measures; the best
-    grid is then found exactly, by dynamic programming over FINE places.
+    After "Align Your Steps" (Sabour et al. 2024): what a stride from SNR a to b costs is how far
+    the denoiser D, held still at a, falls behind on the way. For a posterior mean
+    E|D_u - D_a|^2 = error_a - error_u, so that it needs the x_0 error by noise level alone, which
+    every validation measures; the best grid is then found exactly, by dynamic programming over FINE
+    places. See `stride_costs` for what is counted, which is not the paper's nats.
 
     Args:
       levels, errors: [K] times t, and the model's mean-square x_0 error there.
@@ -82,17 +83,13 @@ def aligned(schedule, steps, levels, errors, start=1.0):
     check_steps(steps, FINE, "the places of grid 'aligned': ")
     first, noisy, clean = ends(schedule, start)
     places = np.linspace(noisy, clean, FINE)
-    snr = np.exp(places)
     known = np.append(schedule.log_snr(jnp.asarray(levels, jnp.float32)), NOISIEST)
     known, errors = known.astype(np.float64), np.append(errors, 1.0)  # nothing known: the variance
     order = np.argsort(known)
     error = np.interp(places, known[order], errors[order])
-    error = np.minimum.accumulate(np.minimum(error, 1 / snr))  # x_t / alpha is no worse than that
-    lost = np.concatenate([[0], np.cumsum(np.diff(snr) * (error[1:] + error[:-1]) / 2)])
-    cost = error[:, None] * (snr[None] - snr[:, None]) - (lost[None] - lost[:, None])  # from, to
-    cost = np.where(snr[None] > snr[:, None], cost, np.inf)
     if steps == 1:
         return jnp.array([first, 0.0])
+    cost = stride_costs(places, error)
     best, came_from = cost[0], []
     for _ in range(steps - 2):
         through_each = best[:, None] + cost
@@ -102,6 +99,31 @@ def aligned(schedule, steps, levels, errors, start=1.0):
     for earlier in reversed(came_from):
         path.append(earlier[path[-1]])
     return through(schedule, places[[0, *reversed(path)]], first)
+
+
+def stride_costs(log_snrs, error):
+    """Bound on the squared change of the final x_0 by a stride between any two places.
+
+    With y = x / alpha and n = sigma / alpha the flow is dy = (y - D) dn / n, and what is missing of
+    D in dn / n = -dlog_snr / 2 reaches the final x_0 at most whole. So a stride of length h in
+    log_snr moves it by at most
+
+        |int (D_u - D_a) dlog_snr / 2|^2  <=  h / 4  int E|D_u - D_a|^2 dlog_snr.
+
+    The paper counts nats, dSNR in place of h dlog_snr / 4 (their eq. 11): nearly all of them lie in
+    nearly clean spectrograms, where its strides crowd and nobody hears it.
+
+    Args:
+      log_snrs: [P], rising; error: [P], E|x_0 - D|^2 there.
+
+    Returns:
+      [P, P], from and to; infinite where a stride would not lead to cleaner data.
+    """
+    error = np.minimum.accumulate(np.minimum(error, np.exp(-log_snrs)))  # x / alpha is no worse
+    lost = np.append(0.0, np.cumsum(np.diff(log_snrs) * (error[1:] + error[:-1]) / 2))
+    between = lambda of: of[None] - of[:, None]
+    length = between(log_snrs)
+    return np.where(length > 0, length / 4 * (error[:, None] * length - between(lost)), np.inf)
 
 
 GRIDS = {"uniform": uniform, "log_snr": log_snr, "karras": karras, "aligned": aligned}

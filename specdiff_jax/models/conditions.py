@@ -50,25 +50,30 @@ def unsaid(inputs, batch, tokens=1):
     )
 
 
-def dropped(condition, key, everything, each):
+def dropped(condition, key, everything, part, each):
     """A Condition with parts unsaid at random, so that a model learns to do without them.
 
     Args:
       everything: probability, for an item, that nothing is said: what guidance needs (Ho &
         Salimans 2022, arXiv 2207.12598, algorithm 1).
-      each: probability, beside that, of each label, each number and the text on its own.
+      part: probability, beside that, that all labels are left out; that the text is.
+      each: every item draws a rate up to this; each label and each number is left out with it, so
+        that few labels may be asked for as well as many.
     """
-    keys = jax.random.split(key, 4)
     size = len(jax.tree.leaves(condition)[0])
-    all_kept = jax.random.bernoulli(keys[0], 1 - everything, (size, 1))
-    kept = lambda key, shape: all_kept & jax.random.bernoulli(key, 1 - each, shape)
+    keys = iter(jax.random.split(key, 6))
+    keep = lambda rate, shape: jax.random.bernoulli(next(keys), 1 - rate, shape)
+    said = keep(everything, (size, 1))
+    rate = each * jax.random.uniform(next(keys), (size, 1))
     c = condition
     if c.labels is not None:
-        c = c._replace(labels=c.labels * kept(keys[1], c.labels.shape))
+        kept = said & keep(part, (size, 1)) & keep(rate, c.labels.shape)
+        c = c._replace(labels=c.labels * kept)
     if c.numbers is not None:
-        c = c._replace(numbers=jnp.where(kept(keys[2], c.numbers.shape), c.numbers, jnp.nan))
+        kept = said & keep(rate, c.numbers.shape)
+        c = c._replace(numbers=jnp.where(kept, c.numbers, jnp.nan))
     if c.mask is not None:
-        c = c._replace(mask=c.mask & kept(keys[3], (size, 1)))
+        c = c._replace(mask=c.mask & said & keep(part, (size, 1)))
     return c
 
 
@@ -95,7 +100,8 @@ class ConditionEmbedding(nn.Module):
         c, small = condition, nn.initializers.normal(0.02)
         vector = jnp.zeros((1, self.width))
         if self.inputs.labels:
-            table = self.param("labels", small, (self.inputs.labels, self.width))
+            apart = nn.initializers.normal(0.3)  # beside a time of about one, told from the start
+            table = self.param("labels", apart, (self.inputs.labels, self.width))
             vector += c.labels @ table
         if self.inputs.numbers:
             seen = waves(c.numbers).reshape(len(c.numbers), -1)

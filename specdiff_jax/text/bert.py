@@ -91,9 +91,6 @@ def dense(x, weights):
 
 def norm(x, weights):
     """LayerNorm over a token's numbers.  # [N, E] -> [N, E]"""
-    scale, shift = weights
+    scale, shift = (w[None] for w in weights)
     x = x - x.mean(-1, keepdims=True)
-    return (
-        x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + EPSILON) * scale[None]
-        + shift[None]
-    )
+    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + EPSILON) * scale + shift

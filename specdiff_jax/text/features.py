@@ -44,7 +44,7 @@ class Encoder:
     sha256: str
     width: int
     pooled_width: int
-    encode: Callable[[list[str], int], Features]
+    encode: Callable[[list[str], int], Features] = dataclasses.field(repr=False)
 
 
 def clean(text):

@@ -14,7 +14,8 @@ from specdiff_jax.text.features import Encoder, Features, cut, prepared, unit
 
 WIDTH, HEADS = 384, 12
 MOST_TOKENS = 256  # more it was never asked to read
-ROWS = (32, 128, 256)  # tokens that are computed at once: each is one compiled program
+ROWS = (32, 64, 128, 256)  # tokens that are computed at once: each is one compiled program
+FULL = 128  # where a token costs least; one long text may take more
 
 
 def encoder(place, revision):
@@ -68,7 +69,7 @@ def packed(encodings):
     for i, encoding in enumerate(encodings):
         if len(encoding) > room:
             rows.append([])
-            room = ROWS[-1]
+            room = FULL
         rows[-1].append(i)
         room -= len(encoding)
     return rows

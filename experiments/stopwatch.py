@@ -1,0 +1,57 @@
+"""Seconds, memory and the machine they were taken on."""
+
+import os
+import pathlib
+import resource
+import sys
+import time
+
+WARMUP = 2  # rounds before the clock starts, beside compiling
+
+
+def timed(steps, count):
+    """Seconds of `count` runs of each step after the warm-up, and the cores others used meanwhile.
+
+    The steps take turns, so that a slow minute of the machine is everyone's.
+
+    Args:
+      steps: {name: a function of the round's index that returns when its work is done}.
+
+    Returns:
+      {name: [seconds]}, cores that other programs used (None where unknown).
+    """
+    seconds = {name: [] for name in steps}
+    for index in range(WARMUP + count):
+        if index == WARMUP:
+            start, others = time.perf_counter(), other_seconds()
+        for name, step in steps.items():
+            before = time.perf_counter()
+            step(index)
+            seconds[name].append(time.perf_counter() - before)
+    seconds = {name: values[WARMUP:] for name, values in seconds.items()}
+    if others is not None:
+        others = (other_seconds() - others) / (time.perf_counter() - start)
+    return seconds, others
+
+
+def other_seconds():
+    """CPU seconds that all programs but this one have used since the start; None where unknown."""
+    stat = pathlib.Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _, _, irq, soft = map(int, stat.read_text().split()[1:8])
+    own = os.times()
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK") - own.user - own.system
+
+
+def peak_rss():
+    """The most memory this process has held so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def cpu_name():
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'CPU'}, {os.cpu_count()} cores"

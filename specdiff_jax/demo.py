@@ -190,8 +190,8 @@ def sampling(studio):
 
 
 def blank(label, value=None):
-    """A number that may be left out."""
-    return gr.Number(value, label=label, min_width=80)
+    """A number that may be left out: a text, because an empty gr.Number comes back as 0."""
+    return gr.Textbox("" if value is None else str(value), label=label, min_width=80)
 
 
 def card(index):

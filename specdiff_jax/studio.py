@@ -225,12 +225,15 @@ def ordered(told):
     """
     written = lambda name: told.get(name) or None
     labels = ", ".join([*told.get("labels", ()), *filter(None, [written("algebra")])])
-    said = {k: v for k, v in told.get("numbers", {}).items() if v is not None}
-    numbers = ", ".join(f"{name}={value}" for name, value in said.items())
+    said = {k: number(k, v) for k, v in told.get("numbers", {}).items()}
+    numbers = ", ".join(f"{name}={value}" for name, value in said.items() if value is not None)
     asked = {"prompt": written("prompt"), "labels": labels or None, "numbers": numbers or None}
     if written("negative") and not any(asked.values()):
         raise ValueError("a negative prompt needs something that is asked for beside it")
-    wanted = asked | {"negative": written("negative"), "seconds": written("seconds")}
+    wanted = asked | {
+        "negative": written("negative"),
+        "seconds": number("length", told.get("seconds")),
+    }
     wanted |= {name: int(told[name]) for name in ("steps", "seed", "count")}
     wanted |= {name: told[name] for name in ("sampler", "grid")}
     if any(asked.values()):
@@ -244,7 +247,7 @@ def ordered(told):
 
 def changed(told):
     """Fields of config.edit, or None for a clip that is new."""
-    pair = lambda name, low, high: None if low is None is high else both(name, low, high)
+    pair = lambda name, *ends: both(name, *(number(name, end) for end in ends))
     own = {
         "new": lambda: {},
         "variation": lambda: {"strength": told["strength"]},
@@ -263,7 +266,19 @@ def changed(told):
 
 
 def both(name, low, high):
-    """A range, or ValueError where one end is blank."""
+    """A range, None of two blanks, ValueError of one."""
+    if low is None and high is None:
+        return None
     if low is None or high is None:
         raise ValueError(f"{name}: fill in both ends, or none")
     return low, high
+
+
+def number(name, text):
+    """A float of what was typed, None of a blank."""
+    if text is None or not str(text).strip():
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {text!r} is not a number") from error

@@ -197,8 +197,8 @@ def blank(label, value=None):
 def card(index):
     """(column, picture, player, sidecar) of one clip, hidden until there is one."""
     with gr.Column(visible=False, min_width=320, elem_id=f"clip-{index}") as column:
-        picture = gr.Image(show_label=False, container=False, interactive=False, type="filepath")
-        player = gr.Audio(show_label=False, interactive=False, elem_id=f"player-{index}")
+        picture = gr.Image(show_label=False, container=False, interactive=False, buttons=[])
+        player = gr.Audio(show_label=False, interactive=False, buttons=["download"])
         sidecar = gr.DownloadButton("Settings (JSON)", size="sm", elem_id=f"sidecar-{index}")
     return column, picture, player, sidecar
 

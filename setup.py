@@ -34,6 +34,7 @@ setup(
         "cuda13": ["jax[cuda13]"],
         "songbook": ["music21>=9", "midirenderer>=0.1.3", "pretty_midi>=0.2.10"],
         "text": ["safetensors>=0.4", "tokenizers>=0.20"],
+        "demo": ["gradio>=6.31"],
         "test": ["pytest", "pytest-xdist", "ruff"],
         "benchmark": ["torch"],
     },

@@ -207,6 +207,16 @@ def get_config(size="base"):
     edit.prefix_seconds = UNSET_FLOAT()  # continuation: what is kept of the file
     edit.list = UNSET_STR()  # a .jsonl file, an edit with these fields a line
 
+    config.demo = demo = ConfigDict()  # the page of --mode=demo, which begins with what sample says
+    demo.host = "127.0.0.1"  # this machine alone; "0.0.0.0" for all that can reach it
+    demo.port = 7860
+    demo.queue = 8  # orders that may wait; more are turned away
+    demo.max_clips = 8  # of one order
+    demo.max_steps = 1000  # network evaluations of a clip
+    demo.max_seconds = 60.0  # of a clip
+    demo.max_upload_mb = 20.0
+    demo.max_upload_seconds = 600.0
+
     if size == "tiny":
         shrink(config)
     elif size != "base":

@@ -16,6 +16,7 @@ MODES = {
     "sample": ("sample",),
     "report": ("reference", "report"),
     "replay": ("replay",),
+    "demo": ("demo",),
 }
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")
 

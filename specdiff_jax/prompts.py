@@ -84,11 +84,13 @@ class Asker:
     Args:
       with_plain: whether the weights without guidance matter; where they do not, conditions that
         have no weight with it are left out.
+      encoder: of texts, where it is loaded already.
+      tell: hears a line about every text that is not read as it is written.
     """
 
-    def __init__(self, vocabulary, with_plain=False):
+    def __init__(self, vocabulary, with_plain=False, encoder=None, tell=say):
         self.vocabulary, self.with_plain = vocabulary, with_plain
-        self.encoder, self.texts = None, {}
+        self.encoder, self.tell, self.texts = encoder, tell, {}
 
     def branches(self, wish):
         """[(Condition of one item, weight, weight without guidance)], those of weight 0 left out.
@@ -152,10 +154,10 @@ class Asker:
         for row, (text, plain) in enumerate(new.items()):
             self.texts[text] = found.tokens[row], found.mask[row], found.pooled[row]
             if plain != " ".join(text.split()):
-                say(f"prompt: control characters are left out of {plain[:60]!r}")
+                self.tell(f"prompt: control characters are left out of {plain[:60]!r}")
             if (end := found.truncated[row]) is not None:
                 last = plain[max(0, end - 40) : end]
-                say(f"prompt: only {size} tokens are read; cut after {last!r}")
+                self.tell(f"prompt: only {size} tokens are read; cut after {last!r}")
 
     def room(self, wishes):
         """K, the branches of the Wish with the most of them; their texts are encoded at once."""

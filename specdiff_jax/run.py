@@ -18,6 +18,7 @@ FREE = (
     "workdir",
     "sample",
     "edit",
+    "demo",
     "valid",
 )  # may change between a checkpoint and its resume
 CAPTION_KEY = build.OWN_KEY + 2  # draws one caption of each song

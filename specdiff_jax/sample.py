@@ -45,7 +45,8 @@ def run(config):
     batches = [clips[first : first + size] for first in range(0, len(clips), size)]
     asks = evaluations(config.sample.sampler, config.sample.steps)
     with tqdm.tqdm(total=len(wanted) * len(batches) * asks, desc="sample", unit="eval") as bar:
-        generate = generator(trained, rep_out, wishes, bar.update)
+        program = programmed(trained, rep_out, bar.update)
+        generate = generator(trained, rep_out, wishes, program=program)
         for edit, batch in itertools.product(wanted, batches):
             sidecars.write(trained, edit, batch, generate(batch, edit), generate.branches)
     say(f"samples: {sidecars.folder_of(trained)}")
@@ -133,21 +134,16 @@ def worse_of(trained):
 NOTHING = prompts.Wish()
 
 
-def generator(trained, rep_out, wishes=(NOTHING,), tick=None, branches=None):
-    """Returns (clips, edit) -> waves numpy: the second straight line, one XLA program.
-
-    A clip is (Wish, k); its noise depends on (seed, k) alone, so that two wishes with the same k
-    begin alike. Batches are filled up to sample.batch_size: one program serves them all.
+def programmed(trained, rep_out, tick=lambda: None):
+    """(keys, times, known, mask, asked) -> waves: all that XLA does, compiled once for each shape.
 
     Args:
       rep_out: of the clips to make; where they are longer than trained, windows overlap and agree
         or, by sample.extend, the model sees them whole.
-      wishes: all that the clips may have, so that the program has room for each.
-      tick: called at every evaluation of the network.
-      branches: how many conditions there is room for, the most that a wish needs where unset.
+      tick: called at every evaluation of the network; False gives the clips up.
     """
     config, rep, s = trained.config, trained.rep, trained.config.sample
-    schedule, curve, hop = build.schedule(config), read_curve(trained), sampling.window_hop(config)
+    schedule, hop = build.schedule(config), sampling.window_hop(config)
     by_windows = s.extend == "windows" and rep_out.frames > rep.frames
     shape = (rep if by_windows else rep_out).shape
     params, told = obedient(trained, shape)
@@ -155,8 +151,6 @@ def generator(trained, rep_out, wishes=(NOTHING,), tick=None, branches=None):
         obedient(worse_of(trained), shape) if s.autoguidance is not None else (None, None)
     )
     sampler = sampling.sampler(config, schedule)
-    asker = prompts.Asker(trained.vocabulary, bool(s.guidance_rescale or s.guidance_interval))
-    branches = branches or asker.room(wishes)
 
     def program(params, worse_params, keys, times, known, mask, asked):
         noise = item_noise(keys, 0, rep_out.shape)
@@ -169,23 +163,46 @@ def generator(trained, rep_out, wishes=(NOTHING,), tick=None, branches=None):
             denoise = editing.windowed(denoise, schedule, rep.frames, hop)
         if mask is not None:
             denoise = editing.pinned(denoise, schedule, known, mask)
-        if tick is not None:
-            denoise = editing.ticking(denoise, tick)
+        denoise = editing.ticking(denoise, tick)
         return rep_out.decode(sampler(denoise, x_T, times, keys))
 
-    program = jax.jit(program)
+    return functools.partial(jax.jit(program), params, worse_params)
+
+
+def asker(trained, **more):
+    """The prompts.Asker that suits a checkpoint and how it is guided."""
+    s = trained.config.sample
+    return prompts.Asker(
+        trained.vocabulary, bool(s.guidance_rescale or s.guidance_interval), **more
+    )
+
+
+def generator(trained, rep_out, wishes=(NOTHING,), branches=None, program=None, ask=None):
+    """Returns (clips, edit) -> waves numpy: the second straight line, one XLA program.
+
+    A clip is (Wish, k); its noise depends on (seed, k) alone, so that two wishes with the same k
+    begin alike. Batches are filled up to sample.batch_size: one program serves them all.
+
+    Args:
+      rep_out: of the clips to make.
+      wishes: all that the clips may have, so that the program has room for each.
+      branches: how many conditions there is room for, the most that a wish needs where unset.
+      program, ask: what `programmed` and `asker` made, where they are there already.
+    """
+    config, rep, s = trained.config, trained.rep, trained.config.sample
+    schedule, curve = build.schedule(config), read_curve(trained)
+    program, ask = program or programmed(trained, rep_out), ask or asker(trained)
+    branches = branches or ask.room(wishes)
     length = rep_out.samples if s.seconds is None else round(s.seconds * rep.sample_rate)
 
     def generate(clips, edit=None):
         filled = [clips[k % len(clips)] for k in range(s.batch_size)]
-        asked = asker([wish for wish, _ in filled], branches)
+        asked = ask([wish for wish, _ in filled], branches)
         keys = item_keys(s.seed, np.array([index for _, index in filled]))
         times = sampling.times(config, schedule, curve, edit.start if edit else 1.0)
         known = edit.known if edit else np.zeros((1, *rep_out.shape), np.float32)
         mask = edit.mask if edit and not edit.mask.all() else None
-        waves = program(params, worse_params, keys, times, known, mask, asked)
-        waves = np.asarray(waves)[: len(clips)]
-        jax.effects_barrier()  # every tick has been heard
+        waves = np.asarray(program(keys, times, known, mask, asked))[: len(clips)]
         if edit:
             pasted = [edit.paste(wave.reshape(rep.channels, -1)) for wave in waves]
             waves = np.stack(pasted).reshape(waves.shape)

@@ -19,14 +19,15 @@ def folder_of(trained):
     return trained.workdir / "samples" / f"step_{trained.step:08d}"
 
 
-def write(trained, edit, batch, waves, branches):
-    """Writes the clips of one batch.
+def write(trained, edit, batch, waves, branches, folder=None):
+    """Writes the clips of one batch and returns the paths of their WAVs.
 
     Args:
       batch: [(Wish, k)]; waves: numpy, one for each.
       branches: how many conditions the program had room for.
+      folder: where; the checkpoint's own where unset, and TensorBoard hears of those.
     """
-    rate, folder = trained.rep.sample_rate, folder_of(trained)
+    rate, into, written = trained.rep.sample_rate, folder or folder_of(trained), []
     whole = {
         "workdir": str(trained.workdir),
         "checkpoint_step": trained.step,
@@ -41,12 +42,15 @@ def write(trained, edit, batch, waves, branches):
         whole["edit"] = edit.settings
     for place, ((wish, index), wave) in enumerate(zip(batch, waves, strict=True)):
         name = name_of(edit, wish, index)
-        files.write(folder / f"{name}.wav", wave, rate)
-        picture = pictures.save_spectrogram(folder / f"{name}.png", wave, rate)
-        sound = sha256(folder / f"{name}.wav")
-        own = {"index": index, "place": place, "wish": wish.said(), "sound_sha256": sound}
-        write_json(folder / f"{name}.json", whole | own)
-        add_clip(trained.workdir, trained.step, f"sample/{name}", wave, rate, picture)
+        path = into / f"{name}.wav"
+        files.write(path, wave, rate)
+        picture = pictures.save_spectrogram(path.with_suffix(".png"), wave, rate)
+        own = {"index": index, "place": place, "wish": wish.said(), "sound_sha256": sha256(path)}
+        write_json(path.with_suffix(".json"), whole | own)
+        if folder is None:
+            add_clip(trained.workdir, trained.step, f"sample/{name}", wave, rate, picture)
+        written.append(path)
+    return written
 
 
 def name_of(edit, wish, index):

@@ -16,7 +16,8 @@ ROWS = [
     {"prepare"},
     {"run"},
     {"preflight", "train", "sample", "reference", "report"},
-    {"replay"},
+    {"replay", "studio"},
+    {"demo"},
     {"main"},
 ]
 ROW_OF = {name: index for index, row in enumerate(ROWS) for name in row}

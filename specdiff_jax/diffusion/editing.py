@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import io_callback
 
 from specdiff_jax.diffusion.schedules import alpha_sigma
 
@@ -77,10 +78,16 @@ def windowed(denoise, schedule, frames, hop):
 
 
 def ticking(denoise, tick):
-    """Calls `tick()` on the host at every evaluation: progress from inside a compiled sampler."""
+    """Calls `tick()` on the host at every evaluation: progress from inside a compiled sampler.
+
+    Where it returns False the network is left out, and what is sampled means nothing: so a sampler
+    that runs can be given up at once.
+    """
+    go_on = lambda: np.bool_(tick() is not False)
+    skipped = lambda x_t, t: (x_t, x_t)
 
     def inner(x_t, t):
-        jax.debug.callback(tick)
-        return denoise(x_t, t)
+        wanted = io_callback(go_on, jax.ShapeDtypeStruct((), np.bool_))
+        return jax.lax.cond(wanted, denoise, skipped, x_t, t)
 
     return inner

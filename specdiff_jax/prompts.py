@@ -101,11 +101,16 @@ class Asker:
         v, asked = self.vocabulary, []
         together, terms = labels_and_terms(wish.labels, v) if wish.labels is not None else ((), ())
         told = numbers_of(wish.numbers, v) if wish.numbers is not None else {}
-        if wish.prompt is not None or together or told:
+        guide = 1.0 if wish.guidance is None else wish.guidance
+        if wish.negative is not None and guide == 1 and not terms:
+            raise ValueError(
+                f"negative {wish.negative[:40]!r} does nothing at guidance 1; set sample.guidance "
+                "above it"
+            )
+        if wish.prompt is not None or together or told or not terms:
             asked.append((1.0, self.condition(wish.prompt, together, told)))
         asked += [(strength, self.condition(None, (label,), {})) for strength, label in terms]
         total = sum(strength for strength, _ in asked)
-        guide = 1.0 if wish.guidance is None else wish.guidance
         made = [(self.condition(wish.negative, (), {}), 1 - guide * total, 1 - total)]
         made += [(condition, guide * strength, strength) for strength, condition in asked]
         if not self.with_plain:

@@ -1,5 +1,7 @@
 """Words of a user -> branches and weights; what cannot be asked is said."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,19 @@ def test_guidance_of_one_asks_the_model_once_and_of_zero_for_nothing():
     assert weight == 1 and asked_labels(condition) == {"instrument:flute"}
     ((condition, weight, _),) = branches(0.0, labels="flute")
     assert weight == 1 and asked_labels(condition) == set()
+
+
+def test_a_negative_prompt_is_led_away_from_and_alone_leads_away_from_it_too():
+    text = {"name": "", "width": 1, "pooled_width": 1, "max_tokens": 3}
+    asker = prompts.Asker(conditions.Vocabulary(LABELS, (), text))
+    heard = (np.ones((3, 1), np.float16), np.ones(3, bool), np.ones(1, np.float32))
+    asker.texts["drums"] = heard
+    for wish in (Wish(labels="flute", negative="drums"), Wish(negative="drums")):
+        wish = dataclasses.replace(wish, guidance=3.0)
+        (away, weight, _), (towards, other, _) = asker.branches(wish)
+        assert (weight, other) == (-2.0, 3.0) and away.mask.all() and not towards.mask.any()
+    with pytest.raises(ValueError, match="negative 'drums' does nothing at guidance 1"):
+        asker.branches(Wish(labels="flute", negative="drums"))
 
 
 def test_numbers_are_told_in_their_units_and_the_rest_is_unknown():

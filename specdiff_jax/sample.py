@@ -40,9 +40,7 @@ def run(config):
     trained, rep_out = opened(config)
     wanted = edits.edits(config, rep_out) or [None]
     wishes = prompts.wishes(config.sample)
-    size = config.sample.batch_size
-    clips = list(itertools.product(wishes, range(config.sample.count)))
-    batches = [clips[first : first + size] for first in range(0, len(clips), size)]
+    batches = batches_of(wishes, config.sample)
     asks = evaluations(config.sample.sampler, config.sample.steps)
     with tqdm.tqdm(total=len(wanted) * len(batches) * asks, desc="sample", unit="eval") as bar:
         program = programmed(trained, rep_out, bar.update)
@@ -50,6 +48,12 @@ def run(config):
         for edit, batch in itertools.product(wanted, batches):
             sidecars.write(trained, edit, batch, generate(batch, edit), generate.branches)
     say(f"samples: {sidecars.folder_of(trained)}")
+
+
+def batches_of(wishes, s):
+    """Every clip (Wish, k) that a config's sample section asks for, sample.batch_size at a time."""
+    clips = list(itertools.product(wishes, range(s.count)))
+    return [clips[first : first + s.batch_size] for first in range(0, len(clips), s.batch_size)]
 
 
 def opened(config):

@@ -115,10 +115,7 @@ class Studio:
             program = self.program(trained, rep_out)
             generate = sample.generator(trained, rep_out, [wish], program=program, ask=ask)
             self.encoder = ask.encoder
-            clips = [(wish, index) for index in range(s.count)]
-            batches = [
-                clips[first : first + s.batch_size] for first in range(0, s.count, s.batch_size)
-            ]
+            batches = sample.batches_of([wish], s)
             job.total = len(batches) * evaluations(s.sampler, s.steps)
             for batch in batches:
                 waves = generate(batch, change)

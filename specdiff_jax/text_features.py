@@ -4,13 +4,11 @@ import json
 import pathlib
 
 import numpy as np
-import tqdm
 
 from specdiff_jax import cache
 from specdiff_jax.logs import say
 from specdiff_jax.text import encoders
 
-BATCH = 64  # captions at a time
 ARRAYS = ("tokens", "mask", "pooled")
 ABOUT = ("name", "revision", "sha256", "width", "pooled_width")
 
@@ -37,15 +35,11 @@ def prepare(folder, name, max_tokens):
             f"condition.text={name!r}: none of the {len(songs)} songs has a caption; set it to None"
         )
     encoder = encoders.load(name)
-    parts, cut = [], 0
-    for first in tqdm.trange(0, len(captions), BATCH, desc="captions", unit=" batches"):
-        part = encoder.encode(captions[first : first + BATCH], max_tokens)
-        parts.append(part)
-        cut += sum(place is not None for place in part.truncated)
-    if cut:
+    found = encoder.encode(captions, max_tokens)
+    if cut := sum(place is not None for place in found.truncated):
         say(f"text: {cut} of {len(captions)} captions are longer than {max_tokens} tokens, cut")
     about = {name: getattr(encoder, name) for name in ABOUT}
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    arrays = {name: getattr(found, name) for name in ARRAYS}
     partial = path.with_suffix(".partial")
     with open(partial, "wb") as file:
         about = json.dumps(about | {"max_tokens": max_tokens, "captions": captions})

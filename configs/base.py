@@ -80,11 +80,12 @@ def get_config(size="base"):
     # songs have come more often
     condition.text = UNSET_STR()  # the captions' encoder: minilm, or hf:NAME of the Hub or a folder
     condition.max_tokens = UNSET_INT()  # text: longer captions are cut
-    condition.cross_heads = UNSET_INT()  # text: heads of each block that look at its tokens
+    condition.cross_heads = UNSET_INT()  # heads of each block that read what is said, word by word
     condition.numbers = ()  # of tempo (beats a minute), start (of the crop in its song), length
     condition.drop = UNSET_FLOAT()  # probability of asking for nothing: guidance needs it
     condition.drop_part = UNSET_FLOAT()  # and of leaving out all labels, or the text
-    condition.drop_each = UNSET_FLOAT()  # each label and number is left out at a rate up to this
+    condition.drop_each = UNSET_FLOAT()  # each label, number, token of text is left out at a rate
+    # up to this
 
     config.schedule = schedule = ConfigDict()
     schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, sigmoid, rectified_flow, edm

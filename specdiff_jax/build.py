@@ -176,8 +176,8 @@ def conditioned(config):
             raise ValueError(f"condition.{name}={c[name]} is not between 0 and 1")
     anything = bool(c.labels or c.text or c.numbers)
     needs = {"min_songs": c.labels, "balance": c.labels, "max_tokens": c.text}
-    needs |= {"cross_heads": c.text, "drop": anything, "drop_part": c.labels or c.text}
-    needs |= {"drop_each": c.labels or c.numbers}
+    needs |= {"cross_heads": anything, "drop": anything, "drop_part": c.labels or c.text}
+    needs |= {"drop_each": anything}
     for name, on in needs.items():
         if c[name] is not None and not on:
             raise ValueError(f"condition.{name}={c[name]} has nothing to act on; set it to None")

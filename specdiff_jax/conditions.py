@@ -34,7 +34,7 @@ class Vocabulary:
             numbers=len(self.numbers),
             text=text["width"],
             pooled=text["pooled_width"],
-            cross_heads=cross_heads if self.text else 0,
+            cross_heads=cross_heads,
         )
         return made if made.labels or made.numbers or made.text else None
 

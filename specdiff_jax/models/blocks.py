@@ -29,7 +29,7 @@ class Style:
 
     def with_context(self, x, told):
         """x, and what its tokens read in the context; x itself where there is none."""
-        if told is None or told[1] is None or not self.cross_heads:
+        if told is None or not told[1]:
             return x
         context = told[1]
         size = x.shape[-1] // self.heads

@@ -33,9 +33,9 @@ class Inputs:
 
     labels: int = 0  # V
     numbers: int = 0  # K
-    text: int = 0  # E, of a token
+    text: int = 0  # E, of a token of text
     pooled: int = 0  # P, of a text as a whole
-    cross_heads: int = 0  # heads of each block that look at the text's tokens
+    cross_heads: int = 0  # heads of each block that look at the context; 0: there is none
 
 
 def unsaid(inputs, batch, tokens=1):
@@ -57,11 +57,11 @@ def dropped(condition, key, everything, part, each):
       everything: probability, for an item, that nothing is said: what guidance needs (Ho &
         Salimans 2022, arXiv 2207.12598, algorithm 1).
       part: probability, beside that, that all labels are left out; that the text is.
-      each: every item draws a rate up to this; each label and each number is left out with it, so
-        that few labels may be asked for as well as many.
+      each: every item draws a rate up to this; each label, number and token of text is left out
+        with it, so that few words may be asked for as well as many.
     """
     size = len(jax.tree.leaves(condition)[0])
-    keys = iter(jax.random.split(key, 6))
+    keys = iter(jax.random.split(key, 7))
     keep = lambda rate, shape: jax.random.bernoulli(next(keys), 1 - rate, shape)
     said = keep(everything, (size, 1))
     rate = each * jax.random.uniform(next(keys), (size, 1))
@@ -73,7 +73,8 @@ def dropped(condition, key, everything, part, each):
         kept = said & keep(rate, c.numbers.shape)
         c = c._replace(numbers=jnp.where(kept, c.numbers, jnp.nan))
     if c.mask is not None:
-        c = c._replace(mask=c.mask & said & keep(part, (size, 1)))
+        kept = said & keep(part, (size, 1)) & keep(rate, c.mask.shape)
+        c = c._replace(mask=c.mask & kept)
     return c
 
 
@@ -88,8 +89,10 @@ class ConditionEmbedding(nn.Module):
     """A Condition as a vector that acts beside the time's, and as context for cross-attention.
 
     Returns:
-      vector [B, D], and (tokens [B, 1 + S, E], mask [B, 1 + S]) or None. The first token is
-      learned and always there, so that attention has where to look when nothing is said.
+      vector [B, D], and the parts of the context, each (tokens [B or 1, S, E], mask [B, S]); no
+      parts without cross_heads. First comes one learned token that is always there, so that
+      attention has where to look when nothing is said; then a token for each label, each number
+      and each token of the text.
     """
 
     inputs: Inputs
@@ -97,7 +100,10 @@ class ConditionEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, condition):
-        c, small = condition, nn.initializers.normal(0.02)
+        return self.vector(condition), self.context(condition) if self.inputs.cross_heads else ()
+
+    def vector(self, c):
+        """All that is said, as one sum.  # [B, D]"""
         vector = jnp.zeros((1, self.width))
         if self.inputs.labels:
             some = nn.initializers.normal(0.3)  # about one for the sum of a song's ten
@@ -106,16 +112,31 @@ class ConditionEmbedding(nn.Module):
         if self.inputs.numbers:
             seen = waves(c.numbers).reshape(len(c.numbers), -1)
             vector += Dense(self.width, use_bias=False, name="numbers")(seen)
-        if not self.inputs.text:
-            return vector, None
-        said = c.mask.any(axis=1, keepdims=True)  # [B, 1]
-        no_text = self.param("no_text", small, (1, self.width))
-        text = Dense(self.width, use_bias=False, name="text")(normed(c.pooled))
-        vector += jnp.where(said, text, no_text)
-        first = self.param("no_token", small, (1, 1, self.inputs.text))
-        first = jnp.broadcast_to(first, (len(said), 1, self.inputs.text))
-        tokens = jnp.concatenate([first, normed(c.tokens)], axis=1)
-        return vector, (tokens, jnp.concatenate([jnp.ones_like(said), c.mask], axis=1))
+        if self.inputs.text:
+            no_text = self.param("no_text", nn.initializers.normal(0.02), (1, self.width))
+            text = Dense(self.width, use_bias=False, name="text")(normed(c.pooled))
+            vector += jnp.where(c.mask.any(axis=1, keepdims=True), text, no_text)
+        return vector
+
+    def context(self, c):
+        """All that is said, each thing by itself."""
+        batch, size = len(jax.tree.leaves(c)[0]), self.inputs.text or self.width
+        learned = lambda name, count, scale: self.param(
+            name, nn.initializers.normal(scale), (count, size)
+        )
+        parts = [(learned("no_token", 1, 0.02)[None], jnp.ones((batch, 1), bool))]
+        if self.inputs.labels:
+            table = learned("label_tokens", self.inputs.labels, 1.0)
+            parts.append((table[None], c.labels > 0))
+        if self.inputs.numbers:
+            seen = jax.nn.one_hot(jnp.arange(self.inputs.numbers), self.inputs.numbers)
+            seen = jnp.broadcast_to(seen[None], (batch, *seen.shape))
+            seen = jnp.concatenate([waves(c.numbers), seen], axis=-1)  # its value, and which it is
+            tokens = Dense(size, use_bias=False, name="number_tokens")(seen)
+            parts.append((tokens, jnp.isfinite(c.numbers)))
+        if self.inputs.text:
+            parts.append((normed(c.tokens), c.mask))
+        return tuple(parts)
 
 
 def normed(features):

@@ -92,7 +92,8 @@ class CrossAttention(nn.Module):
     """What `heads` heads of `size` numbers read in a context. [B, L, D] -> [B, L, D].
 
     Zero at initialisation. Queries and keys are normed by head, which also does for the norm that
-    would come before: a text is little to read, and few heads of it cost little.
+    would come before: a context is little to read, and few heads of it cost little. A part of it
+    that is the same for all items, such as a table of labels, goes through the weights once.
     """
 
     heads: int
@@ -101,12 +102,14 @@ class CrossAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x, context):
-        tokens, mask = context  # [B, S, E], [B, S]
         inner = self.heads * self.size
         split = lambda y: y.reshape(*y.shape[:2], -1, self.size)
         q = split(Dense(inner, dtype=self.dtype, name="q")(x))
-        kv = split(Dense(2 * inner, dtype=self.dtype, name="kv")(tokens.astype(self.dtype)))
-        k, v = jnp.split(kv, 2, axis=2)
+        kv = Dense(2 * inner, dtype=self.dtype, name="kv")
+        parts = [kv(tokens.astype(self.dtype)) for tokens, _ in context]  # [B or 1, S, 2 inner]
+        parts = [jnp.broadcast_to(part, (len(x), *part.shape[1:])) for part in parts]
+        k, v = jnp.split(split(jnp.concatenate(parts, axis=1)), 2, axis=2)
+        mask = jnp.concatenate([mask for _, mask in context], axis=1)
         q, k = (
             nn.RMSNorm(dtype=self.dtype, name=f"{name}_norm")(y) for name, y in (("q", q), ("k", k))
         )

@@ -5,7 +5,7 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
-    {"audio", "diffusion", "models", "text"},
+    {"audio", "diffusion", "models", "text", "evaluation"},
     {"workers"},
     {"sources", "splits", "logs", "state", "metrics", "health", "pictures", "fields"},
     {"cache", "checkpoints", "optimizers"},

@@ -23,7 +23,7 @@ def get_config(size="base"):
         cross_heads=1,
         numbers=("tempo", "start"),
         drop=0.1,
-        drop_part=0.3,
+        drop_part=0.4,
         drop_each=0.7,
     )
     return config

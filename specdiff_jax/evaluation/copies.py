@@ -1,0 +1,249 @@
+"""Memorisation: the nearest training excerpt of each generated clip, at any offset and any gain.
+
+A clip is compared with every excerpt of its length of every training song, by the correlation of
+what its spectrum does over time. How near is too near is learned from held-out music, which is
+real and no copy: a clip is flagged where at most 1 % of held-out clips come so near (after Carlini
+et al. 2023, "Extracting Training Data from Diffusion Models", arXiv 2301.13188, section 4.2, whose
+distances are calibrated by other training images; the p-value is that of Vovk et al. 2005,
+"Algorithmic Learning in a Random World", section 2.2).
+
+Out of scope: copies that are transposed, played faster or slower by more than about 1 %, mixed
+with other music of the same loudness, or much shorter than the clip. A steady or silent clip has
+nothing that could be recognised and is never near anything; a single held note is near its like.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from scipy import fft
+
+HOP = 1024 / 22_050  # seconds between frames; half of it is the worst misalignment of a copy
+OVERLAP = 4  # frames over each sample: what half a hop of misalignment costs falls with it
+LOWEST, HIGHEST, BANDS = 100.0, 4000.0, 64  # Hz: where music is louder than a copy's noise
+POWER = 0.25  # of the power spectrum: near loudness, and a gain remains a factor (not so a log)
+STEADY = 1e-3  # of a clip's sum of squares: less movement than this is taken for none
+SILENCE = 1e-3  # rms, -60 dBFS
+BLOCK = 720  # frames transformed at once: 33 s of a song
+FEWEST = 16  # frames of a clip, 0.9 s: less says too little
+BATCH = 8  # blocks compared at once: matrices of few columns are slow
+MOST_FALSE = 0.01
+
+
+class Nearest(NamedTuple):
+    """The training excerpt that each of M clips is nearest to."""
+
+    song: np.ndarray  # [M] int64, its place among the songs
+    offset: np.ndarray  # [M] float64, seconds into the song, in steps of HOP
+    similarity: np.ndarray  # [M] float64 in [-1, 1]; the excerpt itself has almost 1
+    silent: np.ndarray  # [M] bool: nothing to compare, similarity 0
+
+
+class Verdict(NamedTuple):
+    """What the distances of held-out clips say about the nearness of M clips."""
+
+    rank: np.ndarray  # [M] float64 in (0, 1]: the share of real, new clips that come so near
+    flagged: np.ndarray  # [M] bool: rank is at most the false positives asked for
+    threshold: float  # of similarity, above which clips are flagged
+
+
+def find(generated, held_out, songs, sample_rate, false_positives=MOST_FALSE):
+    """Which of the generated clips are copies of training songs; one scan for both kinds of clip.
+
+    Args:
+      generated: [M, N] float waves in [-1, 1], mono.
+      held_out: [H, N] clips of songs that were not trained on, H >= 99 for 1 %; `judge` says why.
+      songs: iterable of [n] float waves, mono; wrap it in tqdm for progress.
+      sample_rate: Hz, of all of them.
+
+    Returns:
+      Nearest of the generated clips, Nearest of the held-out clips, Verdict on the former.
+    """
+    least_held_out(len(held_out), false_positives)  # said before the scan, not after it
+    both = nearest(np.concatenate([generated, held_out]), songs, sample_rate)
+    ours = Nearest(*(field[: len(generated)] for field in both))
+    theirs = Nearest(*(field[len(generated) :] for field in both))
+    return ours, theirs, judge(ours, theirs, false_positives)
+
+
+def judge(found, held_out, false_positives=MOST_FALSE):
+    """Ranks the similarities of M clips among those of H held-out clips.
+
+    rank = (1 + how many held-out clips are as near) / (1 + H): for a clip that is as new as the
+    held-out ones it is at most r in a share r of cases, whatever the distribution (Vovk et al.
+    2005). That holds only for clips of one length; take the held-out ones from as many songs as
+    can be, for clips of one song are alike.
+
+    Args:
+      found, held_out: Nearest, of the same scan.
+      false_positives: share of new clips that may be flagged.
+
+    Returns:
+      Verdict; silent clips have rank 1.
+
+    Raises:
+      ValueError: too few held-out clips to speak of so small a share.
+    """
+    count = len(held_out.similarity)
+    least_held_out(count, false_positives)
+    ordered = np.sort(held_out.similarity)
+    as_near = count - np.searchsorted(ordered, found.similarity, side="left")
+    rank = np.where(found.silent, 1.0, (1 + as_near) / (1 + count))
+    allowed = int(false_positives * (1 + count) + 1e-9)
+    return Verdict(rank, rank <= false_positives + 1e-12, float(ordered[-allowed]))
+
+
+def least_held_out(count, false_positives):
+    """Raises ValueError unless `count` held-out clips can tell a share of `false_positives`."""
+    least = int(np.ceil(1 / false_positives - 1e-9)) - 1
+    if count < least:
+        raise ValueError(
+            f"copies: {count} held-out clips cannot tell {false_positives:.2%} of false positives;"
+            f" give at least {least}"
+        )
+
+
+def closest(found, count=20):
+    """The clips nearest to training songs, the nearest first: what to listen to.  # [<= count]"""
+    order = np.argsort(-found.similarity, kind="stable")
+    return order[~found.silent[order]][:count]
+
+
+def nearest(clips, songs, sample_rate):
+    """The nearest of all excerpts of all songs, one every HOP.
+
+    The similarity is the correlation of `features`, each band's mean over the excerpt removed, as
+    one long vector: of M clips with all excerpts of a song by the Fourier transform over frames.
+    Songs are read once, in turn; memory is 190 kB a clip and
+    one song's samples, however many there are.
+
+    Args:
+      clips: [M, N] float waves in [-1, 1], mono. songs: iterable of [n] float waves.
+
+    Returns:
+      Nearest. Songs shorter than N are passed over.
+
+    Raises:
+      ValueError: clips of under FEWEST frames, samples that are not finite, or no song that
+        is as long as a clip.
+    """
+    clips = np.asarray(clips, np.float32)
+    check(clips, sample_rate)
+    best = np.zeros(len(clips), np.int64), np.zeros(len(clips), np.int64), np.zeros(len(clips))
+    best[2][:] = -2.0  # below any correlation
+    spectra, frames, size = _spectra(clips, sample_rate)
+    blocks = _blocks(songs, clips.shape[1], frames, size, sample_rate)
+    while batch := list(itertools.islice(blocks, BATCH)):
+        _update(best, spectra, frames, size, batch)
+    song, first, similarity = best
+    if len(clips) and similarity.max() < -1.5:
+        raise ValueError(f"copies: no song is as long as a clip of {clips.shape[1]} samples")
+    silent = np.sqrt(np.mean(clips**2, axis=1, dtype=np.float64)) < SILENCE
+    hop = round(HOP * sample_rate) / sample_rate
+    return Nearest(song, first * hop, np.where(silent, 0.0, similarity), silent)
+
+
+def check(clips, sample_rate):
+    """Raises ValueError where `nearest` cannot compare clips [M, N]."""
+    least = (OVERLAP + FEWEST - 1) * round(HOP * sample_rate)
+    if sample_rate < 2 * HIGHEST:
+        raise ValueError(f"copies: sample_rate={sample_rate} Hz is below {2 * HIGHEST:.0f} Hz")
+    if clips.ndim != 2 or clips.shape[1] < least:
+        raise ValueError(f"copies: clips {clips.shape} are not [M, N] with N >= {least}")
+    wrong = np.flatnonzero(~np.isfinite(clips).all(axis=1))
+    if len(wrong):
+        raise ValueError(f"copies: clips {wrong.tolist()} hold NaN or infinite samples")
+
+
+def features(wave, sample_rate):
+    """What is compared: POWER of the energy in BANDS logarithmic bands, one frame every HOP.
+
+    Frames are cut without padding; a factor g of gain is a factor g^(2 POWER) of all features.
+
+    [N] float -> [T, BANDS] float32, T = 1 + (N - OVERLAP * hop) // hop.
+    """
+    hop = round(HOP * sample_rate)
+    window = np.hanning(OVERLAP * hop + 1)[:-1].astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(wave, len(window))[::hop]
+    size = fft.next_fast_len(len(window), real=True)
+    spectrum = fft.rfft(frames * window, size)  # [T, size // 2 + 1]
+    power = spectrum.real**2 + spectrum.imag**2
+    return (power @ filters(sample_rate, size).T) ** np.float32(POWER)
+
+
+def filters(sample_rate, size):
+    """Triangles of mean one on a logarithmic axis from LOWEST to HIGHEST.  # [BANDS, bins]
+
+    One so narrow that no bin lies under it takes the bin nearest to its middle.
+    """
+    edges = np.geomspace(LOWEST, HIGHEST, BANDS + 2)
+    bins = fft.rfftfreq(size, 1 / sample_rate)
+    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
+    triangles = np.maximum(0, np.minimum(rising, falling))  # [BANDS, bins]
+    for band in np.flatnonzero(triangles.sum(axis=1) == 0):
+        triangles[band, np.abs(bins - edges[band + 1]).argmin()] = 1
+    return (triangles / triangles.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _spectra(clips, sample_rate):
+    """Unit vectors of the clips, transformed over frames.
+
+    Returns:
+      [size // 2 + 1, M, BANDS] complex64, the clips' frames, and the size of the transforms.
+    """
+    vectors = np.stack([_unit(features(clip, sample_rate)) for clip in clips])  # [M, L, BANDS]
+    frames = vectors.shape[1]
+    size = max(BLOCK, fft.next_fast_len(4 * frames, real=True))  # few excerpts lie in two blocks
+    spectra = np.conj(fft.rfft(vectors, size, axis=1)).transpose(1, 0, 2)
+    return np.ascontiguousarray(spectra), frames, size
+
+
+def _unit(vectors):
+    """[L, BANDS] without each band's mean, of norm one unless it is nearly steady."""
+    moving = vectors - vectors.mean(axis=0, keepdims=True)
+    squares = np.square(moving, dtype=np.float64).sum()
+    squares += STEADY * np.square(vectors, dtype=np.float64).sum()
+    return moving / np.float32(np.sqrt(squares) or 1.0)
+
+
+def _blocks(songs, samples, frames, size, sample_rate):
+    """(song, first frame, [<= size, BANDS]) of songs that hold a clip; each excerpt is in one."""
+    hop = round(HOP * sample_rate)
+    for song, wave in enumerate(songs):
+        if len(wave) < samples:
+            continue
+        for first in range(0, (len(wave) // hop - OVERLAP + 1) - frames + 1, size - frames + 1):
+            piece = wave[first * hop : (first + size - 1 + OVERLAP) * hop]
+            yield song, first, features(np.asarray(piece, np.float32), sample_rate)
+
+
+def _update(best, spectra, frames, size, batch):
+    """Where an excerpt in the batch of blocks is nearer than the best [M] so far, it replaces it.
+
+    The clips' bands have no mean, so their products with an excerpt need not remove its own.
+    """
+    padded = np.zeros((size, BANDS, len(batch)), np.float32)
+    for column, (_, _, block) in enumerate(batch):
+        padded[: len(block), :, column] = block
+    products = spectra @ fft.rfft(padded, axis=0)  # [size // 2 + 1, M, batch]
+    products = fft.irfft(products, size, axis=0)
+    for column, (song, first, block) in enumerate(batch):
+        norms = _norms(block.astype(np.float64), frames)  # [excerpts]
+        similar = products[: len(norms), :, column] / norms[:, None].astype(np.float32)
+        where = similar.argmax(axis=0)
+        value = similar[where, np.arange(similar.shape[1])]
+        nearer = value > best[2]
+        for field, new in zip(best, (song, first + where, value), strict=True):
+            field[nearer] = new[nearer] if np.ndim(new) else new
+
+
+def _norms(block, frames):
+    """`_unit`'s norm of each excerpt of `frames` frames, by running sums.  # [T, BANDS] -> [.]"""
+    start = np.zeros((1, block.shape[1]))
+    sums = np.cumsum(np.concatenate([start, block]), axis=0)
+    squares = np.cumsum(np.concatenate([start[:, 0], np.square(block).sum(axis=1)]))
+    sums, squares = sums[frames:] - sums[:-frames], squares[frames:] - squares[:-frames]
+    moving = np.maximum(squares - np.square(sums).sum(axis=1) / frames, 0) + STEADY * squares
+    # Digital silence: no correlation with it is more than rounding, and none is made of that.
+    return np.sqrt(np.where(squares > 0, np.maximum(moving, 1e-12), np.inf))

@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["specdiff_jax*"]),
-    package_data={"specdiff_jax": ["*.html"]},
+    package_data={"specdiff_jax": ["*.html", "*.css"]},
     install_requires=[
         "jax>=0.7",
         "flax>=0.11",
@@ -23,6 +23,7 @@ setup(
         "soundfile>=0.12",
         "soxr",
         "scipy",
+        "scikit-learn",
         "pebble>=5",
         "pyloudnorm",
         "tqdm",

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.tables import RESULTS, write_csv
-from experiments.tagger import Judge, score, statistics, values
+from specdiff_jax.judge import Judge, score, statistics, values
 from specdiff_jax import data, prepare, sample
 from specdiff_jax.logs import say
 from specdiff_jax.pictures import draw_spectrogram
@@ -146,7 +146,7 @@ def main():
     place = prepare.cache_of(trained.config)
     say("obedience: the judge learns from real training music")
     waves, entries = real(data.load_songs(place, "train", rep.samples), rep.samples, CROPS)
-    judge = Judge(statistics(waves, rate), entries)
+    judge = Judge(statistics(waves, rate), entries, KINDS)
     waves, entries = [], []
     for split in ("valid", "test"):
         more, theirs = real(data.load_songs(place, split, rep.samples), rep.samples, 1)

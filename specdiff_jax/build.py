@@ -98,12 +98,16 @@ def num_steps(config, crops):
     return steps if steps else math.ceil(epochs * crops / config.train.batch_size)
 
 
-def init(config, model, tx, shape):
-    """The train state at step 0, a function of the config alone."""
+def initial_params(config, model, shape):
+    """The parameters before any training, a function of the config alone."""
     x_t, t = jnp.zeros((1, *shape)), jnp.zeros(1)
     condition = model.inputs and unsaid(model.inputs, 1)
-    params = jax.jit(model.init)(jax.random.key(config.seed), x_t, t, condition)["params"]
-    return init_state(params, tx)
+    return jax.jit(model.init)(jax.random.key(config.seed), x_t, t, condition)["params"]
+
+
+def init(config, model, tx, shape):
+    """The train state at step 0."""
+    return init_state(initial_params(config, model, shape), tx)
 
 
 def abstract_state(config, shape, vocabulary=None):

@@ -4,14 +4,13 @@ The files are read into plain checked values first (workdir), then written as HT
 whatever is wrong with a file is found, and the file named, before a line of the page exists.
 """
 
-import importlib.resources
 import json
 import math
 import pathlib
-import string
 
 from specdiff_jax.charts import absent, figure_html, grouped, mean, text
-from specdiff_jax.workdir import affordable, data_uri, listening_order, read_json, read_run
+from specdiff_jax.pages import card_html, filled, shown, table_html, write_page
+from specdiff_jax.workdir import affordable, listening_order, read_json, read_run
 
 MAX_PAGE_BYTES = 60_000_000
 BASELINES = {
@@ -40,8 +39,8 @@ def write_report(workdir, max_bytes=MAX_PAGE_BYTES):
     config, health, reference = found["config"], found["health"], found["reference"]
     clips = listening_order(found["steps"], workdir / "reference", reference)
     kept = affordable(clips, max_bytes)
-    template = importlib.resources.files(__package__).joinpath("report_template.html")
-    page = string.Template(template.read_text("utf-8")).substitute(
+    page = filled(
+        "report_template.html",
         title=text((config or {}).get("name") or workdir.resolve().name),
         description=description_html(config),
         verdict=verdict_html(health),
@@ -54,20 +53,10 @@ def write_report(workdir, max_bytes=MAX_PAGE_BYTES):
         facts=facts_html(found["facts"]),
         config=config_html(config),
     )
-    partial = workdir / "report.html.partial"
-    partial.write_bytes(page.encode("utf-8", errors="replace"))
-    return partial.replace(workdir / "report.html")
+    return write_page(workdir / "report.html", page)
 
 
 # ---- the sections: checked values -> HTML
-
-
-def shown(value, places=3):
-    """A number for a reader, to so many places or three digits; a dash where there is none."""
-    if not math.isfinite(value):
-        return "\N{EN DASH}"
-    plain = value == 0 or 10 ** (1 - places) <= abs(value) < 1e5
-    return (f"{value:.{places}f}" if plain else f"{value:.3g}").replace("-", "\N{MINUS SIGN}")
 
 
 def verdict_html(health):
@@ -81,23 +70,6 @@ def verdict_html(health):
 def description_html(config):
     description = (config or {}).get("description")
     return f'<p class="lead">{text(description)}</p>' if description else ""
-
-
-def card_html(folder, stem, kept, heading, body):
-    """One clip: picture, player and words, or what is missing of them."""
-    parts = []
-    if (folder, stem) in kept:
-        picture, sound = (data_uri(folder / (stem + suffix)) for suffix in (".png", ".wav"))
-        if picture:
-            parts.append(f'<img src="{picture}" alt="Spectrogram of {text(heading)}">')
-        if sound:
-            label = f'aria-label="{text(heading)}"'
-            parts.append(f'<audio controls preload="metadata" {label} src="{sound}"></audio>')
-        missing = [s for s, found in ((".png", picture), (".wav", sound)) if not found]
-        parts += [absent(f"{stem}{suffix} is missing.") for suffix in missing]
-    return (
-        f'<article class="card">{"".join(parts)}<h3><bdi>{text(heading)}</bdi></h3>{body}</article>'
-    )
 
 
 def generated_html(steps, kept):
@@ -221,15 +193,6 @@ def ceiling_html(reference):
     note = f"What a perfect model would score: real music through {reference['representation']} "
     note += "and back. A low SNR beside a small distance is a matter of phase, not of timbre."
     return table_html(note, ("held-out clip", "SNR, dB", "log-spectral distance, dB"), rows)
-
-
-def table_html(note, names, rows):
-    first, *others = (text(name) for name in names)
-    head = f"<th>{first}</th>" + "".join(f'<th class="n">{name}</th>' for name in others)
-    return (
-        f'<p class="note">{text(note)}</p><div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
 
 
 def facts_html(lines):

@@ -70,6 +70,17 @@ class Representation:
         return wave if self.channels == 1 else wave.reshape(-1, self.channels, wave.shape[-1])
 
 
+def spans(rep):
+    """How far each feature reaches between silence and full scale, before it is standardised.
+
+    Returns:
+      [C] float32: the constant data range of an x_0 seen as an image.
+    """
+    logarithm = rep.floor_db and -math.log(10 ** (rep.floor_db / 20))
+    of = {"complex": [2.0, 2.0], "polar": [logarithm, 2.0]}
+    return np.tile(np.float32(of.get(rep.kind, [logarithm])), rep.channels)
+
+
 def side_by_side(features, channels):
     """[B * A, F, T, C] -> [B, F, T, A * C]."""
     parts = features.reshape(-1, channels, *features.shape[1:])

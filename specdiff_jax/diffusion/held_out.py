@@ -45,7 +45,7 @@ def rebuilt(denoise, sampler, x_0, keys, times, level, schedule):
     """Three answers to what x_0 was, given x_t at t = times[0].
 
     Returns:
-      x_t itself, untouched; x_0 at one glance; x_0 by the sampler along `times`.  # [B, F, T, C] x 3
+      x_t itself, untouched; x_0 at one glance; x_0 by the sampler along `times`.  # as x_0, each
     """
     x_t, _ = noised(x_0, times[0], keys, level, schedule)
     return x_t, denoise(x_t, at(x_t, times[0]))[0], sampler(denoise, x_t, times, keys)

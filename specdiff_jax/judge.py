@@ -17,6 +17,8 @@ from specdiff_jax.audio.stft import stft
 
 N_FFT, HOP, BANDS = 2048, 512, 80
 FAINTEST = 1e-5  # of a full-scale sinusoid
+STRENGTH = 0.05  # of the regressions, one over their penalty
+FAINT = 1e-3  # of a probability
 # How well the degrees of a scale fit a key (Krumhansl & Kessler 1982).
 MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
@@ -73,27 +75,46 @@ def values(entry, name):
 
 
 class Judge:
-    """Three logistic regressions: ensemble and mode of one each, instruments of any number."""
+    """A logistic regression for each kind of label: of one value each, or of any number.
 
-    def __init__(self, features, entries):
-        self.instruments = sorted({v for e in entries for v in values(e, "instrument")})
-        there = [values(entry, "instrument") for entry in entries]
-        many = np.array([[name in one for name in self.instruments] for one in there])
-        plain = lambda strength: LogisticRegression(C=strength, max_iter=2000)
-        self.of = {
-            name: make_pipeline(StandardScaler(), plain(strength)).fit(
-                features, [values(entry, name)[0] for entry in entries]
-            )
-            for name, strength in (("ensemble", 0.05), ("mode", 0.01))
-        }
-        several = OneVsRestClassifier(plain(0.05))
-        self.of["instrument"] = make_pipeline(StandardScaler(), several).fit(features, many)
+    Args:
+      features: [M, D] `statistics` of real training music; entries: what is said of each.
+      kinds: of labels "kind:value"; those that no song has, or all in the same way, are left out.
+    """
+
+    def __init__(self, features, entries, kinds):
+        self.of, self.values = {}, {}
+        for kind in kinds:
+            there = [values(entry, kind) for entry in entries]
+            names = sorted({value for one in there for value in one})
+            if len(names) < 2:
+                continue
+            self.values[kind] = np.array(names)
+            model = LogisticRegression(C=STRENGTH, max_iter=2000)
+            if all(len(one) == 1 for one in there):
+                wanted = [one[0] for one in there]
+            else:
+                model = OneVsRestClassifier(model)
+                wanted = np.array([[name in one for name in names] for one in there], int)
+            self.of[kind] = make_pipeline(StandardScaler(), model).fit(features, wanted)
+
+    def likely(self, features):
+        """{kind: [M, values]}: how likely each value is thought."""
+        return {kind: model.predict_proba(features) for kind, model in self.of.items()}
 
     def __call__(self, features):
-        """{"ensemble": [M], "mode": [M], "instrument": [M]}: what is heard most of each."""
-        heard = {name: self.of[name].predict(features) for name in ("ensemble", "mode")}
-        likely = self.of["instrument"].predict_proba(features).argmax(axis=1)
-        return heard | {"instrument": np.array(self.instruments)[likely]}
+        """{kind: [M]}: what is heard most of each."""
+        found = self.likely(features)
+        return {kind: self.values[kind][likely.argmax(axis=1)] for kind, likely in found.items()}
+
+
+def divergence(p, q):
+    """Mean Kullback-Leibler divergence of distributions, p of the first kind.  # [M, K] x 2, nats
+
+    Each is floored at FAINT of the whole, so that what is thought impossible costs finitely.
+    """
+    p, q = ((x + FAINT) / (x + FAINT).sum(axis=1, keepdims=True) for x in (p, q))
+    return np.sum(p * np.log(p / q), axis=1)
 
 
 def right(heard, wanted):

@@ -12,6 +12,7 @@ with other music of the same loudness, or much shorter than the clip. A steady o
 nothing that could be recognised and is never near anything; a single held note is near its like.
 """
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -171,6 +172,7 @@ def features(wave, sample_rate):
     return (power @ filters(sample_rate, size).T) ** np.float32(POWER)
 
 
+@functools.lru_cache
 def filters(sample_rate, size):
     """Triangles of mean one on a logarithmic axis from LOWEST to HIGHEST.  # [BANDS, bins]
 

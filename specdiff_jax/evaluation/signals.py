@@ -124,7 +124,8 @@ def _k_weighting(sample_rate):
     quality = 0.5003270373238773
     k = np.tan(np.pi * 38.13547087602444 / sample_rate)
     low = [1 + k / quality + k * k, 2 * (k * k - 1), 1 - k / quality + k * k]
-    return [(shelf, poles), ([1.0, -2.0, 1.0], low)]
+    # The standard's high-pass has a gain a little over one: its numerator is not normalised.
+    return [(shelf, poles), ([low[0], -2 * low[0], low[0]], low)]
 
 
 def bandwidth_hz(power, sample_rate):

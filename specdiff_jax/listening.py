@@ -16,16 +16,17 @@ import json
 import math
 import pathlib
 import re
-import string
 
 import numpy as np
 
+from specdiff_jax import pages
 from specdiff_jax.audio import files
 from specdiff_jax.charts import text
 
+TEMPLATE = "listening_template.html"
 TARGET_LUFS = -23.0  # as loud as broadcasting, EBU R 128
 PEAK_DB = -1.0  # dBFS, what no sample may exceed
-QUIETEST_LUFS = -45.0  # a page below it could not be heard on a phone
+QUIETEST_LUFS = -35.0  # what peaks more above its loudness is a click, not a sound
 ANCHOR_HZ = 3500  # BS.1534-3: flat below, at least 25 dB down at 4 kHz and 50 dB at 4.5 kHz
 SHORTEST = 0.5  # seconds
 FADE = 0.01  # seconds at both ends, against clicks
@@ -69,18 +70,17 @@ def write_page(path, sets, reference=(), kinds=("mushra",), matched=False, **opt
             waves[place] = low_passed(waves[place], rate)
     waves, target, silent = loudness_matched(waves, rate, [str(file) for *_, file in sources])
     test = dealt(sources, waves, rate, kinds, list(sets), seed)
-    page = filled({**test, "matched": matched, "question": QUESTIONS[matched]}, title)
+    page = page_html({**test, "matched": matched, "question": QUESTIONS[matched]}, title)
     if len(page) > max_bytes:
         raise ValueError(
             f"{path}: {len(page) / 1e6:.0f} MB of sound are more than {max_bytes / 1e6:.0f}: "
             "take fewer or shorter clips"
         )
-    partial = pathlib.Path(f"{path}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(page)
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     made = {"trials": len(test["trials"]), "clips": len(waves), "seconds": waves.shape[-1] / rate}
     made |= {"test": test["test"], "loudness": target, "silent": silent}
-    return {"path": partial.replace(path), **made}
+    return {"path": pages.write_page(path, page), **made}
 
 
 def check(sets, reference, kinds, matched):
@@ -253,15 +253,13 @@ def sealed(raw, salt):
     return base64.b64encode(masked(raw, salt)).decode("ascii")
 
 
-def filled(test, title):
-    """The template with data and title in it, as UTF-8; only its own script may run."""
-    template = importlib.resources.files(__package__).joinpath("listening_template.html")
-    template = template.read_text("utf-8")
+def page_html(test, title):
+    """The template with data and title in it; only its own script may run."""
+    template = importlib.resources.files(__package__).joinpath(TEMPLATE).read_text("utf-8")
     script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     data = json.dumps(test).replace("<", "\\u003c")  # no "</script>" inside
-    page = string.Template(template).substitute(title=text(title), script_hash=digest, data=data)
-    return page.encode("utf-8", errors="replace")
+    return pages.filled(TEMPLATE, title=text(title), script_hash=digest, data=data)
 
 
 def read_page(path):

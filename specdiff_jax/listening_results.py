@@ -6,6 +6,7 @@ do all scores of the same music. Listeners are screened as in ITU-R BS.1534-3, 4
 ABX: exact binomial test against guessing, Clopper-Pearson intervals.
 """
 
+import glob
 import itertools
 import math
 import pathlib
@@ -13,13 +14,37 @@ import pathlib
 import numpy as np
 
 from specdiff_jax.charts import absent, text
+from specdiff_jax.logs import say
+from specdiff_jax.pages import filled, shown, table_html, write_page
 from specdiff_jax.workdir import parse_named
 
 FORMAT = "specdiff_jax listening 1"
 REMEDY = "leave this file out, or save it again from the last screen of listening.html"
 HIDDEN = {"reference": "hidden reference", "anchor": "hidden anchor"}
 REFERENCE_SCORE, TOLERATED = 90, 15  # BS.1534-3: below 90 in more than 15% of the trials
-RESAMPLES = 10_000
+RESAMPLES = 5000
+
+
+def run(patterns):
+    """Says what the listeners of result files found, and writes listening_results.html.
+
+    Args:
+      patterns: paths, or patterns such as results/*.json.
+    """
+    paths = [path for one in patterns for path in (sorted(glob.glob(one)) or [one])]
+    analysis = analyse(paths)
+    for row in analysis["scores"]:
+        say(f"{row['name']}: {row['mean']:.1f} ({row['low']:.1f} to {row['high']:.1f})")
+    for row in analysis["abx"]:
+        who = row["listener"] or "all"
+        told = f"{row['right']} of {row['trials']} right, p {row['p']:.3g}"
+        say(f"{row['a']} or {row['b']}, {who}: {told}")
+    for row in analysis["listeners"]:
+        if row["excluded"]:
+            say(f"screened out: {row['listener']}, who does not know the hidden reference")
+    title, body = "Listening test", results_html(analysis)
+    page = filled("plain_template.html", title=title, body=body)
+    say(f"listen: {write_page(pathlib.Path(paths[0]).parent / 'listening_results.html', page)}")
 
 
 def analyse(paths, screen=True, seed=0):
@@ -180,7 +205,7 @@ def bootstrapped(scores, seed):
     From one score there is no interval, nan.
     """
     listeners, clips = scores.shape
-    held, sums = np.isfinite(scores), np.nan_to_num(scores)
+    held, sums = np.isfinite(scores).astype(float), np.nan_to_num(scores)
     rng = np.random.default_rng(seed)
     rows = rng.multinomial(listeners, np.full(listeners, 1 / listeners), RESAMPLES)  # [R, L]
     columns = rng.multinomial(clips, np.full(clips, 1 / clips), RESAMPLES)  # [R, P]
@@ -188,7 +213,12 @@ def bootstrapped(scores, seed):
     means = ((rows @ sums) * columns).sum(axis=1)[weights > 0] / weights[weights > 0]
     low, high = np.quantile(means, (0.025, 0.975)) if held.sum() > 1 else (math.nan, math.nan)
     counts = {"listeners": int(held.any(axis=1).sum()), "trials": int(held.sum())}
-    return {"mean": float(scores[held].mean()), "low": float(low), "high": float(high), **counts}
+    return {
+        "mean": float(scores[held > 0].mean()),
+        "low": float(low),
+        "high": float(high),
+        **counts,
+    }
 
 
 # ---- ABX
@@ -245,11 +275,11 @@ def scores_html(analysis):
     asked = "Closeness to the reference" if analysis["matched"] else "Likeness to real music"
     note = f"{asked}, 0 to 100, with 95% intervals over listeners and clips."
     counts = lambda row: (row["listeners"], row["trials"])  # of what a mean is made
-    rows = [(row["name"], interval(row), *counts(row)) for row in analysis["scores"]]
+    rows = [row_html(row["name"], interval(row), *counts(row)) for row in analysis["scores"]]
     table = table_html(note, ("clips of", "mean", "listeners", "ratings"), rows)
     note = "Differences of the same listener on the same clip; each interval stands alone."
     rows = [
-        (f"{row['a']} \N{MINUS SIGN} {row['b']}", interval(row), *counts(row))
+        row_html(f"{row['a']} \N{MINUS SIGN} {row['b']}", interval(row), *counts(row))
         for row in analysis["differences"]
     ]
     return table + table_html(note, ("difference", "points", "listeners", "pairs"), rows)
@@ -267,34 +297,22 @@ def screening_html(analysis):
 
 def abx_html(rows):
     note = "ABX: right answers with Clopper-Pearson 95% intervals; p: as many or more by guessing."
-    cells = []
+    lines = []
     for row in rows:
         low, share, high = (f"{100 * row[key]:.0f}" for key in ("low", "share", "high"))
         counts = (f"{row['right']} of {row['trials']}", f"{share}% [{low}, {high}]")
         pair, who = f"{row['a']} / {row['b']}", row["listener"] or "all"
-        cells.append((pair, who, *counts, f"{row['p']:.2g}"))
-    return table_html(note, ("pair", "listener", "right", "share", "p"), cells) if rows else ""
+        lines.append(row_html(pair, who, *counts, f"{row['p']:.2g}"))
+    return table_html(note, ("pair", "listener", "right", "share", "p"), lines) if rows else ""
 
 
 def interval(row):
-    """mean [low, high] in words, and, for a difference, whether it is one."""
-    mean, low, high = (
-        "\N{EN DASH}" if math.isnan(row[key]) else f"{row[key]:.1f}".replace("-", "\N{MINUS SIGN}")
-        for key in ("mean", "low", "high")
-    )
+    """mean [low, high] in words and, for a difference, whether it may be none."""
+    mean, low, high = (shown(row[key], 1) for key in ("mean", "low", "high"))
     chance = "a" in row and row["low"] <= 0 <= row["high"]
     return f"{mean} [{low}, {high}]{', may be chance' if chance else ''}"
 
 
-def table_html(note, head, rows):
-    """Rows of cells as a table, escaped; all cells but the first are numbers, to the right."""
-    line = lambda tag, first, *others: (
-        f"<tr><{tag}><bdi>{text(first)}</bdi></{tag}>"
-        + "".join(f'<{tag} class="n">{text(cell)}</{tag}>' for cell in others)
-        + "</tr>"
-    )
-    body = "".join(line("td", *row) for row in rows)
-    return (
-        f'<p class="note">{text(note)}</p><div class="scroll"><table><thead>{line("th", *head)}'
-        f"</thead><tbody>{body}</tbody></table></div>"
-    )
+def row_html(name, *cells):
+    numbers = "".join(f'<td class="n">{text(cell)}</td>' for cell in cells)
+    return f"<tr><td><bdi>{text(name)}</bdi></td>{numbers}</tr>"

@@ -5,8 +5,9 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
+    {"wheels"},
     {"audio", "diffusion", "models", "text", "evaluation"},
-    {"workers"},
+    {"workers", "embedders"},
     {"sources", "splits", "logs", "state", "metrics", "health", "pictures", "fields"},
     {"cache", "checkpoints", "optimizers"},
     {"data", "sampling", "text_features", "charts", "workdir", "edits"},

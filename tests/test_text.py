@@ -250,7 +250,7 @@ def test_without_a_network_one_line_says_what_to_put_where(tmp_path, monkeypatch
 
 
 def test_the_network_is_not_asked_where_the_wheel_is(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(wheel.subprocess, "run", None)
+    monkeypatch.setattr(wheel.wheels.subprocess, "run", None)
     place = wheel.CACHE.expanduser() / wheel.FILE
     if not place.exists():
         pytest.skip("the encoder is read from an installed package")

@@ -1,0 +1,85 @@
+"""What an embedder is, and the windows that it hears a clip through."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import soxr
+import tqdm
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedder:
+    """Sound -> vectors, the same on every call.
+
+    Attributes:
+      name: as `embedders.load` takes it.
+      sha256: of its weights; None where it has none.
+      width: d, numbers a vector.
+      sample_rate: Hz that it hears.
+      window: samples that one vector speaks of.
+      batch: windows that are computed at once: always as many, so that one program is compiled.
+      embed: [batch, window] float32 in [-1, 1] -> [batch, d].
+    """
+
+    name: str
+    sha256: str | None
+    width: int
+    sample_rate: int
+    window: int
+    batch: int
+    embed: Callable[[np.ndarray], np.ndarray] = dataclasses.field(repr=False)
+
+    @property
+    def seconds(self):
+        """Length of a window."""
+        return self.window / self.sample_rate
+
+
+def vectors(embedder, waves, sample_rate):
+    """What an embedder hears in clips, window by window (see `windows`).
+
+    Args:
+      embedder: Embedder.
+      waves: [M, N] float in [-1, 1], mono.
+      sample_rate: of the waves, Hz; they are resampled where the embedder hears another.
+
+    Returns:
+      [M, W, d] float32.
+
+    Raises:
+      ValueError: there are no clips, or one holds something else than finite numbers.
+    """
+    waves = np.asarray(waves, np.float32)
+    if waves.ndim != 2 or not waves.size:
+        raise ValueError(f"an embedder takes clips [M, N], not an array of shape {waves.shape}")
+    if bad := np.flatnonzero(~np.isfinite(waves).all(axis=1)).tolist():
+        raise ValueError(f"clip {bad[0]} holds numbers that are not finite, {len(bad)} clips do")
+    if sample_rate != embedder.sample_rate:
+        waves = [soxr.resample(wave, sample_rate, embedder.sample_rate) for wave in waves]
+    pieces = [windows(wave, embedder.window) for wave in waves]  # of each clip [W, window]
+    return in_batches(embedder, np.concatenate(pieces)).reshape(len(pieces), len(pieces[0]), -1)
+
+
+def windows(wave, size):
+    """Windows side by side from the beginning; a clip shorter than one is repeated to fill it.
+
+    What is left at the end is dropped while it is shorter than half a window; else a last window
+    ends where the clip does.  # [N] -> [W, size]
+    """
+    if len(wave) < size:
+        return np.resize(wave, (1, size))
+    whole, left = divmod(len(wave), size)
+    starts = [i * size for i in range(whole)] + [len(wave) - size] * (2 * left >= size)
+    return np.stack([wave[start : start + size] for start in starts])
+
+
+def in_batches(embedder, pieces):
+    """Windows through the embedder, the last batch filled up with silence.  # [K, n] -> [K, d]"""
+    starts = range(0, len(pieces), embedder.batch)
+    done = []
+    for start in tqdm.tqdm(starts, embedder.name, unit=" batches", disable=len(starts) < 8):
+        batch = pieces[start : start + embedder.batch]
+        padding = ((0, embedder.batch - len(batch)), (0, 0))
+        done.append(np.asarray(embedder.embed(np.pad(batch, padding)))[: len(batch)])
+    return np.concatenate(done)

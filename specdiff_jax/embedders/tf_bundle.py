@@ -1,0 +1,125 @@
+"""Reads a TensorFlow checkpoint, a "tensor bundle" of one data file, without TensorFlow.
+
+The index is a sorted-string table as LevelDB writes it (its doc/table_format.md): blocks of keys,
+each given by what it shares with the key before, and a footer that tells where they lie. A value is
+a protocol buffer, tensorflow/core/protobuf/tensor_bundle.proto, that tells where a tensor lies.
+"""
+
+import math
+
+import numpy as np
+
+MAGIC = 0xDB4775248B80FB57
+FOOTER = 48  # bytes: two places of blocks, padding, the magic number
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of a protocol buffer
+TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # of tensorflow/core/framework/types.proto
+
+
+def read(index, data):
+    """The tensors of a bundle.
+
+    Checksums are not looked at: whoever hands in the bytes has compared their sha256.
+
+    Args:
+      index: bytes of the `.index` file.
+      data: bytes of the `.data-00000-of-00001` file.
+
+    Returns:
+      {name: array}, views of `data`.
+
+    Raises:
+      ValueError: these are no such files, or they use what this reader does not know.
+    """
+    try:
+        entries = dict(table(index))
+        header = message(entries.pop(b""))
+        if header.get(1, 1) != 1 or header.get(2, 0):
+            raise ValueError("the bundle has several data files or big-endian numbers")
+        return {name.decode(): tensor(message(entry), data) for name, entry in entries.items()}
+    except (IndexError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError("the index of the TensorFlow bundle is damaged") from error
+
+
+def tensor(entry, data):
+    """The array that a BundleEntryProto speaks of."""
+    if entry.get(1) not in TYPES or 7 in entry:
+        raise ValueError(f"the bundle holds a tensor of type {entry.get(1)} or cut into slices")
+    shape = [message(dim).get(1, 0) for dim in repeated(entry.get(2, b""), 2)]
+    start, size = entry.get(4, 0), entry.get(5, 0)
+    dtype = np.dtype(TYPES[entry[1]])
+    if size != math.prod(shape) * dtype.itemsize or start + size > len(data):
+        raise ValueError("the index of the TensorFlow bundle does not fit its data")
+    return np.frombuffer(data[start : start + size], dtype).reshape(shape)
+
+
+def table(index):
+    """(key, value) of every entry, in order."""
+    if len(index) < FOOTER or int.from_bytes(index[-8:], "little") != MAGIC:
+        raise ValueError("this is no index of a TensorFlow bundle")
+    footer = index[-FOOTER:]
+    at = 0
+    for _ in range(2):  # past the place of the block of filters, which a bundle does not have
+        _, at = varint(footer, at)
+    for _, place in block(index, *handle(footer, at)):
+        yield from block(index, *handle(place, 0))
+
+
+def handle(content, at):
+    """(start, size) of a block."""
+    start, at = varint(content, at)
+    return start, varint(content, at)[0]
+
+
+def block(index, start, size):
+    """(key, value) of every entry of a block."""
+    if index[start + size]:
+        raise ValueError("the index of the TensorFlow bundle is compressed")
+    content = index[start : start + size]
+    restarts = int.from_bytes(content[-4:], "little")
+    end = size - 4 * (restarts + 1)
+    key, at = b"", 0
+    while at < end:
+        shared, at = varint(content, at)
+        fresh, at = varint(content, at)
+        length, at = varint(content, at)
+        key = key[:shared] + content[at : at + fresh]
+        yield key, content[at + fresh : at + fresh + length]
+        at += fresh + length
+
+
+def varint(content, at):
+    """(a number written in groups of seven bits, the place after it)."""
+    number = shift = 0
+    while True:
+        number |= (content[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if content[at - 1] < 128:
+            return number, at
+
+
+def fields(content):
+    """(number, value) of every field of a protocol buffer: an int, or bytes."""
+    at = 0
+    while at < len(content):
+        tag, at = varint(content, at)
+        if tag & 7 == VARINT:
+            value, at = varint(content, at)
+        elif tag & 7 == BYTES:
+            length, at = varint(content, at)
+            value, at = content[at : at + length], at + length
+        elif tag & 7 in (FIXED32, FIXED64):
+            width = 4 if tag & 7 == FIXED32 else 8
+            value, at = int.from_bytes(content[at : at + width], "little"), at + width
+        else:
+            raise ValueError(f"the bundle's index holds a field of wire type {tag & 7}")
+        yield tag >> 3, value
+
+
+def message(content):
+    """{number: value} of a protocol buffer, the last of each number."""
+    return dict(fields(content))
+
+
+def repeated(content, number):
+    """The values of a field that may come several times."""
+    return [value for n, value in fields(content) if n == number]

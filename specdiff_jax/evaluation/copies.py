@@ -3,7 +3,7 @@
 A clip is compared with every excerpt of its length of every training song, by the correlation of
 what its spectrum does over time. How near is too near is learned from held-out music, which is
 real and no copy: a clip is flagged where at most 1 % of held-out clips come so near (after Carlini
-et al. 2023, "Extracting Training Data from Diffusion Models", arXiv 2301.13188, section 4.2, whose
+et al. 2023, "Extracting Training Data from Diffusion Models", arXiv 2301.13188, whose
 distances are calibrated by other training images; the p-value is that of Vovk et al. 2005,
 "Algorithmic Learning in a Random World", section 2.2).
 
@@ -174,7 +174,7 @@ def features(wave, sample_rate):
 
 @functools.lru_cache
 def filters(sample_rate, size):
-    """Triangles of mean one on a logarithmic axis from LOWEST to HIGHEST.  # [BANDS, bins]
+    """Triangles on a logarithmic axis from LOWEST to HIGHEST, each of sum one.  # [BANDS, bins]
 
     One so narrow that no bin lies under it takes the bin nearest to its middle.
     """
@@ -194,11 +194,12 @@ def _spectra(clips, sample_rate):
     Returns:
       [size // 2 + 1, M, BANDS] complex64, the clips' frames, and the size of the transforms.
     """
-    vectors = np.stack([_unit(features(clip, sample_rate)) for clip in clips])  # [M, L, BANDS]
-    frames = vectors.shape[1]
+    frames = clips.shape[1] // round(HOP * sample_rate) - OVERLAP + 1
     size = max(BLOCK, fft.next_fast_len(4 * frames, real=True))  # few excerpts lie in two blocks
-    spectra = np.conj(fft.rfft(vectors, size, axis=1)).transpose(1, 0, 2)
-    return np.ascontiguousarray(spectra), frames, size
+    spectra = np.empty((size // 2 + 1, len(clips), BANDS), np.complex64)
+    for place, clip in enumerate(clips):
+        spectra[:, place] = np.conj(fft.rfft(_unit(features(clip, sample_rate)), size, axis=0))
+    return spectra, frames, size
 
 
 def _unit(vectors):

@@ -164,7 +164,7 @@ def onsets(power, sample_rate):
 
     The flux is the mean over logarithmic bands of the rise in level, in dB down to
     ONSET_RANGE_DB below the clip's loudest band; its peaks stand out over the mean around them
-    (Dixon 2006, "Onset detection revisited", sections 2.1 and 2.6; Boeck et al. 2012). An onset in
+    (Dixon 2006, "Onset detection revisited"; Boeck et al. 2012). An onset in
     the first frame cannot be told from the cut.  # [T, F] -> [onsets]
     """
     edges = np.geomspace(60.0, 0.95 * sample_rate / 2, ONSET_BANDS + 1)
@@ -185,8 +185,8 @@ def onsets(power, sample_rate):
 def flatness(power):
     """Geometric over arithmetic mean of the bins' power, mean over sounding frames.
 
-    (Johnston 1988, equation 5.) White noise has exp(-0.5772) = 0.561, for the power of a bin is
-    exponentially distributed; a tone 0.  # [T, F]
+    (Johnston 1988, "Transform coding of audio signals".) White noise has exp(-0.5772) = 0.561,
+    for the power of a bin is exponentially distributed; a tone has 0.  # [T, F]
     """
     power = _sounding(power)
     if not len(power):
@@ -211,8 +211,8 @@ def chroma_entropy(wave, sample_rate):
     """Entropy of the twelve pitch classes, in nats: low where a key or chord is clear.
 
     The classes' shares are those of the amplitudes of spectral peaks, each given whole to the
-    nearest note of A = 440 Hz (the peaks of Gomez 2006, "Tonal description of music audio signals",
-    section 3.2, without its weighting). NaN where there is none.  # [N]
+    nearest note of A = 440 Hz (after Gomez 2006, "Tonal description of music audio signals",
+    without the weighting). NaN where there is none.  # [N]
     """
     frames = np.lib.stride_tricks.sliding_window_view(wave, LONG)[:: LONG // 2]
     window = signal.get_window("blackmanharris", LONG)  # no side lobe above -92 dB

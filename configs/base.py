@@ -208,6 +208,24 @@ def get_config(size="base"):
     edit.prefix_seconds = UNSET_FLOAT()  # continuation: what is kept of the file
     edit.list = UNSET_STR()  # a .jsonl file, an edit with these fields a line
 
+    config.evaluate = evaluate = ConfigDict()  # --mode=evaluate: clips made as `sample` says
+    evaluate.split = "test"  # of the songs: what clips are held against; "valid" to choose by
+    evaluate.clips = 256  # of each checkpoint, and of each control
+    evaluate.reference_clips = 1024  # of each half of the held-out music, at most
+    evaluate.embedders = ("musicnn", "logmel")  # or path:FOLDER; what distances are measured in
+    evaluate.asked_by = UNSET_STR()  # captions, labels, nothing; the most the model hears, if unset
+    evaluate.against = ()  # other runs' workdirs: the same noises and wishes, side by side
+    evaluate.folder = UNSET_STR()  # of sound files, to evaluate instead of a checkpoint
+    evaluate.allow_missing = False  # go on, and say so, where one of them cannot be read
+    evaluate.crops = 256  # of held-out music, denoised at every noise level
+    evaluate.rebuilt = 32  # of them rebuilt from noise, and bounded
+    evaluate.listening = 0  # clips of each checkpoint in a blind listening test; 0 is none
+
+    config.sweep = sweep = ConfigDict()  # --mode=sweep: all combinations, best on valid, then test
+    sweep.samplers = ("dpmpp_2m/karras", "ddim/uniform")  # sampler/grid
+    sweep.evaluations = (5, 10, 20, 50)  # sample.steps
+    sweep.guidance = (1.0,)  # of what is asked for; more than 1 where the model hears something
+
     config.demo = demo = ConfigDict()  # the page of --mode=demo, which begins with what sample says
     demo.host = "127.0.0.1"  # this machine alone; "0.0.0.0" for all that can reach it
     demo.port = 7860

@@ -12,7 +12,7 @@ import numpy as np
 
 from configs import base
 from experiments.stopwatch import cpu_name, peak_rss, timed
-from specdiff_jax import build, optimizers, sample
+from specdiff_jax import build, optimizers, prompts, sample
 from specdiff_jax.conditions import Vocabulary
 from specdiff_jax.diffusion.losses import diffusion_loss
 from specdiff_jax.diffusion.samplers import SAMPLERS
@@ -203,7 +203,7 @@ def samplers(setting, rounds, device):
     model, made = build.model(config, rep.shape), {}
     state = build.init(config, model, optimizers.optimizer(config, 1), rep.shape)
     trained = sample.Trained(None, 0, config, rep, Vocabulary(), state.params)
-    clips = [(sample.NOTHING, index) for index in range(CLIPS)]
+    clips = [(prompts.NOTHING, index) for index in range(CLIPS)]
     for name in SAMPLERS:
         config.sample.update(sampler=name, grid="log_snr", steps=EVALUATIONS, batch_size=CLIPS)
         generate = sample.generator(trained, rep)

@@ -17,8 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.tables import RESULTS, write_csv
-from specdiff_jax.judge import Judge, score, statistics, values
 from specdiff_jax import data, prepare, sample
+from specdiff_jax.judge import Judge, score, statistics, values
 from specdiff_jax.logs import say
 from specdiff_jax.pictures import draw_spectrogram
 from specdiff_jax.prompts import Wish

@@ -21,7 +21,7 @@ import numpy as np
 
 from experiments.ablations import interval
 from experiments.tables import RESULTS, write_csv
-from specdiff_jax import build, run, sample, sampling
+from specdiff_jax import build, prompts, run, sample, sampling
 from specdiff_jax.diffusion.editing import window_starts, windowed
 from specdiff_jax.diffusion.schedules import q_sample
 
@@ -70,7 +70,7 @@ def measured(trained, rep_out, songs):
     """One row, of the overlap that the config says."""
     config, rep, params = trained.config, trained.rep, trained.params
     hop, clips = sampling.window_hop(config), config.sample.batch_size
-    waves = sample.generator(trained, rep_out)([(sample.NOTHING, k) for k in range(clips)])
+    waves = sample.generator(trained, rep_out)([(prompts.NOTHING, k) for k in range(clips)])
     seen = borders(rep_out.frames, rep.frames, hop)
     known = borders(songs.shape[2], rep.frames, hop)
     change = ratios(changes(rep_out, waves), seen)

@@ -17,12 +17,17 @@ MODES = {
     "report": ("reference", "report"),
     "replay": ("replay",),
     "demo": ("demo",),
+    "evaluate": ("prepare", "evaluate"),
+    "sweep": ("prepare", "sweep"),
 }
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 JSON = flags.DEFINE_string("json", None, "With --mode=preflight: write its figures to this file.")
+LISTENING = flags.DEFINE_string(
+    "listening", None, "With --mode=evaluate: result files of its blind listening test, instead."
+)
 SIDECAR = flags.DEFINE_string("sidecar", None, "With --mode=replay: the .json beside a sample.")
 for name in WISH:
     flags.DEFINE_string(name, None, f"With --mode=sample: config.sample.{name}.")
@@ -36,9 +41,9 @@ def parse(argv):
             if not os.path.isfile(path.split(":")[0]):
                 raise ValueError(f"--config={path}: there is no such file")
         rest = flags.FLAGS(argv)
-        if rest[1:]:
+        if rest[1:] and LISTENING.value is None:  # whose files a shell may have listed
             raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")
-        if CONFIG.value is None and MODE.value != "replay":
+        if CONFIG.value is None and MODE.value != "replay" and LISTENING.value is None:
             raise ValueError("--config is missing; try --config=configs/base.py:tiny")
     except Exception as error:  # absl and ml_collections raise many kinds
         if "--debug" in argv:
@@ -61,7 +66,7 @@ def refuse(error, exit_code):
 def main(argv):
     logging.set_verbosity(logging.WARNING)  # ours speak by logs.say
     try:
-        run(CONFIG.value)
+        run(CONFIG.value, argv[1:])
     except KeyboardInterrupt:  # the training loop has its own way: it saves first
         refuse("interrupted; the same command goes on from what is on disk", exit_code=130)
     except (ValueError, OSError) as error:
@@ -72,7 +77,8 @@ def main(argv):
 
 def refuse_unused_flags():
     """Raises ValueError where a flag would be ignored, or one is missing."""
-    needs = {"json": "preflight", "sidecar": "replay"} | dict.fromkeys(WISH, "sample")
+    needs = {"json": "preflight", "sidecar": "replay", "listening": "evaluate"}
+    needs |= dict.fromkeys(WISH, "sample")
     for name, mode in needs.items():
         if flags.FLAGS[name].value is not None and MODE.value != mode:
             raise ValueError(f"--{name} is not used without --mode={mode}; leave it out")
@@ -80,9 +86,15 @@ def refuse_unused_flags():
         raise ValueError("--mode=replay takes --sidecar=FILE.json and no --config")
 
 
-def run(config):
+def run(config, files=()):
     """The verbs of the chosen mode, one after another."""
     refuse_unused_flags()
+    if LISTENING.value is not None:
+        if config is not None:
+            raise ValueError("--listening reads result files alone; leave --config out")
+        return importlib.import_module("specdiff_jax.listening_results").run(
+            [LISTENING.value, *files]
+        )
     import jax
 
     cache = os.path.expanduser("~/.cache/specdiff_jax/xla")

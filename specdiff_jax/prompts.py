@@ -37,6 +37,7 @@ class Wish:
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 
+NOTHING = Wish()
 FIELDS = ("prompt", "labels", "numbers", "negative")
 
 

@@ -19,6 +19,8 @@ FREE = (
     "sample",
     "edit",
     "demo",
+    "evaluate",
+    "sweep",
     "valid",
 )  # may change between a checkpoint and its resume
 CAPTION_KEY = build.OWN_KEY + 2  # draws one caption of each song

@@ -135,9 +135,6 @@ def worse_of(trained):
     return worse
 
 
-NOTHING = prompts.Wish()
-
-
 def programmed(trained, rep_out, tick=lambda: None):
     """(keys, times, known, mask, asked) -> waves: all that XLA does, compiled once for each shape.
 
@@ -181,7 +178,7 @@ def asker(trained, **more):
     )
 
 
-def generator(trained, rep_out, wishes=(NOTHING,), branches=None, program=None, ask=None):
+def generator(trained, rep_out, wishes=(prompts.NOTHING,), branches=None, program=None, ask=None):
     """Returns (clips, edit) -> waves numpy: the second straight line, one XLA program.
 
     A clip is (Wish, k); its noise depends on (seed, k) alone, so that two wishes with the same k

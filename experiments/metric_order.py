@@ -1,0 +1,102 @@
+"""Do the scores of an evaluation order checkpoints as their validation error does?
+
+    python -m experiments.metric_order --names control pre_ln eps_prediction log_magnitude
+
+Takes finished arms of experiments.ablations, adds the control network before its first step and
+real music, samples 256 clips of each from the same noise, and scores them on the test split. Writes
+results/metric_order.csv, with Spearman's rank correlation of every score with the error of x_0, and
+figures/metric_order.png.
+"""
+
+import argparse
+import json
+
+import numpy as np
+import tqdm
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+
+from experiments.ablations import RUNS
+from experiments.tables import RESULTS, write_csv
+from specdiff_jax import controls, embedders, prompts, sample, scores
+from specdiff_jax.evaluate import embedded
+from specdiff_jax.evaluation import signals
+from specdiff_jax.material import gathered
+
+SCORES = ("fad", "fad_inf", "kad", "precision", "recall", "density", "coverage")
+BETTER = {"precision": -1, "recall": -1, "density": -1, "coverage": -1}  # where more is better
+
+
+def material(workdir, clips):
+    """The Material of one checkpoint, sampled as all are."""
+    config = sample.load(workdir).config
+    config.workdir = str(workdir)
+    config.evaluate.update(split="test", clips=clips, against=())
+    config.sample.update(batch_size=16, sampler="dpmpp_2m", grid="log_snr", steps=20, eta=0.0)
+    return gathered(config)
+
+
+def scored(clips, rep, real, chosen):
+    """{embedder_score: value} of one set, and the mean distance of its signal statistics."""
+    row = {}
+    for embedder in chosen:
+        found = scores.of_vectors(embedded(embedder, clips, rep), real[embedder.name])
+        row |= {f"{embedder.name}_{name}": found[name]["value"] for name in SCORES if name in found}
+    measured = signals.measure(clips.waves, rep.sample_rate)
+    lines = signals.compare(measured, real["signals"], resamples=2)
+    return row | {"signals": float(np.mean([line["distance"] for line in lines]))}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--names", nargs="+", required=True)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--clips", type=int, default=256)
+    parser.add_argument("--embedders", nargs="+", default=["musicnn", "logmel"])
+    args = parser.parse_args()
+    chosen, rows, real = [embedders.load(name) for name in args.embedders], [], {}
+    folders = [RUNS / f"tiny_{args.steps}" / f"{name.replace(',', '+')}_0" for name in args.names]
+    for name, folder in zip(tqdm.tqdm(args.names, unit="run"), folders, strict=True):
+        error = json.loads((folder / "row.json").read_text())["of_frame"]
+        m = material(folder, args.clips)
+        trained, rep = m.trained["generated"], m.rep
+        if not real:
+            for embedder in chosen:
+                real[embedder.name] = embedded(embedder, m.reference, rep)
+            real["signals"] = signals.measure(m.reference.waves, rep.sample_rate)
+            rows.append({"name": "real music"} | scored(m.other, rep, real, chosen))
+            wishes = [(prompts.NOTHING, k) for k in range(args.clips)]
+            fresh = controls.generated(controls.untrained(trained), m.rep, wishes)
+            rows.append({"name": "untrained"} | scored(fresh, rep, real, chosen))
+        clips = controls.generated(trained, m.rep, m.wishes)
+        rows.append({"name": name, "of_frame": error} | scored(clips, rep, real, chosen))
+    trained = [row for row in rows if "of_frame" in row]
+    order = {"name": "rank correlation with of_frame"}
+    for column in rows[0].keys() - {"name"}:
+        sign = BETTER.get(column.split("_")[-1], 1)
+        pairs = [(row["of_frame"], sign * row[column]) for row in trained]
+        order[column] = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+    cell = lambda value: round(value, 4) if isinstance(value, float) else value
+    write_csv(
+        RESULTS / "metric_order.csv", [{k: cell(v) for k, v in r.items()} for r in [*rows, order]]
+    )
+    draw(trained, args.embedders)
+    print(order)
+
+
+def draw(rows, names):
+    figure = Figure(figsize=(4.5 * len(names), 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        for row in rows:
+            place = row["of_frame"], row[f"{name}_fad_inf"]
+            axes.plot(*place, "o", color="#0b6b8a")
+            axes.annotate(row["name"], place, fontsize=7, xytext=(4, 3), textcoords="offset points")
+        axes.set(xlabel="held-out x₀ error, of the frame's linear", ylabel=f"FAD-inf ({name})")
+        axes.set(xscale="log", yscale="log")
+    figure.savefig(RESULTS.parent / "figures" / "metric_order.png")
+
+
+if __name__ == "__main__":
+    main()

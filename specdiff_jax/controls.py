@@ -1,0 +1,105 @@
+"""Sets of clips that say what a score means: real music in several dresses, and no music."""
+
+import dataclasses
+
+import numpy as np
+
+from specdiff_jax import build, data, sample
+from specdiff_jax.reference import round_trip
+
+ROUND_TRIP = "real music, encoded and decoded"
+UNTRAINED = "the network, untrained"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clips:
+    """A set of clips to score.
+
+    Attributes:
+      waves: [M, N] or [M, A, N] float32; groups: [M], clips of one song hang together.
+      kind: "generated", "real" or "control".
+    """
+
+    name: str
+    kind: str
+    waves: np.ndarray
+    groups: np.ndarray
+
+
+def real_halves(songs, samples, count):
+    """Crops of held-out music by different artists: the reference of all scores, and a control."""
+    artists = sorted({entry["artist"] for entry in songs.entries})
+    place = {artist: index for index, artist in enumerate(artists)}
+    half = np.array([place[entry["artist"]] % 2 for entry in songs.entries])
+    if not half.any():
+        raise ValueError(
+            f"evaluate: all {len(half)} held-out songs are by one artist, and two halves are needed"
+        )
+    names = "real music, the reference", "real music, other artists"
+    return [
+        crops(name, "real", chosen(songs, half == index), samples, count)
+        for index, name in enumerate(names)
+    ]
+
+
+def chosen(songs, kept):
+    """Some of the songs.  # kept: [songs] bool"""
+    entries = tuple(entry for entry, keep in zip(songs.entries, kept, strict=True) if keep)
+    fields = {"places": songs.places[kept], "lengths": songs.lengths[kept], "entries": entries}
+    return dataclasses.replace(songs, **fields)
+
+
+def crops(name, kind, songs, samples, count):
+    """Clips spread evenly over songs."""
+    offsets = data.tiled_offsets(songs, samples, count)
+    waves = data.to_wave(data.read_crops(songs, offsets, samples))
+    return Clips(name, kind, waves, songs.song_at(offsets))
+
+
+def of_real_music(rep, reference, other, songs, count):
+    """Controls that need no network: what is nearly real, and what is nothing like it.
+
+    Args:
+      reference, other: Clips of held-out music; songs: the training songs.
+    """
+    back, *_ = round_trip(rep, other.waves[:count])
+    training = crops("copies of training music", "control", songs, rep.samples, count)
+    shape, rng = other.waves[:count].shape, np.random.default_rng(0)
+    level = np.sqrt(np.mean(np.square(reference.waves), dtype=np.float64))
+    noise = rng.standard_normal(shape).astype(np.float32)
+    alone = np.arange(len(noise))
+    quiet = np.zeros_like(noise)
+    return [
+        Clips(ROUND_TRIP, "real", back, other.groups[:count]),
+        training,
+        Clips("silence", "control", quiet, alone),
+        Clips("white noise", "control", np.float32(level) * noise, alone),
+        Clips("noise of the mean spectrum", "control", shaped(noise, reference.waves), alone),
+    ]
+
+
+def shaped(noise, waves):
+    """White noise with the mean power spectrum of waves.  # [M, ..., N] both"""
+    power = np.mean([np.abs(np.fft.rfft(wave)) ** 2 for wave in waves], axis=0) / noise.shape[-1]
+    return np.fft.irfft(np.fft.rfft(noise) * np.sqrt(power), noise.shape[-1]).astype(np.float32)
+
+
+def generated(trained, rep_out, clips, name="generated", kind="generated", tick=lambda: None):
+    """Clips of the checkpoint's own, [(Wish, k)] each, and what they need to be told apart."""
+    s = trained.config.sample
+    program = sample.programmed(trained, rep_out, tick)
+    wishes = [wish for wish, _ in clips]
+    generate = sample.generator(trained, rep_out, wishes, program=program)
+    parts = [
+        generate(clips[first : first + s.batch_size])
+        for first in range(0, len(clips), s.batch_size)
+    ]
+    return Clips(name, kind, np.concatenate(parts), np.arange(len(clips)))
+
+
+def untrained(trained):
+    """The same network before its first step."""
+    shape = trained.rep.shape
+    model = build.model(trained.config, shape, trained.vocabulary)
+    params = build.initial_params(trained.config, model, shape)
+    return dataclasses.replace(trained, params=params)

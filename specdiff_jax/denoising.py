@@ -1,0 +1,161 @@
+"""How well a checkpoint denoises held-out music: error by noise level, and what it rebuilds."""
+
+import functools
+
+import jax
+import numpy as np
+
+from specdiff_jax import build, conditions, data, health, metrics, sample, sampling
+from specdiff_jax.audio.representation import spans
+from specdiff_jax.diffusion import held_out, losses, samplers
+from specdiff_jax.evaluation.intervals import bootstrap
+from specdiff_jax.evaluation.ssim import ssim
+
+BINS = 20
+STARTS = tuple(float(t) for t in np.arange(1, 10) / 10)  # the levels that music is rebuilt from
+ANSWERS = ("noisy input, untouched", "at one glance", "by the sampler")
+NEARNESS = ("x0_error", "ssim", "log_spectral_distance_db")
+BATCH = 16
+
+
+class HeldOut:
+    """Fixed crops of held-out songs, and what is said of each.
+
+    Attributes:
+      waves: [M, ..., N]; songs: [M], the groups of every interval; said: Condition of M.
+    """
+
+    def __init__(self, trained, job, songs, count):
+        self.encode, rep = jax.jit(trained.rep.encode), trained.rep
+        offsets = data.tiled_offsets(songs, rep.samples, count)
+        self.waves = data.to_wave(data.read_crops(songs, offsets, rep.samples))
+        batch = data.batch_of(songs, offsets)
+        self.songs = batch.song
+        held = jax.device_put(conditions.tables(trained.vocabulary, songs, job.features))
+        self.said = conditions.draw(trained.vocabulary, held, batch.song, batch.start)
+
+    def batches(self, count=None):
+        """(x_0, condition, keys, kept) of BATCH clips each; the last is filled up with its own."""
+        total = min(count or len(self.waves), len(self.waves))
+        for first in range(0, total, BATCH):
+            kept = min(BATCH, total - first)
+            rows = first + np.arange(BATCH) % kept
+            said = jax.tree.map(lambda x, rows=rows: x[rows], self.said)
+            yield self.encode(self.waves[rows]), said, samplers.item_keys(0, rows), kept
+
+
+def told_denoiser(trained, job):
+    """(params, condition) -> denoise(x_t, t), the schedule."""
+    schedule = build.schedule(trained.config)
+
+    def told(params, said):
+        denoise = build.denoiser(trained.config, job.model, params, schedule)
+        return functools.partial(denoise, condition=said)
+
+    return told, schedule
+
+
+def by_level(trained, job, crops):
+    """A row for each of BINS noise levels: errors of x_0 and eps, and the baselines'.
+
+    eps errors are given as measured and, by the identity SNR * x_0 error, as they must be.
+    """
+    levels = health.level_middles(BINS)
+    told, schedule = told_denoiser(trained, job)
+
+    @jax.jit
+    def errors(params, x_0, said, keys):
+        return held_out.errors(told(params, said), x_0, keys, levels, schedule)
+
+    found = [
+        [part[:, :kept] for part in errors(trained.params, x_0, said, keys)]
+        for x_0, said, keys, kept in crops.batches()
+    ]
+    of_x0, of_eps = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))  # [K, M]
+    originals = (np.asarray(x_0[:kept]) for x_0, _, _, kept in crops.batches())
+    baselines = health.baselines(
+        job.train_batches(), originals, trained.config.model.patch, schedule, levels
+    )
+    snr = np.exp(np.asarray(schedule.log_snr(levels), np.float64))
+    return [
+        {
+            "t": float(t),
+            **interval_of("x0_error", of_x0[k], crops),
+            "eps_error": float(of_eps[k].mean()),
+            "eps_error_by_identity": float(snr[k] * of_x0[k].mean()),
+            **{name: values[k] for name, values in baselines.items()},
+        }
+        for k, t in enumerate(levels)
+    ]
+
+
+def bound(trained, job, crops, count):
+    """The variational bound in nats a dimension, with its interval; see losses."""
+    told, schedule = told_denoiser(trained, job)
+
+    @jax.jit
+    def of_batch(params, x_0, said, keys):
+        def of_one(item):
+            x_0, said, key = jax.tree.map(lambda x: x[None], item)
+            return losses.variational_bound(told(params, said), x_0, schedule, key[0])
+
+        return jax.lax.map(of_one, (x_0, said, keys))
+
+    found = [
+        of_batch(trained.params, x_0, said, keys)[:kept]
+        for x_0, said, keys, kept in crops.batches(count)
+    ]
+    return interval_of("nats_a_dimension", np.concatenate(found), crops)
+
+
+def rebuilding(trained, job, crops, count, tick=lambda: None):
+    """A row for each of STARTS and ANSWERS: how near to the original, by three measures.
+
+    SSIM is of the features as an image, within the span that the representation gives them; the
+    log-spectral distance is between decoded sounds.
+    """
+    rep, curve = trained.rep, sample.read_curve(trained)
+    told, schedule = told_denoiser(trained, job)
+    sampler = sampling.sampler(trained.config, schedule)
+
+    @jax.jit
+    def rebuild(params, x_0, said, keys, times, level):
+        answers = held_out.rebuilt(told(params, said), sampler, x_0, keys, times, level, schedule)
+        return [(x, rep.decode(x)) for x in (x_0, *answers)]
+
+    rows = []
+    for level, start in enumerate(STARTS):
+        times = sampling.times(trained.config, schedule, curve, start)
+        scores = {name: [] for name in ANSWERS}
+        for x_0, said, keys, kept in crops.batches(count):
+            made = rebuild(trained.params, x_0, said, keys, times, level)
+            original, *answers = [(x[:kept], wave[:kept]) for x, wave in made]
+            for name, answer in zip(ANSWERS, answers, strict=True):
+                scores[name].append(nearness(answer, original, rep))
+            tick()
+        for name, parts in scores.items():
+            values = zip(NEARNESS, np.concatenate(parts, axis=1), strict=True)
+            found = [interval_of(key, row, crops) for key, row in values]
+            rows.append({"t": start, "answer": name} | found[0] | found[1] | found[2])
+    return rows
+
+
+def nearness(answer, original, rep):
+    """NEARNESS of each clip, an answer and an original (x_0, wave) of B.  # [3, B]"""
+    (x, wave), (x_0, real) = (tuple(map(np.asarray, pair)) for pair in (answer, original))
+    scale = np.asarray(rep.std) / spans(rep)  # to features within one unit
+    images = [np.moveaxis(each * scale, -1, 0) for each in (x, x_0)]  # C x [B, F, T]
+    alike = np.mean([ssim(a, b, 1.0) for a, b in zip(*images, strict=True)], axis=0)
+    return np.stack(
+        [
+            np.mean((x - x_0) ** 2, axis=(1, 2, 3)),
+            alike,
+            [metrics.log_spectral_distance_db(a, b) for a, b in zip(real, wave, strict=True)],
+        ]
+    )
+
+
+def interval_of(name, values, crops):
+    """{name, name_low, name_high}: the mean of the first clips, its 95 % interval over songs."""
+    found = bootstrap(values, groups=crops.songs[: len(values)])
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

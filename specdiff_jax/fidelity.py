@@ -1,0 +1,68 @@
+"""Do clips have what was asked for? An independent judge listens; see judge.py."""
+
+import numpy as np
+
+from specdiff_jax import data, judge
+from specdiff_jax.evaluation.intervals import bootstrap
+from specdiff_jax.prompts import NOTHING, Wish
+
+CROPS = 4  # of each training song that the judge learns from
+ASKING = {  # how a clip is asked for what a song is
+    "nothing": lambda entry: NOTHING,
+    "labels": lambda entry: Wish(labels=", ".join(entry["labels"])),
+    "captions": lambda entry: Wish(prompt=entry["captions"][0]),
+}
+
+
+def kinds_of(labels):
+    """The kinds of labels "kind:value", in order of appearance."""
+    return tuple(dict.fromkeys(label.split(":", 1)[0] for label in labels if ":" in label))
+
+
+def trained_judge(songs, samples, labels):
+    """A Judge of the kinds of a vocabulary's labels, from evenly spread real training music."""
+    offsets = data.tiled_offsets(songs, samples, CROPS * len(songs.entries))
+    waves = data.to_wave(data.read_crops(songs, offsets, samples))
+    entries = [songs.entries[k] for k in songs.song_at(offsets)]
+    return judge.Judge(judge.statistics(waves, songs.sample_rate), entries, kinds_of(labels))
+
+
+def rows(listener, clips, heard, asked, real=None, seed=0):
+    """A row for each kind of label: how often the judge hears what was asked for.
+
+    Args:
+      clips: a controls.Clips; heard: its `judge.statistics`.
+      asked: [M] entries of the songs that the clips were asked to be like.
+      real: `judge.statistics` of an excerpt of each of those songs, for the divergences.
+
+    Returns:
+      [{set, kind, accuracy, low, high, chance, clips}] with, where real is given, the mean
+      divergence (nats) of what the judge thinks of real and generated, in both directions, and of
+      real and another clip's.
+    """
+    said, found = listener(heard), []
+    thought = listener.likely(heard)
+    for kind, values in said.items():
+        wanted = [judge.values(entry, kind) for entry in asked]
+        if not any(wanted):
+            continue
+        row = {"set": clips.name, "kind": kind} | judge.score(values, wanted, seed)
+        if real is not None and np.allclose(thought[kind].sum(axis=1), 1):
+            row |= divergences(thought[kind], listener.likely(real)[kind], seed)
+        found.append(row)
+    return found
+
+
+def divergences(generated, real, seed):
+    """KL both ways between what is thought of each pair, and of pairs at random."""
+    dealt = np.random.default_rng(seed).permutation(len(real))
+    pairs = {
+        "kl_real_to_generated": (real, generated),
+        "kl_generated_to_real": (generated, real),
+        "kl_real_to_shuffled": (real, generated[dealt]),
+    }
+    found = {}
+    for name, pair in pairs.items():
+        estimate = bootstrap(judge.divergence(*pair), seed=seed)
+        found |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return found

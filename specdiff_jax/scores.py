@@ -1,0 +1,118 @@
+"""Sets of embeddings into scores, scores into flags, lines for the terminal, and a CSV."""
+
+import csv
+import dataclasses
+import pathlib
+
+import numpy as np
+from scipy import stats
+
+from specdiff_jax.evaluation import frechet, kernel, manifold
+from specdiff_jax.evaluation.intervals import share
+
+SURE = 1e-3  # chance below which there are more copies than false positives
+MOST_SILENT = 0.5  # share of a set's clips
+
+
+def of_vectors(made, real, seed=0):
+    """Scores of one set of embeddings against the reference's.
+
+    Args:
+      made, real: (vectors [M, W, d] of M clips, groups [M] of clips that hang together).
+
+    Returns:
+      {"n", "d", "flags"} and {"value", "low", "high"} for each score that there are vectors enough
+      for: fad, fad_inf, kad (with "p"), precision, recall, density, coverage.
+    """
+    (vectors, groups), (reference, reference_groups) = (each_window(*side) for side in (made, real))
+    found = {"n": len(vectors), "d": vectors.shape[1], "flags": []}
+    songs = {"groups": groups, "reference_groups": reference_groups}
+    try:
+        found["fad"] = plain(frechet.fad(vectors, reference, **songs))
+        found["fad_inf"] = plain(frechet.fad_inf(vectors, reference, **songs, seed=seed))
+        if frechet.few(vectors, reference):
+            found["flags"].append("fewer than 10 d vectors")
+    except ValueError as error:
+        found["flags"].append(f"no FAD: {error}")
+    far = kernel.kad(made[0].mean(axis=1), real[0].mean(axis=1), seed=seed)
+    found["kad"] = plain(far.estimate) | {"p": far.p_value, "bandwidth": far.bandwidth}
+    near = manifold.neighbours(vectors, reference, **songs, seed=seed)
+    return found | {name: plain(estimate) for name, estimate in near.items()}
+
+
+def each_window(vectors, groups):
+    """[M, W, d], [M] -> [M W, d], [M W]."""
+    return vectors.reshape(-1, vectors.shape[2]), np.repeat(groups, vectors.shape[1])
+
+
+def plain(estimate):
+    """An Estimate for JSON."""
+    return dataclasses.asdict(estimate)
+
+
+def share_of_copies(flagged, false_positives):
+    """The share of clips nearer to training music than new music is.
+
+    Returns:
+      {"value", "low", "high", "p"}: p is the chance of so many where all are new.
+    """
+    count, total = int(flagged.sum()), len(flagged)
+    found = plain(share(count / total, 0.0, total))
+    return found | {"p": float(stats.binom.sf(count - 1, total, false_positives))}
+
+
+def flag(rows):
+    """Adds to every row what its numbers warn of."""
+    for row in rows:
+        row["flags"] = []
+        if row["silent"] > MOST_SILENT:
+            row["flags"].append(f"silent: {row['silent']:.0%} of the clips")
+        if row["copies"]["p"] < SURE:
+            row["flags"].append(f"copies of training music: {row['copies']['value']:.0%}")
+
+
+def worded(estimate, places=2):
+    """A value with its interval, as 1.23 (1.10 to 1.36)."""
+    value, low, high = (f"{estimate[key]:.{places}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def lines(rows):
+    """The table for a terminal: the first embedder's FAD-inf, copies and flags of every set."""
+    embedder = next(iter(rows[0]["scores"]))
+    found = [f"FAD of endless clips ({embedder}), 95 % interval; share of copies; flags"]
+    for row in rows:
+        score = row["scores"][embedder]
+        far = worded(score["fad_inf"]) if "fad_inf" in score else "too few clips"
+        flags = "; ".join([*row["flags"], *score["flags"]])
+        copied = f"{row['copies']['value']:.1%}"
+        found.append(f"  {row['name']:<34} n {row['clips']:<5} {far:<28} {copied:<7} {flags}")
+    return found
+
+
+def write_csv(path, rows):
+    """A line for every set and embedder, nested values in columns of joined names."""
+    table = []
+    for row in rows:
+        plain = {key: value for key, value in row.items() if key not in ("scores", "signals")}
+        per = row.get("scores") or {"": {}}
+        table += [flat(plain | {"embedder": name} | score) for name, score in per.items()]
+    names = list(dict.fromkeys(name for line in table for name in line))
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def flat(row):
+    """{"a": {"b": 1}} -> {"a_b": 1}, lists joined; the name itself for "value"."""
+    found = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            parts = {key if name == "value" else f"{key}_{name}": x for name, x in value.items()}
+            found |= flat(parts)
+        else:
+            found[key] = "; ".join(map(str, value)) if isinstance(value, list) else value
+    return found

@@ -7,9 +7,10 @@ et al. 2023, "Extracting Training Data from Diffusion Models", arXiv 2301.13188,
 distances are calibrated by other training images; the p-value is that of Vovk et al. 2005,
 "Algorithmic Learning in a Random World", section 2.2).
 
-Out of scope: copies that are transposed, played faster or slower by more than about 1 %, mixed
-with other music of the same loudness, or much shorter than the clip. A steady or silent clip has
-nothing that could be recognised and is never near anything; a single held note is near its like.
+Out of scope: copies that are transposed, played faster or slower by more than a few percent, mixed
+with as loud other music, or half a clip long (experiments/memorisation.py measures where it ends).
+A steady or silent clip has nothing that could be recognised and is never near anything; a single
+held note is near its like.
 """
 
 import functools

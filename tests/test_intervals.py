@@ -1,0 +1,81 @@
+"""Intervals cover the truth as often as they say, whatever hangs together."""
+
+import numpy as np
+import pytest
+
+from specdiff_jax.evaluation import intervals
+
+
+def covers(found, truth):
+    return found.low <= truth <= found.high
+
+
+def share_covered(draw, truth, repeats=300):
+    rng = np.random.default_rng(0)
+    return np.mean([covers(draw(rng), truth) for _ in range(repeats)])
+
+
+@pytest.mark.parametrize("count", [8, 60])
+def test_the_bootstrap_of_a_mean_covers_it(count):
+    draw = lambda rng: intervals.bootstrap(rng.standard_normal(count), resamples=500)
+    assert 0.915 <= share_covered(draw, 0.0) <= 0.985
+
+
+def test_clips_of_one_song_count_once():
+    groups = np.repeat(np.arange(20), 10)
+
+    def draw(rng, groups_told):
+        values = rng.standard_normal(20)[groups] + 0.3 * rng.standard_normal(200)
+        return intervals.bootstrap(values, groups=groups_told, resamples=500)
+
+    assert 0.915 <= share_covered(lambda rng: draw(rng, groups), 0.0) <= 0.985
+    assert share_covered(lambda rng: draw(rng, None), 0.0) < 0.6  # what is wrong with clips alone
+
+
+def test_a_given_statistic_and_the_mean_agree():
+    values = np.random.default_rng(0).standard_normal(50)
+    groups = np.repeat(list("abcdefghij"), 5)
+    quick = intervals.bootstrap(values, groups=groups)
+    slow = intervals.bootstrap(values, np.mean, groups=groups)
+    np.testing.assert_allclose(
+        [quick.value, quick.low, quick.high], [slow.value, slow.low, slow.high], atol=1e-12
+    )
+    assert quick == intervals.bootstrap(values, groups=groups)
+    assert quick != intervals.bootstrap(values, groups=groups, seed=1)
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(0).standard_normal(40)
+    error = intervals.jackknife(lambda kept: values[kept].mean(), 40, folds=40)
+    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(40), rel=1e-12)
+    groups = np.arange(40) // 4
+    error = intervals.jackknife(lambda kept: values[kept].mean(), 40, groups, folds=40)
+    means = values.reshape(10, 4).mean(axis=1)
+    assert error == pytest.approx(means.std(ddof=1) / np.sqrt(10), rel=1e-12)
+
+
+@pytest.mark.parametrize("hits", [0, 1, 30, 81, 100])
+def test_shares_have_wilson_s_interval(hits):
+    """The ends are the p that hits / 100 is 1.96 standard errors away from."""
+    share = hits / 100
+    found = intervals.share(share, np.sqrt(share * (1 - share) / 100), 100)
+    for end in {found.low, found.high} - {0.0, 1.0}:
+        assert abs(share - end) == pytest.approx(1.959964 * np.sqrt(end * (1 - end) / 100), 1e-6)
+    assert (found.low == 0) == (hits == 0) and (found.high == 1) == (hits == 100)
+    assert 0.01 < found.high - found.low < 0.2
+
+
+def test_a_squared_mean_is_covered_on_both_sides():
+    """x ~ N(1, 1 / n): x^2 has the error 2 x / sqrt(n), and must miss as often above as below."""
+    rng, n = np.random.default_rng(0), 50
+    x = 1 + rng.standard_normal(4000) / np.sqrt(n)
+    found = [intervals.rooted(v**2 - 1 / n, 2 * abs(v) / np.sqrt(n), 10**6, v**2) for v in x]
+    below, above = np.mean([(e.high < 1, e.low > 1) for e in found], axis=0)
+    assert 0.018 < below < 0.032 and 0.018 < above < 0.032
+
+
+def test_one_song_has_no_interval():
+    with pytest.raises(ValueError, match="at least two independent"):
+        intervals.bootstrap(np.arange(5.0), groups=["a"] * 5)
+    with pytest.raises(ValueError, match="2 group labels for 5 rows"):
+        intervals.bootstrap(np.arange(5.0), groups=["a", "b"])

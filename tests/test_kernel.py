@@ -1,0 +1,101 @@
+"""MMD^2 against its definition, and against its closed form between Gaussians."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from specdiff_jax.evaluation import kernel
+
+
+def by_hand(x, y, width):
+    """Gretton et al. 2012, eq. 3, pair by pair."""
+    k = lambda a, b: np.exp(-np.sum((a - b) ** 2) / (2 * width**2))
+    n, m = len(x), len(y)
+    xx = sum(k(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    yy = sum(k(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    return xx + yy - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
+
+
+def sets(seed, n=12, m=17, d=3, shift=0.5):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)) + shift, rng.standard_normal((m, d))
+
+
+def spread(found):
+    return found.estimate.high - found.estimate.low
+
+
+def test_it_is_the_definition_in_blocks_of_any_size(monkeypatch):
+    x, y = sets(0)
+    distances = [np.linalg.norm(y[i] - y[j]) for i in range(17) for j in range(i)]
+    found = kernel.kad(x, y, 20)
+    assert found.bandwidth == pytest.approx(np.median(distances), rel=1e-9)
+    assert found.estimate.value == pytest.approx(by_hand(x, y, found.bandwidth), abs=1e-12)
+    monkeypatch.setattr(kernel, "BLOCK", 7)
+    small = kernel.kad(x, y, 20)
+    assert small.estimate.value == pytest.approx(found.estimate.value, abs=1e-12)
+    assert small.p_value == found.p_value and spread(small) == pytest.approx(spread(found))
+
+
+def test_the_error_is_that_of_leaving_out_each_vector():
+    x, y = sets(1)
+    width = kernel.bandwidth(y)
+    without_x = [by_hand(np.delete(x, i, 0), y, width) for i in range(12)]
+    without_y = [by_hand(x, np.delete(y, i, 0), width) for i in range(17)]
+    exact = np.sqrt(11 * np.var(without_x) + 16 * np.var(without_y))
+    half = stats.t.ppf(0.975, 11) * exact
+    assert spread(kernel.kad(x, y, 1)) == pytest.approx(2 * half, rel=1e-9)
+
+
+def test_the_bandwidth_is_the_reference_s_alone():
+    x, y = sets(2)
+    assert kernel.kad(x, y, 1).bandwidth == kernel.kad(100 * x, y, 1).bandwidth
+    with pytest.raises(ValueError, match="mostly equal"):
+        kernel.bandwidth(np.zeros((5, 2)))
+
+
+def test_moving_turning_scaling_and_reordering_both_change_nothing():
+    x, y = sets(3)
+    rng, plain = np.random.default_rng(0), kernel.kad(x, y, 1)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    for a, b in (
+        (x + 50, y + 50),
+        (x @ turn, y @ turn),
+        (-4 * x, -4 * y),
+        (rng.permutation(x), rng.permutation(y)),
+    ):
+        moved = kernel.kad(a, b, 1)
+        assert moved.estimate.value == pytest.approx(plain.estimate.value, abs=1e-12)
+        assert spread(moved) == pytest.approx(spread(plain), rel=1e-8)
+
+
+def test_between_gaussians_it_covers_the_closed_form():
+    """E k of x ~ N(a, I), y ~ N(b, I) is (s^2 / (s^2 + 2))^(d/2) exp(-|a - b|^2 / (2 (s^2 + 2)))."""
+    found = [kernel.kad(*sets(seed, 60, 60), 1) for seed in range(150)]
+    hits = []
+    for each in found:
+        room = each.bandwidth**2 + 2
+        truth = 2 * (each.bandwidth**2 / room) ** 1.5 * (1 - np.exp(-3 * 0.25 / (2 * room)))
+        hits.append(each.estimate.low <= truth <= each.estimate.high)
+    assert 0.9 <= np.mean(hits) <= 0.99
+
+
+def test_zero_is_covered_and_no_bias_is_left():
+    found = [kernel.kad(*sets(seed, 30, 50, shift=0), 1).estimate for seed in range(150)]
+    values = np.array([each.value for each in found])
+    assert np.mean([each.low <= 0 <= each.high for each in found]) >= 0.93
+    assert abs(values.mean()) < 3.5 * values.std() / np.sqrt(150) and (values < 0).any()
+
+
+def test_p_is_uniform_when_nothing_differs_and_small_when_something_does():
+    null = [kernel.kad(*sets(seed, 15, 20, shift=0), 99).p_value for seed in range(150)]
+    assert stats.kstest(null, "uniform").pvalue > 0.01
+    assert 0.01 <= np.mean(np.array(null) <= 0.05) <= 0.1
+    assert kernel.kad(*sets(0, 40, 40, shift=1.0), 199).p_value == 1 / 200
+
+
+def test_a_rerun_is_equal_to_the_bit():
+    x, y = sets(4)
+    assert kernel.kad(x, y, 50) == kernel.kad(x, y, 50)
+    with pytest.raises(ValueError, match="at least three"):
+        kernel.kad(x[:2], y)

@@ -34,7 +34,8 @@ def browser(tmp_path):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found[1]))
     yield driver
-    complaints = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    severe = [e["message"] for e in driver.get_log("browser") if e["level"] == "SEVERE"]
+    complaints = [line for line in severe if "audio device" not in line]  # a machine has none
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     driver.quit()
     asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]

@@ -92,7 +92,7 @@ def run(config, files=()):
     if LISTENING.value is not None:
         if config is not None:
             raise ValueError("--listening reads result files alone; leave --config out")
-        return importlib.import_module("specdiff_jax.listening_results").run(
+        return importlib.import_module("specdiff_jax.listening_report").run(
             [LISTENING.value, *files]
         )
     import jax

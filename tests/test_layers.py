@@ -24,7 +24,7 @@ ROWS = [
     {"data", "sampling", "text_features", "charts", "workdir", "edits"},
     {"conditions", "pages"},
     {"build", "prompts", "listening", "listening_results"},
-    {"collection", "doctor", "sidecars", "fidelity", "evaluation_page"},
+    {"collection", "doctor", "sidecars", "fidelity", "evaluation_page", "listening_report"},
     {"prepare"},
     {"run"},
     {"preflight", "train", "sample", "reference", "report"},

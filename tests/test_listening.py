@@ -11,7 +11,7 @@ import scipy.signal
 import scipy.stats
 import soundfile
 
-from specdiff_jax import listening, listening_results
+from specdiff_jax import listening, listening_report, listening_results
 from specdiff_jax.audio import files, synth
 
 RATE = 16000
@@ -326,13 +326,13 @@ def test_screening_leaves_out_whom_it_must_and_no_other(saved):
     assert [row["below"] for row in rows.values()] == [*missed.values()]
     assert {row["listeners"] for row in analysis["scores"]} == {2}
     assert analysis["abx"][0]["trials"] == 20
-    page = listening_results.results_html(analysis)
+    page = listening_report.results_html(analysis)
     assert "four (4 of 20); &lt;all&gt; (20 of 20)" in page
     everyone = listening_results.analyse(paths, screen=False)
     assert {row["listeners"] for row in everyone["scores"]} == {4}
     alone = listening_results.analyse(paths[2:3])
     assert alone["scores"] == alone["differences"] == []
-    assert "every listener is screened out" in listening_results.results_html(alone)
+    assert "every listener is screened out" in listening_report.results_html(alone)
 
 
 def test_one_person_in_two_sessions_is_one_listener(saved):
@@ -361,7 +361,7 @@ def test_abx_counts_right_answers_of_all_and_of_each(saved):
     found = [(row["listener"], row["right"], row["trials"]) for row in rows]
     assert found == [(None, 4, 6), ("ann", 3, 4), ("bob", 1, 2)]
     assert {(row["a"], row["b"]) for row in rows} == {("p", "q")}  # in the order of the sets
-    assert analysis["scores"] == [] and "screened" not in listening_results.results_html(analysis)
+    assert analysis["scores"] == [] and "screened" not in listening_report.results_html(analysis)
 
 
 def test_names_are_text_in_the_table(saved):
@@ -372,7 +372,7 @@ def test_names_are_text_in_the_table(saved):
     one["trials"].append(
         {"kind": "abx", "clip": 0, "a": hostile, "b": "q", "x": "q", "answer": "q"}
     )
-    page = listening_results.results_html(listening_results.analyse(saved(one)))
+    page = listening_report.results_html(listening_results.analyse(saved(one)))
     assert "<img" not in page and "&lt;img src=x onerror=&quot;alert(1)&quot;&gt;" in page
     tags = set(re.findall(r"</?([a-z]+)", page))
     assert tags == {"p", "div", "table", "thead", "tbody", "tr", "th", "td", "bdi"}

@@ -19,7 +19,7 @@ from specdiff_jax.embedders.embedder import Embedder
 SAMPLE_RATE, N_FFT, HOP, BANDS, FRAMES = 16000, 512, 256, 96, 187
 WINDOW = FRAMES * HOP  # 2.992 s. A shorter clip is repeated, as it was when this was trained
 WIDTH = 200
-BATCH = 16
+BATCH = 8
 EPSILON = 1e-3  # of its batch norms
 INDEX, DATA = "MTT_musicnn/.index", "MTT_musicnn/.data-00000-of-00001"
 WHEEL = wheels.Wheel(

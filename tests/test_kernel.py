@@ -70,7 +70,7 @@ def test_moving_turning_scaling_and_reordering_both_change_nothing():
 
 
 def test_between_gaussians_it_covers_the_closed_form():
-    """E k of x ~ N(a, I), y ~ N(b, I) is (s^2 / (s^2 + 2))^(d/2) exp(-|a - b|^2 / (2 (s^2 + 2)))."""
+    """E k is r^(d/2) exp(-|a - b|^2 / (2 s^2 + 4)), r = s^2 / (s^2 + 2), for N(a, I), N(b, I)."""
     found = [kernel.kad(*sets(seed, 60, 60), 1) for seed in range(150)]
     hits = []
     for each in found:

@@ -96,7 +96,8 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
     Subsets overlap, so residuals of the regression say nothing about its error. The interval is
     that of the infinitesimal jackknife (`standard_error`) over clips of both sets. It counts the
     second-order part of the variance twice: where the distance is zero, and this part is all
-    there is, it is wider than need be by up to sqrt(2) and covers in 99% of draws instead of 95%.
+    there is, it is wider than need be, by sqrt(2) or a little more, and covers in 97 to 99% of
+    draws.
 
     Args and returns: as `fad`.
       seed: of the splits; the same seed gives the same result to the bit.

@@ -42,7 +42,7 @@ def bandwidth(reference, seed=0):
         picks = np.random.default_rng(seed).choice(len(reference), MOST, replace=False)
         reference = reference[picks]
     pairs = np.triu_indices(len(reference), 1)
-    median = float(np.sqrt(np.median(squares(reference, reference)[pairs])))
+    median = float(np.median(np.sqrt(squares(reference, reference)[pairs])))
     if not median > 0:
         raise ValueError("the reference's embeddings are mostly equal: give other clips")
     return median

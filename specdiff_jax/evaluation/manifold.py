@@ -12,7 +12,8 @@ real vectors, and B_i the closed ball of the real vector i:
 the last two by Naeem et al. (2020, arXiv 2002.09797, eqs. 3 and 4; k = 5 there). When both sets
 come from one continuous distribution, whatever it is and in any dimension, the expected density is
 1 (a generated vector is equally likely to be any of the M nearest of a real one, so each ball holds
-it with probability k / M) and `expected_coverage` is exact; precision and recall have no such value, so set a real half beside.
+it with probability k / M) and `expected_coverage` is exact; precision and recall have no such
+value, so set a real half beside.
 """
 
 import numpy as np

@@ -16,9 +16,15 @@ def share_covered(draw, truth, repeats=300):
 
 
 @pytest.mark.parametrize("count", [8, 60])
-def test_the_bootstrap_of_a_mean_covers_it(count):
-    draw = lambda rng: intervals.bootstrap(rng.standard_normal(count), resamples=500)
-    assert 0.915 <= share_covered(draw, 0.0) <= 0.985
+def test_the_bootstrap_of_a_mean_covers_as_often_as_student_s_interval(count):
+    """Of normal values, where Student's is exact; on the same draws, so that both share luck."""
+    draws = np.random.default_rng(0).standard_normal((300, count))
+    ours = [covers(intervals.bootstrap(of, resamples=500), 0.0) for of in draws]
+    errors = draws.std(axis=1, ddof=1) / np.sqrt(count)
+    pairs = zip(draws.mean(axis=1), errors, strict=True)
+    exact = [covers(intervals.normal(mean, error, count), 0.0) for mean, error in pairs]
+    assert abs(np.mean(ours) - np.mean(exact)) < 0.025
+    assert np.mean(exact) == pytest.approx(0.95, abs=3.5 * np.sqrt(0.95 * 0.05 / 300))
 
 
 def test_clips_of_one_song_count_once():

@@ -67,7 +67,9 @@ def share(value, error, total):
     trials = spread / error**2 if error > 0 and spread > 0 else total
     centre = (value + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
     half = Z / (1 + Z**2 / trials) * np.sqrt(spread / trials + Z**2 / (4 * trials**2))
-    return Estimate(float(value), float(max(centre - half, 0.0)), float(min(centre + half, 1.0)))
+    low = centre - half if value > 0 else 0.0  # at the ends exact, not up to rounding
+    high = centre + half if value < 1 else 1.0
+    return Estimate(float(value), float(low), float(high))
 
 
 def bootstrap(values, statistic=None, groups=None, resamples=2000, seed=0):

@@ -93,13 +93,15 @@ def test_what_they_tell_apart():
     assert values(copies)[:2] == [1, 1] and copies["coverage"].value == 1
 
 
-def test_intervals_cover_what_other_clips_would_give():
-    """The mean over draws of as many clips is inside in about 95% of draws."""
-    found = [manifold.neighbours(*sets(seed, 60, 60, 2, 0.8), k=3) for seed in range(60)]
+@pytest.mark.parametrize("shift, scale, least", [(0.0, 0.8, 0.9), (0.8, 1.0, 0.8)])
+def test_intervals_cover_what_other_clips_would_give(shift, scale, least):
+    """The mean over draws of as many clips is inside: in 96% of 240 draws and more where the
+    generated clips lie within; in 89% only where the sets lie apart, as `neighbours` says."""
+    found = [manifold.neighbours(*sets(seed, 60, 60, 2, shift, scale), k=3) for seed in range(60)]
     table = np.array([values(each) for each in found])
     for name, mean in zip(manifold.NAMES, table.mean(axis=0), strict=True):
         hits = np.mean([each[name].low <= mean <= each[name].high for each in found])
-        assert hits >= 0.9, name
+        assert hits >= least, name
         arms = np.median([each[name].high - each[name].low for each in found]) / 3.92
         assert arms < 2.2 * np.std([each[name].value for each in found]), name
 

@@ -40,6 +40,9 @@ def neighbours(generated, reference, k=5, groups=None, reference_groups=None, se
 
     Errors are the jackknife's over 20 parts of the clips of each set in turn, since resampled
     clips would be their own nearest neighbours; those of the shares become Wilson's intervals.
+    They are of the value that N and M clips give, not of endless clips. Where a few outlying clips
+    span most of the manifold the errors are rough: of 60 clips an interval of precision or recall
+    covered in 89% of simulated draws, elsewhere in 96% and more.
 
     Args:
       generated: [N, d] embeddings.

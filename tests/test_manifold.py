@@ -103,7 +103,8 @@ def test_intervals_cover_what_other_clips_would_give(shift, scale, least):
         hits = np.mean([each[name].low <= mean <= each[name].high for each in found])
         assert hits >= least, name
         arms = np.median([each[name].high - each[name].low for each in found]) / 3.92
-        assert arms < 2.2 * np.std([each[name].value for each in found]), name
+        wide = arms > 2.2 * np.std([each[name].value for each in found])
+        assert not wide or mean > 0.95, name  # near 1 Wilson's never shrinks to nothing
 
 
 def test_reruns_are_equal_and_songs_widen():

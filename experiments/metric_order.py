@@ -37,6 +37,12 @@ def material(workdir, clips):
     return gathered(config)
 
 
+def folder_of(name, steps):
+    """Where experiments.ablations kept an arm."""
+    name, _, other = name.partition("@")
+    return RUNS / f"tiny_{other or steps}" / f"{name.replace(',', '+')}_0"
+
+
 def scored(clips, rep, real, chosen):
     """{embedder_score: value} of one set, and the mean distance of its signal statistics."""
     row = {}
@@ -50,13 +56,13 @@ def scored(clips, rep, real, chosen):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--names", nargs="+", required=True)
+    parser.add_argument("--names", nargs="+", required=True, help="NAME, or NAME@STEPS of another")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--clips", type=int, default=256)
     parser.add_argument("--embedders", nargs="+", default=["musicnn", "logmel"])
     args = parser.parse_args()
     chosen, rows, real = [embedders.load(name) for name in args.embedders], [], {}
-    folders = [RUNS / f"tiny_{args.steps}" / f"{name.replace(',', '+')}_0" for name in args.names]
+    folders = [folder_of(name, args.steps) for name in args.names]
     for name, folder in zip(tqdm.tqdm(args.names, unit="run"), folders, strict=True):
         error = json.loads((folder / "row.json").read_text())["of_frame"]
         m = material(folder, args.clips)

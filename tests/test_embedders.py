@@ -161,7 +161,7 @@ def test_a_window_gives_the_same_vector_in_any_company(ear, clips):
     rate = ear.sample_rate
     together = embedder.vectors(ear, clips, rate)
     assert together.shape == (6, 1, ear.width)
-    many = embedder.vectors(ear, np.concatenate([clips[::-1]] * 3), rate)  # three batches of musicnn
+    many = embedder.vectors(ear, np.concatenate([clips[::-1]] * 3), rate)  # several batches
     np.testing.assert_allclose(many[-6:], together[::-1], atol=2e-5)
     assert np.ptp(together, axis=0).max() > 0.1
 

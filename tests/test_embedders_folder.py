@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 SOUND = dict(
-    hidden_size=32, patch_embeds_hidden_size=8, depths=[1, 1], num_attention_heads=[2, 2],
+    hidden_size=16, patch_embeds_hidden_size=8, depths=[1, 1], num_attention_heads=[2, 2],
     window_size=4, spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4],
 )  # fmt: skip
 TEXT = dict(vocab_size=9, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)

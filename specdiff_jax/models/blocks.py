@@ -52,25 +52,36 @@ class PreLnBlock(nn.Module):
         return x + s.feed_forward()(norm(s.norm, s.dtype)(x))
 
 
-class AdaLnZeroBlock(nn.Module):
-    """Time shifts, scales and gates each branch; the identity at initialisation (DiT, 3.2).
+class Modulation(nn.Module):
+    """`count` vectors that time and what is told move layers by, zero at initialisation.
 
-    So does what is told, through weights of its own: time grows tenfold in training, and what is
-    added to it before they meet is no longer heard.
+    Time is brought to unit size first: else it grows where it gates, until nothing but it is heard.
+    What is told has weights of its own.  # [B, D], told -> count x [B, 1, D]
     """
+
+    count: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, time, told):
+        zeros, size = nn.initializers.zeros, self.count * time.shape[-1]
+        time = nn.RMSNorm(use_scale=False, name="unit")(time)
+        moved = nn.Dense(size, kernel_init=zeros, name="time")(nn.silu(time))
+        if told is not None:
+            moved += nn.Dense(size, use_bias=False, kernel_init=zeros, name="told")(told[0])
+        return [part.astype(self.dtype) for part in jnp.split(moved[:, None], self.count, axis=-1)]
+
+
+class AdaLnZeroBlock(nn.Module):
+    """Time shifts, scales and gates each branch; the identity at initialisation (DiT, 3.2)."""
 
     style: Style
 
     @nn.compact
     def __call__(self, x, time, angles, told):  # [B, L, D], [B, D], None or [L, d / 2]
         s = self.style
-        zeros, size = nn.initializers.zeros, 6 * x.shape[-1]
-        modulation = nn.Dense(size, kernel_init=zeros)(nn.silu(time))
-        if told is not None:
-            modulation += nn.Dense(size, use_bias=False, kernel_init=zeros, name="told")(told[0])
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = (
-            part.astype(s.dtype) for part in jnp.split(modulation[:, None], 6, axis=-1)
-        )
+        moved = Modulation(6, s.dtype, name="modulation")(time, told)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = moved
         normed = norm(s.norm, s.dtype, learned=False)
         x = x + gate_1 * s.self_attention()(normed(x) * (1 + scale_1) + shift_1, angles)
         x = s.with_context(x, told)

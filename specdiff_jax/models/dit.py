@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax.models.blocks import Stack, Style
+from specdiff_jax.models.blocks import Modulation, Stack, Style
 from specdiff_jax.models.conditions import ConditionEmbedding, Inputs
 from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchIn, PatchOut, TimeEmbedding, norm
 from specdiff_jax.models.positions import axial_angles, grid_of, sincos
@@ -73,9 +73,12 @@ class DiT(nn.Module):
         nn.share_scope(self, stack)
         features = tuple(x[:, self.registers :] for x in stack(tokens, time, angles, told))
 
-        tokens = norm(self.norm, dtype, name="final_norm")(features[-1])
-        zero_init = self.block == "adaln_zero"
-        output = PatchOut(self.patch, self.shape, zero_init, dtype, name="patch_out")(tokens)
+        gated = self.block == "adaln_zero"
+        tokens = norm(self.norm, dtype, learned=not gated, name="final_norm")(features[-1])
+        if gated:  # pure noise is to be ignored, which no residual but an endless one could do
+            shift, scale = Modulation(2, dtype, name="final_modulation")(time, told)
+            tokens = tokens * (1 + scale) + shift
+        output = PatchOut(self.patch, self.shape, gated, dtype, name="patch_out")(tokens)
         return output, features
 
     def embedded(self, x_t, grid, dtype):

@@ -161,7 +161,7 @@ def test_a_window_gives_the_same_vector_in_any_company(ear, clips):
     rate = ear.sample_rate
     together = embedder.vectors(ear, clips, rate)
     assert together.shape == (6, 1, ear.width)
-    many = embedder.vectors(ear, np.concatenate([clips[::-1]] * 3), rate)  # several batches
+    many = embedder.vectors(ear, np.concatenate([clips[::-1]] * 2), rate)  # two batches
     np.testing.assert_allclose(many[-6:], together[::-1], atol=2e-5)
     assert np.ptp(together, axis=0).max() > 0.1
 
@@ -193,7 +193,7 @@ def test_more_noise_is_farther_away(ear, clips):
     clean = embedder.vectors(ear, clips, 16000).mean(axis=(0, 1))
     noise = rng.normal(size=clips.shape).astype(np.float32) * clips.std()
     away = []
-    for decibels in (40, 20, 10, 0):
+    for decibels in (40, 20, 0):
         noisy = clips + noise * 10 ** (-decibels / 20)
         away.append(np.linalg.norm(embedder.vectors(ear, noisy, 16000).mean(axis=(0, 1)) - clean))
     assert away == sorted(away) and away[-1] > 1.5 * away[0]

@@ -12,7 +12,7 @@ from specdiff_jax.embedders.embedder import Embedder
 
 SAMPLE_RATE, N_FFT, HOP, BANDS, FRAMES = 22050, 1024, 256, 32, 256
 FLOOR = 1e-3  # the noise of 16 bits lies below it; a full-scale sine reaches 256
-BATCH = 16
+BATCH = 8
 
 
 def embedder(place):

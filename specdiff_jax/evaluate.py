@@ -122,7 +122,7 @@ def find_copies(m, sets, found):
     """How many clips of each set are nearer to training music than new music is."""
     songs = tqdm.tqdm(m.train.lengths, desc="copies", unit=" songs", leave=False)
     waves = (
-        mono(to_float(m.train.read(start, length)).T)
+        to_float(m.train.read(start, length)).mean(axis=1)
         for start, length in zip(m.train.starts, songs, strict=True)
     )
     everything = mono(np.concatenate([clips.waves for clips in sets]))
@@ -209,5 +209,5 @@ def embedded(embedder, clips, rep):
 
 
 def mono(waves):
-    """[M, N] or [M, A, N] -> [M, N]; of one song [A, n] -> [n]."""
+    """[M, N] or [M, A, N] -> [M, N]."""
     return waves if waves.ndim < 3 else waves.mean(axis=1)

@@ -78,19 +78,30 @@ class PreLnBlock(nn.Module):
         return x + self.mlp(self.norm_2(x))
 
 
+class Modulation(nn.Module):
+    """`count` vectors from time brought to unit size."""
+
+    def __init__(self, width, count):
+        super().__init__()
+        self.linear, self.count = nn.Linear(width, count * width), count
+
+    def forward(self, time):
+        unit = time * torch.rsqrt(time.square().mean(dim=-1, keepdim=True) + 1e-6)
+        return self.linear(F.silu(unit))[:, None].chunk(self.count, dim=-1)
+
+
 class AdaLnZeroBlock(nn.Module):
     """Time shifts, scales and gates each branch."""
 
     def __init__(self, model):
         super().__init__()
-        self.modulation = nn.Linear(model.width, 6 * model.width)
+        self.modulation = Modulation(model.width, 6)
         self.norm = nn.LayerNorm(model.width, eps=1e-6, elementwise_affine=False)
         self.attention = Attention(model.width, model.heads, model.qk_norm)
         self.mlp = mlp(model)
 
     def forward(self, x, time, angles):
-        parts = self.modulation(F.silu(time))[:, None].chunk(6, dim=-1)
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = parts
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(time)
         x = x + gate_1 * self.attention(self.norm(x) * (1 + scale_1) + shift_1, angles)
         return x + gate_2 * self.mlp(self.norm(x) * (1 + scale_2) + shift_2)
 
@@ -119,7 +130,8 @@ class DiT(nn.Module):
         self.time = nn.Sequential(nn.Linear(features, d), nn.SiLU(), nn.Linear(d, d))
         block = PreLnBlock if self.pre_ln else AdaLnZeroBlock
         self.blocks = nn.ModuleList(block(m) for _ in range(m.depth))
-        self.final_norm = nn.LayerNorm(d, eps=1e-6)
+        self.final_norm = nn.LayerNorm(d, eps=1e-6, elementwise_affine=self.pre_ln)
+        self.final_modulation = None if self.pre_ln else Modulation(d, 2)
         self.patch_out = nn.ConvTranspose2d(d, c, (pf, pt), stride=(pf, pt))
 
     def forward(self, x_t, t):
@@ -131,8 +143,11 @@ class DiT(nn.Module):
             tokens = tokens + time[:, None]
         for block in self.blocks:
             tokens = block(tokens, time, self.angles)
-        tokens = self.final_norm(tokens).transpose(1, 2)
-        return self.patch_out(tokens.unflatten(2, self.grid))
+        tokens = self.final_norm(tokens)
+        if self.final_modulation is not None:
+            shift, scale = self.final_modulation(time)
+            tokens = tokens * (1 + scale) + shift
+        return self.patch_out(tokens.transpose(1, 2).unflatten(2, self.grid))
 
 
 def fourier_time(t, width):
@@ -160,7 +175,10 @@ def copy_from_flax(model, params):
         written[model.positions] = params["positions"]
     patches(model.patch_in, params["patch_in"])
     patches(model.patch_out, params["patch_out"])
-    norm(model.final_norm, params["final_norm"])
+    if model.pre_ln:
+        norm(model.final_norm, params["final_norm"])
+    else:
+        linear(model.final_modulation.linear, params["final_modulation"]["time"])
     linear(model.time[0], params["time"]["Dense_0"])
     linear(model.time[2], params["time"]["Dense_1"])
     for index, block in enumerate(model.blocks):
@@ -177,7 +195,7 @@ def copy_from_flax(model, params):
             norm(block.norm_1, source["LayerNorm_0"])
             norm(block.norm_2, source["LayerNorm_1"])
         else:
-            linear(block.modulation, source["Dense_0"])
+            linear(block.modulation.linear, source["modulation"]["time"])
 
     assert set(written) == set(model.parameters())
     with torch.no_grad():

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from specdiff_jax import build, controls, data, fidelity, prepare, prompts, sample
+from specdiff_jax import controls, data, fidelity, prepare, prompts, sample
 from specdiff_jax.audio import files
 from specdiff_jax.audio.ingest import Intake, ingest
 from specdiff_jax.fields import choose
 from specdiff_jax.logs import say
+from specdiff_jax.run import Run
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ def gathered(config):
     e = config.evaluate
     choose(dict.fromkeys(("valid", "test")), "evaluate.split", e.split)
     trained = checkpoints_of(config) if e.folder is None else {}
-    rep = next(iter(trained.values())).rep if trained else build.representation(config)
+    rep = next(iter(trained.values())).rep if trained else fitted(config)
     sounds, missing = (None, []) if e.folder is None else sounds_of(config, rep)
     place = prepare.cache_of(config)
     train, held_out = (data.load_songs(place, split, rep.samples) for split in ("train", e.split))
@@ -58,6 +59,13 @@ def gathered(config):
         config, rep, trained, sounds, missing, train, held_out, reference, other,
         asking, wishes, asked, like,
     )  # fmt: skip
+
+
+def fitted(config):
+    """The config's representation with statistics of the training songs."""
+    job = Run(config)
+    job.fit_representation()
+    return job.rep
 
 
 def checkpoints_of(config):

@@ -39,6 +39,9 @@ class Style:
         return MLPS[self.mlp](self.mlp_ratio, self.dtype)
 
 
+QUIET = 0.1  # size of what is told where it modulates
+
+
 class PreLnBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); time and what is told are in the tokens."""
 
@@ -56,7 +59,10 @@ class Modulation(nn.Module):
     """`count` vectors that time and what is told move layers by, zero at initialisation.
 
     Time is brought to unit size first: else it grows where it gates, until nothing but it is heard.
-    What is told has weights of its own.  # [B, D], told -> count x [B, 1, D]
+    What is told has weights of its own, and is quiet: Adam moves weights as far for a gradient of
+    noise as for one of signal, and labels say little in most steps.
+
+    [B, D], told -> count x [B, 1, D].
     """
 
     count: int
@@ -68,7 +74,8 @@ class Modulation(nn.Module):
         time = nn.RMSNorm(use_scale=False, name="unit")(time)
         moved = nn.Dense(size, kernel_init=zeros, name="time")(nn.silu(time))
         if told is not None:
-            moved += nn.Dense(size, use_bias=False, kernel_init=zeros, name="told")(told[0])
+            quiet = QUIET * told[0]
+            moved += nn.Dense(size, use_bias=False, kernel_init=zeros, name="told")(quiet)
         return [part.astype(self.dtype) for part in jnp.split(moved[:, None], self.count, axis=-1)]
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from specdiff_jax import build, data, sample
+from specdiff_jax.audio import files
 from specdiff_jax.reference import round_trip
 
 ROUND_TRIP = "real music, encoded and decoded"
@@ -94,7 +95,9 @@ def generated(trained, rep_out, clips, name="generated", kind="generated", tick=
         generate(clips[first : first + s.batch_size])
         for first in range(0, len(clips), s.batch_size)
     ]
-    return Clips(name, kind, np.concatenate(parts), np.arange(len(clips)))
+    # As they would be read from their files: 16 bits, clipped at full scale.
+    waves = data.to_float(files.to_int16(np.concatenate(parts)))
+    return Clips(name, kind, waves, np.arange(len(clips)))
 
 
 def untrained(trained):

@@ -36,8 +36,12 @@ def of_vectors(made, real, seed=0):
         found["flags"].append(f"no FAD: {error}")
     far = kernel.kad(made[0].mean(axis=1), real[0].mean(axis=1), seed=seed)
     found["kad"] = plain(far.estimate) | {"p": far.p_value, "bandwidth": far.bandwidth}
-    near = manifold.neighbours(vectors, reference, **songs, seed=seed)
-    return found | {name: plain(estimate) for name, estimate in near.items()}
+    try:
+        near = manifold.neighbours(vectors, reference, **songs, seed=seed)
+        found |= {name: plain(estimate) for name, estimate in near.items()}
+    except ValueError as error:
+        found["flags"].append(f"no neighbours: {error}")
+    return found
 
 
 def each_window(vectors, groups):

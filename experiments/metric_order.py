@@ -19,7 +19,7 @@ from scipy import stats
 
 from experiments.ablations import RUNS
 from experiments.tables import RESULTS, write_csv
-from specdiff_jax import controls, embedders, prompts, sample, scores
+from specdiff_jax import controls, embedders, sample, scores
 from specdiff_jax.evaluate import embedded
 from specdiff_jax.evaluation import signals
 from specdiff_jax.material import gathered
@@ -72,8 +72,7 @@ def main():
                 real[embedder.name] = embedded(embedder, m.reference, rep)
             real["signals"] = signals.measure(m.reference.waves, rep.sample_rate)
             rows.append({"name": "real music"} | scored(m.other, rep, real, chosen))
-            wishes = [(prompts.NOTHING, k) for k in range(args.clips)]
-            fresh = controls.generated(controls.untrained(trained), m.rep, wishes)
+            fresh = controls.generated(controls.untrained(trained), m.rep, m.wishes)
             rows.append({"name": "untrained"} | scored(fresh, rep, real, chosen))
         clips = controls.generated(trained, m.rep, m.wishes)
         rows.append({"name": name, "of_frame": error} | scored(clips, rep, real, chosen))

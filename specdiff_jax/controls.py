@@ -6,7 +6,7 @@ import numpy as np
 
 from specdiff_jax import build, data, sample
 from specdiff_jax.audio import files
-from specdiff_jax.reference import round_trip
+from specdiff_jax.reference import there_and_back
 
 ROUND_TRIP = "real music, encoded and decoded"
 UNTRAINED = "the network, untrained"
@@ -63,7 +63,7 @@ def of_real_music(rep, reference, other, songs, count):
     Args:
       reference, other: Clips of held-out music; songs: the training songs.
     """
-    back, *_ = round_trip(rep, other.waves[:count])
+    back = there_and_back(rep, other.waves[:count])
     training = crops("copies of training music", "control", songs, rep.samples, count)
     shape, rng = other.waves[:count].shape, np.random.default_rng(0)
     level = np.sqrt(np.mean(np.square(reference.waves), dtype=np.float64))
@@ -85,12 +85,10 @@ def shaped(noise, waves):
     return np.fft.irfft(np.fft.rfft(noise) * np.sqrt(power), noise.shape[-1]).astype(np.float32)
 
 
-def generated(trained, rep_out, clips, name="generated", kind="generated", tick=lambda: None):
-    """Clips of the checkpoint's own, [(Wish, k)] each, and what they need to be told apart."""
+def generated(trained, rep_out, clips, name="generated", kind="generated"):
+    """Clips of the checkpoint's own, one for each (Wish, k)."""
     s = trained.config.sample
-    program = sample.programmed(trained, rep_out, tick)
-    wishes = [wish for wish, _ in clips]
-    generate = sample.generator(trained, rep_out, wishes, program=program)
+    generate = sample.generator(trained, rep_out, [wish for wish, _ in clips])
     parts = [
         generate(clips[first : first + s.batch_size])
         for first in range(0, len(clips), s.batch_size)

@@ -108,7 +108,7 @@ def bound(trained, job, crops, count):
     return interval_of("nats_a_dimension", np.concatenate(found), crops)
 
 
-def rebuilding(trained, job, crops, count, tick=lambda: None):
+def rebuilding(trained, job, crops, count):
     """A row for each of STARTS and ANSWERS: how near to the original, by three measures.
 
     SSIM is of the features as an image, within the span that the representation gives them; the
@@ -132,7 +132,6 @@ def rebuilding(trained, job, crops, count, tick=lambda: None):
             original, *answers = [(x[:kept], wave[:kept]) for x, wave in made]
             for name, answer in zip(ANSWERS, answers, strict=True):
                 scores[name].append(nearness(answer, original, rep))
-            tick()
         for name, parts in scores.items():
             values = zip(NEARNESS, np.concatenate(parts, axis=1), strict=True)
             found = [interval_of(key, row, crops) for key, row in values]

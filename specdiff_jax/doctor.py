@@ -18,6 +18,7 @@ from specdiff_jax.audio.fingerprint import groups
 from specdiff_jax.audio.inspect import findings, severity
 from specdiff_jax.charts import absent, bars_html, heat_html, text
 from specdiff_jax.logs import write_json
+from specdiff_jax.pages import write_page
 from specdiff_jax.splits import SPLITS
 
 MAX_ROWS = 500  # of a table; the JSON holds all
@@ -39,9 +40,7 @@ def write(cache_folder, manifest, spectrograms=()):
     report = examine(manifest)
     write_json(folder / "data_report.json", report)
     page = page_html(report, manifest, spectrograms)
-    partial = folder / "data_report.html.partial"
-    partial.write_bytes(page.encode("utf-8", errors="replace"))
-    return partial.replace(folder / "data_report.html")
+    return write_page(folder / "data_report.html", page)
 
 
 # ---- a manifest -> plain values

@@ -6,16 +6,10 @@ Self-contained, from evaluation.json and the clips beside it; every word of a fi
 import pathlib
 
 from specdiff_jax.charts import absent, figure_html, text
-from specdiff_jax.pages import card_html, filled, shown, table_html, write_page
+from specdiff_jax.pages import BASELINES, card_html, filled, shown, table_html, write_page
 from specdiff_jax.workdir import read_json
 
 GALLERY = 12  # clips of each set on the page
-BASELINES = {
-    "constant": "best constant",
-    "band_wiener": "per-band Wiener",
-    "linear_frame": "linear, frame",
-    "linear_patch": "linear, patch",
-}
 COLUMNS = {  # of the table of distances: heading, places
     "fad_inf": ("FAD, endless clips", 1),
     "fad": ("FAD, as printed elsewhere", 1),

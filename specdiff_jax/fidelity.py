@@ -40,15 +40,15 @@ def rows(listener, clips, heard, asked, real=None, seed=0):
       divergence (nats) of what the judge thinks of real and generated, in both directions, and of
       real and another clip's.
     """
-    said, found = listener(heard), []
-    thought = listener.likely(heard)
-    for kind, values in said.items():
+    thought, found = listener.likely(heard), []
+    of_real = None if real is None else listener.likely(real)
+    for kind, values in listener.most(thought).items():
         wanted = [judge.values(entry, kind) for entry in asked]
         if not any(wanted):
             continue
         row = {"set": clips.name, "kind": kind} | judge.score(values, wanted, seed)
         if real is not None and np.allclose(thought[kind].sum(axis=1), 1):
-            row |= divergences(thought[kind], listener.likely(real)[kind], seed)
+            row |= divergences(thought[kind], of_real[kind], seed)
         found.append(row)
     return found
 

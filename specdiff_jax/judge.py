@@ -104,8 +104,11 @@ class Judge:
 
     def __call__(self, features):
         """{kind: [M]}: what is heard most of each."""
-        found = self.likely(features)
-        return {kind: self.values[kind][likely.argmax(axis=1)] for kind, likely in found.items()}
+        return self.most(self.likely(features))
+
+    def most(self, thought):
+        """{kind: [M]}: the likeliest value of what `likely` returned."""
+        return {kind: self.values[kind][likely.argmax(axis=1)] for kind, likely in thought.items()}
 
 
 def divergence(p, q):

@@ -52,10 +52,15 @@ def held_out_clips(songs, samples, count):
     return clips, data.to_wave(data.read_crops(songs, songs.starts[chosen], samples))
 
 
+def there_and_back(rep, waves):
+    """decode(encode(wave)), clip by clip.  # as waves"""
+    both = jax.jit(lambda wave: rep.decode(rep.encode(wave)))
+    return np.concatenate([np.asarray(both(wave[None])) for wave in waves])
+
+
 def round_trip(rep, waves):
     """decode(encode(wave)) as `waves`, and lists of its SNR and log-spectral distance in dB."""
-    both = jax.jit(lambda wave: rep.decode(rep.encode(wave)))
-    back = np.concatenate([np.asarray(both(wave[None])) for wave in waves])
+    back = there_and_back(rep, waves)
     pairs = list(zip(waves, back, strict=True))
     snr = [metrics.signal_to_noise_db(*pair) for pair in pairs]
     return back, snr, [metrics.log_spectral_distance_db(*pair) for pair in pairs]

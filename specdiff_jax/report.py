@@ -9,16 +9,10 @@ import math
 import pathlib
 
 from specdiff_jax.charts import absent, figure_html, grouped, mean, text
-from specdiff_jax.pages import card_html, filled, shown, table_html, write_page
+from specdiff_jax.pages import BASELINES, card_html, filled, shown, table_html, write_page
 from specdiff_jax.workdir import affordable, listening_order, read_json, read_run
 
 MAX_PAGE_BYTES = 60_000_000
-BASELINES = {
-    "constant": "best constant",
-    "band_wiener": "per-band Wiener",
-    "linear_frame": "linear, frame",
-    "linear_patch": "linear, patch",
-}
 
 
 def run(config):

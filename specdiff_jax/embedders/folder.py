@@ -5,12 +5,12 @@ safetensors alone.
 """
 
 import functools
-import hashlib
 import pathlib
 
 import numpy as np
 
 from specdiff_jax.embedders.embedder import Embedder
+from specdiff_jax.text.huggingface import digest
 
 SECONDS = 10  # a window, where a model does not say how long it listens
 BATCH = 4
@@ -76,16 +76,6 @@ def listens(extractor):
     """Samples of a window."""
     told = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
     return told or SECONDS * extractor.sampling_rate
-
-
-def digest(paths):
-    """sha256 over the names and contents of files."""
-    total = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name} {content}\n".encode())
-    return total.hexdigest()
 
 
 def _embed(model, extractor, waves):

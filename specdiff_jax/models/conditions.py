@@ -129,7 +129,7 @@ class ConditionEmbedding(nn.Module):
             table = learned("label_tokens", self.inputs.labels, 1.0)
             parts.append((table[None], c.labels > 0))
         if self.inputs.numbers:
-            seen = jax.nn.one_hot(jnp.arange(self.inputs.numbers), self.inputs.numbers)
+            seen = jnp.eye(self.inputs.numbers)
             seen = jnp.broadcast_to(seen[None], (batch, *seen.shape))
             seen = jnp.concatenate([waves(c.numbers), seen], axis=-1)  # its value, and which it is
             tokens = Dense(size, use_bias=False, name="number_tokens")(seen)

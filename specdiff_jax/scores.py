@@ -29,15 +29,15 @@ def of_vectors(made, real, seed=0):
     songs = {"groups": groups, "reference_groups": reference_groups}
     try:
         found["fad"] = plain(frechet.fad(vectors, reference, **songs))
-        found["fad_inf"] = plain(frechet.fad_inf(vectors, reference, **songs, seed=seed))
         if frechet.few(vectors, reference):
             found["flags"].append("fewer than 10 d vectors")
-        if 2 * min(len(set(groups)), len(set(reference_groups))) < len(reference):
-            # Extrapolated in clips, where clips of one song hang together: see LOG.md, 2026-11-25.
-            found["flags"].append("few songs of many clips: endless FAD is biased")
+        found["fad_inf"] = plain(frechet.fad_inf(vectors, reference, **songs, seed=seed))
     except ValueError:
-        found["flags"].append("too few vectors for FAD")
-    far = kernel.kad(made[0].mean(axis=1), real[0].mean(axis=1), seed=seed)
+        few = "endless FAD: too few songs" if "fad" in found else "FAD: too few vectors"
+        found["flags"].append(few)
+    songs_of_clips = {"groups": made[1], "reference_groups": real[1]}
+    means = (vectors.mean(axis=1) for vectors, _ in (made, real))
+    far = kernel.kad(*means, seed=seed, **songs_of_clips)
     found["kad"] = plain(far.estimate) | {"p": far.p_value, "bandwidth": far.bandwidth}
     try:
         near = manifold.neighbours(vectors, reference, **songs, seed=seed)

@@ -132,6 +132,24 @@ def test_windows_of_one_clip_count_once():
     assert np.mean(told) > 0.92 and np.mean(untold) < 0.7
 
 
+def test_songs_of_many_clips_on_both_sides_leave_no_bias():
+    """In clips there would be vectors enough; it is the number of songs that the line follows."""
+    rng, groups = np.random.default_rng(12), np.repeat(np.arange(50), 8)
+
+    def draw():
+        x = np.sqrt(0.7) * rng.standard_normal((50, 6))[groups]
+        return x + np.sqrt(0.3) * rng.standard_normal((400, 6))
+
+    told = {"groups": groups, "reference_groups": groups}
+    found = [frechet.fad_inf(draw(), draw(), **told) for _ in range(60)]
+    values = np.array([e.value for e in found])
+    assert abs(values.mean()) < 3.5 * values.std() / np.sqrt(60)
+    assert np.mean([e.low <= 0 <= e.high for e in found]) >= 0.93
+    few = {"groups": groups, "reference_groups": groups % 8}
+    with pytest.raises(ValueError, match="8 reference songs of 6 numbers .* at least 9"):
+        frechet.fad_inf(draw(), draw(), **few)
+
+
 @pytest.mark.parametrize("measure, needed", [(frechet.fad, 9), (frechet.fad_inf, 11)])
 def test_too_few_are_refused_and_few_are_flagged(measure, needed):
     rng = np.random.default_rng(9)

@@ -94,6 +94,55 @@ def test_p_is_uniform_when_nothing_differs_and_small_when_something_does():
     assert kernel.kad(*sets(0, 40, 40, shift=1.0), 199).p_value == 1 / 200
 
 
+def songs(rng, sizes, d=3):
+    """(vectors, groups) of songs whose clips are much alike."""
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    return (
+        rng.standard_normal((len(sizes), d))[groups]
+        + 0.3 * rng.standard_normal((len(groups), d)),
+        groups,
+    )
+
+
+def test_pairs_within_a_song_are_left_out_and_whole_songs_make_the_error():
+    rng = np.random.default_rng(5)
+    (x, of_x), (y, of_y) = songs(rng, [3, 1, 2, 4]), songs(rng, [2, 5, 1, 3, 3])
+    found = kernel.kad(x, y, 20, groups=of_x, reference_groups=of_y)
+    k = np.exp(-kernel.squares(*2 * [np.concatenate([x, y])]) / (2 * found.bandwidth**2))
+
+    def by_pairs(in_x, in_y):
+        """MMD^2 of some of the vectors, song by song."""
+        means = []
+        for kept, other in ((in_x, of_x), (10 + in_y, of_y)):
+            names = other[kept % 10] if other is of_x else other[kept - 10]
+            apart = names[:, None] != names[None, :]
+            means.append(k[np.ix_(kept, kept)][apart].mean())
+        return sum(means) - 2 * k[np.ix_(in_x, 10 + in_y)].mean()
+
+    rows, columns = np.arange(10), np.arange(14)
+    assert found.estimate.value == pytest.approx(by_pairs(rows, columns), abs=1e-12)
+    less_x = [by_pairs(rows[of_x != song], columns) for song in range(4)]
+    less_y = [by_pairs(rows, columns[of_y != song]) for song in range(5)]
+    exact = np.sqrt(3 * np.var(less_x) + 4 * np.var(less_y))
+    assert spread(found) == pytest.approx(2 * stats.t.ppf(0.975, 3) * exact, rel=1e-9)
+
+
+def test_many_clips_of_few_songs_are_not_far_from_single_clips():
+    """Counted as single clips they are, in value and in p."""
+    told, untold = [], []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        (x, _), (y, of_y) = songs(rng, [1] * 30), songs(rng, [8] * 15)
+        told.append(kernel.kad(x, y, 99, reference_groups=of_y))
+        untold.append(kernel.kad(x, y, 99))
+    values = np.array([each.estimate.value for each in told])
+    assert abs(values.mean()) < 3.5 * values.std() / np.sqrt(100)
+    assert np.mean([each.estimate.value for each in untold]) > 3 * abs(values.mean())
+    assert np.mean([each.estimate.low <= 0 for each in told]) >= 0.93
+    assert np.mean([each.p_value <= 0.05 for each in told]) <= 0.1
+    assert np.mean([each.p_value <= 0.05 for each in untold]) > 0.2
+
+
 def test_a_rerun_is_equal_to_the_bit():
     x, y = sets(4)
     assert kernel.kad(x, y, 50) == kernel.kad(x, y, 50)

@@ -16,7 +16,7 @@ from specdiff_jax.evaluation import intervals
 FOLDS = 12  # parts of a split
 KEPT = (6, 7, 8, 9, 10, 11, 12)  # parts of a subset: from half of the vectors to all
 SPLITS = 4
-MARGIN = 1.2  # subsets of 10 of 12 parts still have a covariance of full rank
+MARGIN = 1.2  # subsets of 10 of 12 parts still hold more than d songs
 EPS = np.finfo(np.float64).eps
 
 
@@ -103,9 +103,10 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
       seed: of the splits; the same seed gives the same result to the bit.
 
     Raises:
-      ValueError: as `fad`, below 1.2 (d + 1) vectors already: no subset would be left.
+      ValueError: as `fad`, but below 1.2 (d + 1) groups of either: where songs are fewer than
+        numbers, their covariance is so far from that of all songs that a line in 1 / N misses it.
     """
-    generated, reference = pair(generated, reference, MARGIN)
+    generated, reference = pair(generated, reference, MARGIN, (groups, reference_groups))
     error, total = standard_error(generated, reference, groups, reference_groups)
     middle = reference.mean(axis=0)  # taken off, so that sums of products lose no digits
     sides = (generated - middle, groups), (reference - middle, reference_groups)
@@ -120,18 +121,20 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
 
 
 def parts(vectors, groups, rng):
-    """Count, sum of v and of v v^T in each part of a random split.  # [Q], [Q, d], [Q, d, d]"""
+    """Groups, vectors, sum of v and of v v^T in each part of a split.  # 2 x [Q], [Q, d], [Q, d, d]"""
     number, total = intervals.numbered(groups, len(vectors))
-    part = rng.permutation(total)[number] % FOLDS
+    dealt = rng.permutation(total) % FOLDS
+    part = dealt[number]
     cut = [vectors[part == k] for k in range(FOLDS)]
+    songs = np.bincount(dealt, minlength=FOLDS).astype(np.float64)
     counts = np.array([len(of_part) for of_part in cut], np.float64)
     sums = np.stack([of_part.sum(axis=0) for of_part in cut])
-    return counts, sums, np.stack([of_part.T @ of_part for of_part in cut])
+    return songs, counts, sums, np.stack([of_part.T @ of_part for of_part in cut])
 
 
 def along(generated, reference):
-    """(u, mean distance) of the subsets of each size, those without full rank left out."""
-    d = generated[1].shape[1]
+    """(u, mean distance) of the subsets of each size, those of too few songs left out."""
+    d = generated[2].shape[1]
     offset = (np.arange(FOLDS)[None, :] - np.arange(FOLDS)[:, None]) % FOLDS
     sides = generated, reference
     for kept in KEPT:
@@ -140,7 +143,7 @@ def along(generated, reference):
         if np.min([count.min() for count in counts]) < d + 1:
             continue
         u = np.mean([n.sum() * np.mean(1 / c) for (n, *_), c in zip(sides, counts, strict=True)])
-        yield u, distance(*(moments(window, side) for side in sides)).mean()
+        yield u, distance(*(moments(window, side[1:]) for side in sides)).mean()
 
 
 def moments(window, side):
@@ -199,17 +202,21 @@ def checked(vectors):
     return vectors
 
 
-def pair(generated, reference, margin):
-    """Both sets checked, and large enough for `margin` times d + 1."""
+def pair(generated, reference, margin, groups=(None, None)):
+    """Both sets checked, and large enough, in groups, for `margin` times d + 1."""
     generated, reference = checked(generated), checked(reference)
     d = generated.shape[1]
     if reference.shape[1] != d:
         raise ValueError(f"embeddings of {d} and of {reference.shape[1]} numbers: use one embedder")
     needed = int(np.ceil(margin * (d + 1)))
-    for name, count in (("generated", len(generated)), ("reference", len(reference))):
+    sides = ("generated", generated, groups[0]), ("reference", reference, groups[1])
+    for name, vectors, names in sides:
+        count, what = len(vectors), "vectors"
+        if names is not None:
+            count, what = intervals.numbered(names, count)[1], "songs"
         if count < needed:
             raise ValueError(
-                f"{count} {name} vectors of {d} numbers are too few for a Fréchet distance: "
+                f"{count} {name} {what} of {d} numbers are too few for a Fréchet distance: "
                 f"give at least {needed}, or fewer dimensions"
             )
     return generated, reference

@@ -89,8 +89,7 @@ def made(trained, rep_out, wishes, weight, takes=1):
     clips = [
         (wish, 1000 * take + index) for take in range(takes) for index, wish in enumerate(wishes)
     ]
-    parts = [generate(clips[first : first + 16]) for first in range(0, len(clips), 16)]
-    return np.concatenate(parts)
+    return np.concatenate([generate(batch) for batch in sample.batched(clips, s.batch_size)])
 
 
 def rows_of(judge, waves, rate, right, **about):

@@ -1,20 +1,12 @@
 """Where results go: one CSV an experiment."""
 
 import csv
-import itertools
 import pathlib
 
+from specdiff_jax.logs import write_csv
+
+__all__ = ["RESULTS", "read_csv", "write_csv"]
 RESULTS = pathlib.Path(__file__).parent / "results"
-
-
-def write_csv(path, rows):
-    """Writes dicts as rows; the columns are all keys in the order they are first seen."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(itertools.chain(*rows))))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def read_csv(path):

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import tqdm
 
 from specdiff_jax import build, data, sample
 from specdiff_jax.audio import files
@@ -52,8 +53,7 @@ def chosen(songs, kept):
 
 def crops(name, kind, songs, samples, count):
     """Clips spread evenly over songs."""
-    offsets = data.tiled_offsets(songs, samples, count)
-    waves = data.to_wave(data.read_crops(songs, offsets, samples))
+    waves, offsets = data.tiled_waves(songs, samples, count)
     return Clips(name, kind, waves, songs.song_at(offsets))
 
 
@@ -87,12 +87,9 @@ def shaped(noise, waves):
 
 def generated(trained, rep_out, clips, name="generated", kind="generated"):
     """Clips of the checkpoint's own, one for each (Wish, k)."""
-    s = trained.config.sample
     generate = sample.generator(trained, rep_out, [wish for wish, _ in clips])
-    parts = [
-        generate(clips[first : first + s.batch_size])
-        for first in range(0, len(clips), s.batch_size)
-    ]
+    batches = sample.batched(clips, trained.config.sample.batch_size)
+    parts = [generate(batch) for batch in tqdm.tqdm(batches, name, unit=" batches", leave=False)]
     # As they would be read from their files: 16 bits, clipped at full scale.
     waves = data.to_float(files.to_int16(np.concatenate(parts)))
     return Clips(name, kind, waves, np.arange(len(clips)))

@@ -169,6 +169,12 @@ def read_crops(songs, offsets, samples):
     return np.stack([songs.read(offset, samples) for offset in offsets])
 
 
+def tiled_waves(songs, samples, count):
+    """Crops at `tiled_offsets` as sound, and the offsets.  # [M, (A,) samples], [M]"""
+    offsets = tiled_offsets(songs, samples, count)
+    return to_wave(read_crops(songs, offsets, samples)), offsets
+
+
 def to_float(pcm):
     """int16 -> float32 in [-1, 1)."""
     return pcm.astype(np.float32) / 32768.0

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import tqdm
 
 from specdiff_jax import build, conditions, data, health, metrics, sample, sampling
 from specdiff_jax.audio.representation import spans
@@ -27,8 +28,7 @@ class HeldOut:
 
     def __init__(self, trained, job, songs, count):
         self.encode, rep = jax.jit(trained.rep.encode), trained.rep
-        offsets = data.tiled_offsets(songs, rep.samples, count)
-        self.waves = data.to_wave(data.read_crops(songs, offsets, rep.samples))
+        self.waves, offsets = data.tiled_waves(songs, rep.samples, count)
         batch = data.batch_of(songs, offsets)
         self.songs = batch.song
         held = jax.device_put(conditions.tables(trained.vocabulary, songs, job.features))
@@ -121,21 +121,23 @@ def rebuilding(trained, job, crops, count):
     @jax.jit
     def rebuild(params, x_0, said, keys, times, level):
         answers = held_out.rebuilt(told(params, said), sampler, x_0, keys, times, level, schedule)
-        return [(x, rep.decode(x)) for x in (x_0, *answers)]
+        return [(x, rep.decode(x)) for x in answers]
 
-    rows = []
-    for level, start in enumerate(STARTS):
-        times = sampling.times(trained.config, schedule, curve, start)
-        scores = {name: [] for name in ANSWERS}
-        for x_0, said, keys, kept in crops.batches(count):
+    decode = jax.jit(rep.decode)
+    grids = [sampling.times(trained.config, schedule, curve, start) for start in STARTS]
+    scores = {(start, name): [] for start in STARTS for name in ANSWERS}
+    batches = list(crops.batches(count))
+    for x_0, said, keys, kept in tqdm.tqdm(batches, "rebuilding", unit=" batches", leave=False):
+        original = x_0[:kept], decode(x_0)[:kept]
+        for level, (start, times) in enumerate(zip(STARTS, grids, strict=True)):
             made = rebuild(trained.params, x_0, said, keys, times, level)
-            original, *answers = [(x[:kept], wave[:kept]) for x, wave in made]
-            for name, answer in zip(ANSWERS, answers, strict=True):
-                scores[name].append(nearness(answer, original, rep))
-        for name, parts in scores.items():
-            values = zip(NEARNESS, np.concatenate(parts, axis=1), strict=True)
-            found = [interval_of(key, row, crops) for key, row in values]
-            rows.append({"t": start, "answer": name} | found[0] | found[1] | found[2])
+            for name, (x, wave) in zip(ANSWERS, made, strict=True):
+                scores[start, name].append(nearness((x[:kept], wave[:kept]), original, rep))
+    rows = []
+    for (start, name), parts in scores.items():
+        values = zip(NEARNESS, np.concatenate(parts, axis=1), strict=True)
+        found = [interval_of(key, row, crops) for key, row in values]
+        rows.append({"t": start, "answer": name} | found[0] | found[1] | found[2])
     return rows
 
 

@@ -8,17 +8,15 @@ strangers wrote into files: each passes through `words` on its way to the page.
 import base64
 import bisect
 import collections
-import importlib.resources
 import itertools
 import pathlib
 import re
-import string
 
 from specdiff_jax.audio.fingerprint import groups
 from specdiff_jax.audio.inspect import findings, severity
 from specdiff_jax.charts import absent, bars_html, heat_html, text
 from specdiff_jax.logs import write_json
-from specdiff_jax.pages import write_page
+from specdiff_jax.pages import filled, write_page
 from specdiff_jax.splits import SPLITS
 
 MAX_ROWS = 500  # of a table; the JSON holds all
@@ -184,12 +182,9 @@ def words(value, most=MAX_WORDS):
 
 
 def page_html(report, manifest, spectrograms):
-    files = importlib.resources.files(__package__)
-    listening = files.joinpath("report_template.html").read_text("utf-8")
-    template = files.joinpath("data_report_template.html").read_text("utf-8")
     form = {1: "mono", 2: "stereo"}.get(report["channels"], f"{report['channels']} channels")
-    return string.Template(template).substitute(
-        style=listening.split("<style>")[1].split("</style>")[0],  # the pages look alike
+    return filled(
+        "data_report_template.html",
         title=text(cut(report["source"])),
         prepared=f"Prepared at {report['sample_rate']:,} Hz, {form}.",
         tone="ok" if report["healthy"] else "warn",

@@ -21,8 +21,7 @@ def kinds_of(labels):
 
 def trained_judge(songs, samples, labels):
     """A Judge of the kinds of a vocabulary's labels, from evenly spread real training music."""
-    offsets = data.tiled_offsets(songs, samples, CROPS * len(songs.entries))
-    waves = data.to_wave(data.read_crops(songs, offsets, samples))
+    waves, offsets = data.tiled_waves(songs, samples, CROPS * len(songs.entries))
     entries = [songs.entries[k] for k in songs.song_at(offsets)]
     return judge.Judge(judge.statistics(waves, songs.sample_rate), entries, kinds_of(labels))
 

@@ -23,6 +23,7 @@ from specdiff_jax import pages
 from specdiff_jax.audio import files
 from specdiff_jax.charts import text
 
+FORMAT = "specdiff_jax listening 1"  # of the page's result files
 TEMPLATE = "listening_template.html"
 TARGET_LUFS = -23.0  # as loud as broadcasting, EBU R 128
 PEAK_DB = -1.0  # dBFS, what no sample may exceed
@@ -211,7 +212,7 @@ def dealt(sources, waves, rate, kinds, names, seed):
     }
     digest = hashlib.sha256(json.dumps([key, sorted(pcm.items())]).encode()).hexdigest()[:16]
     return {
-        "format": "specdiff_jax listening 1",
+        "format": FORMAT,
         "test": digest,
         "rate": rate,
         "channels": waves.shape[1],

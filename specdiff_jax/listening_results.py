@@ -12,9 +12,9 @@ import pathlib
 
 import numpy as np
 
+from specdiff_jax.listening import FORMAT
 from specdiff_jax.workdir import parse_named
 
-FORMAT = "specdiff_jax listening 1"
 REMEDY = "leave this file out, or save it again from the last screen of listening.html"
 HIDDEN = {"reference": "hidden reference", "anchor": "hidden anchor"}
 REFERENCE_SCORE, TOLERATED = 90, 15  # BS.1534-3: below 90 in more than 15% of the trials

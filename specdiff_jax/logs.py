@@ -1,5 +1,7 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard and a progress bar."""
 
+import csv
+import itertools
 import json
 import pathlib
 import sys
@@ -21,6 +23,16 @@ def write_json(path, value):
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=1))
     partial.rename(path)
+
+
+def write_csv(path, rows):
+    """Writes dicts as rows; the columns are all keys in the order they are first seen."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(itertools.chain(*rows))))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 class Logs:

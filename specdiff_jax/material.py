@@ -56,9 +56,20 @@ def gathered(config):
         guided = {"guidance": config.sample.guidance}
         wishes = [(dataclasses.replace(wish(entry), **guided), k) for k, entry in enumerate(asked)]
     return Material(
-        config, rep, trained, sounds, missing, train, held_out, reference, other,
-        asking, wishes, asked, like,
-    )  # fmt: skip
+        config=config,
+        rep=rep,
+        trained=trained,
+        sounds=sounds,
+        missing=missing,
+        train=train,
+        held_out=held_out,
+        reference=reference,
+        other=other,
+        asking=asking,
+        wishes=wishes,
+        asked=asked,
+        like=like,
+    )
 
 
 def fitted(config):

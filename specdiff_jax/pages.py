@@ -17,9 +17,11 @@ BASELINES = {  # health.NAMES, short enough for a chart
 
 
 def filled(template, **parts):
-    """The text of a page: a template of this package with its parts and the common style."""
+    """The text of a page: a template of this package with its parts, the common head and style."""
     read = lambda name: importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
-    return string.Template(read(template)).substitute(style=read("page.css"), **parts)
+    parts["style"] = read("page.css")
+    parts["head"] = string.Template(read("page_head.html")).safe_substitute(parts)
+    return string.Template(read(template)).substitute(parts)
 
 
 def write_page(path, page):

@@ -179,8 +179,7 @@ def vocabulary(config, songs, about):
 
 def fixed_crops(songs, rep, count):
     """Evenly spread crops of a split.  # [<= count, N] or [<= count, A, N] float32"""
-    offsets = data.tiled_offsets(songs, rep.samples, count)
-    return data.to_wave(data.read_crops(songs, offsets, rep.samples))
+    return data.tiled_waves(songs, rep.samples, count)[0]
 
 
 def refuse_changed(saved, wanted, workdir):

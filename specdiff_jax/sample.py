@@ -52,8 +52,12 @@ def run(config):
 
 def batches_of(wishes, s):
     """Every clip (Wish, k) that a config's sample section asks for, sample.batch_size at a time."""
-    clips = list(itertools.product(wishes, range(s.count)))
-    return [clips[first : first + s.batch_size] for first in range(0, len(clips), s.batch_size)]
+    return batched(list(itertools.product(wishes, range(s.count))), s.batch_size)
+
+
+def batched(clips, size):
+    """A list in pieces of `size`, the last as long as it comes."""
+    return [clips[first : first + size] for first in range(0, len(clips), size)]
 
 
 def opened(config):

@@ -1,12 +1,11 @@
 """Sets of embeddings into scores, scores into flags, lines for the terminal, and a CSV."""
 
-import csv
 import dataclasses
-import pathlib
 
 import numpy as np
 from scipy import stats
 
+from specdiff_jax import logs
 from specdiff_jax.evaluation import frechet, kernel, manifold
 from specdiff_jax.evaluation.intervals import share
 
@@ -104,13 +103,7 @@ def write_csv(path, rows):
         plain = {key: value for key, value in row.items() if key not in ("scores", "signals")}
         per = row.get("scores") or {"": {}}
         table += [flat(plain | {"embedder": name} | score) for name, score in per.items()]
-    names = list(dict.fromkeys(name for line in table for name in line))
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(table)
+    logs.write_csv(path, table)
 
 
 def flat(row):

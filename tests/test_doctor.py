@@ -159,6 +159,7 @@ def test_nothing_reaches_outside(tmp_path, hostile):
         assert not {"href", "srcset", "action", "data"} & set(keys)
     style = page.split("<style>")[1].split("</style>")[0]
     assert "url(" not in style and "@import" not in style
+    assert "--paper:" in style and "$" not in style  # the common style was filled in
     assert "default-src 'none'" in page
 
 

@@ -98,8 +98,7 @@ def songs(rng, sizes, d=3):
     """(vectors, groups) of songs whose clips are much alike."""
     groups = np.repeat(np.arange(len(sizes)), sizes)
     return (
-        rng.standard_normal((len(sizes), d))[groups]
-        + 0.3 * rng.standard_normal((len(groups), d)),
+        rng.standard_normal((len(sizes), d))[groups] + 0.3 * rng.standard_normal((len(groups), d)),
         groups,
     )
 

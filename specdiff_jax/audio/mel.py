@@ -31,6 +31,15 @@ def centres(sample_rate, n_mels):
     return mel_to_hz(np.linspace(0, hz_to_mel(sample_rate / 2), n_mels + 2))[1:-1]
 
 
+def triangles(sample_rate, n_fft, n_mels):
+    """Filters of height one between neighbouring centres, and their widths.  # [M, F], [M] Hz"""
+    bins = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)
+    edges = mel_to_hz(np.linspace(0, hz_to_mel(sample_rate / 2), n_mels + 2))
+    rising = (bins[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    falling = (edges[2:, None] - bins[None]) / np.diff(edges)[1:, None]
+    return np.maximum(0, np.minimum(rising, falling)), edges[2:] - edges[:-2]
+
+
 @functools.lru_cache
 def filterbank(sample_rate, n_fft, n_mels):
     """Triangular filters from 0 Hz to the Nyquist frequency, each summing to one.
@@ -43,11 +52,7 @@ def filterbank(sample_rate, n_fft, n_mels):
     Raises:
       ValueError: a filter so narrow that no bin lies under it.
     """
-    bins = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)
-    edges = mel_to_hz(np.linspace(0, hz_to_mel(sample_rate / 2), n_mels + 2))
-    rising = (bins[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins[None]) / np.diff(edges)[1:, None]
-    filters = np.maximum(0, np.minimum(rising, falling))
+    filters, _ = triangles(sample_rate, n_fft, n_mels)
     if not filters.sum(axis=1).all():
         raise ValueError(f"n_mels={n_mels} leaves empty filters at n_fft={n_fft}; use fewer bands")
     return (filters / filters.sum(axis=1, keepdims=True)).astype(np.float32)

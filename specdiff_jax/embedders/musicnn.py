@@ -92,11 +92,8 @@ def spectrogram(waves):
 @functools.cache
 def filters():
     """librosa.filters.mel as it is by default: triangles of equal area.  # [96, 257]"""
-    bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)
-    edges = mel.mel_to_hz(np.linspace(0, mel.hz_to_mel(SAMPLE_RATE / 2), BANDS + 2))
-    low, top, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    triangles = np.minimum((bins - low) / (top - low), (high - bins) / (high - top)).clip(0)
-    return (triangles * 2 / (high - low)).astype(np.float32)
+    triangles, widths = mel.triangles(SAMPLE_RATE, N_FFT, BANDS)
+    return (triangles * 2 / widths[:, None]).astype(np.float32)
 
 
 def network(weights, patch):

@@ -113,9 +113,33 @@ def embed(m, sets, found):
         kept = "name", "sha256", "width", "sample_rate", "seconds"
         about[embedder.name] = {name: getattr(embedder, name) for name in kept}
         real = embedded(embedder, m.reference, m.rep)
-        for clips, row in zip(sets, found["sets"], strict=True):
-            score = scores.of_vectors(embedded(embedder, clips, m.rep), real)
+        heard = {
+            clips.name: embedded(embedder, clips, m.rep)
+            for clips in tqdm.tqdm(sets, embedder.name, unit=" sets", leave=False)
+        }
+        for row in found["sets"]:
+            score = scores.of_vectors(heard[row["name"]], real)
             row.setdefault("scores", {})[embedder.name] = score
+        found.setdefault("likeness", []).extend(like_their_texts(embedder, m, sets, heard))
+
+
+def like_their_texts(embedder, m, sets, heard):
+    """A row for each set that was asked for, and for the real music that has the same captions."""
+    captions = [entry["captions"][0] for entry in m.asked if entry["captions"]]
+    if not embedder.read or not captions or len(captions) < len(m.asked):
+        return []
+    heard = heard | {m.like.name: embedded(embedder, m.like, m.rep)}
+    names = [clips.name for clips in sets if answers(clips)] + [m.like.name]
+    texts = embedder.read(captions)
+    return [
+        {"set": name, "embedder": embedder.name} | fidelity.likeness(heard[name][0], texts)
+        for name in names
+    ]
+
+
+def answers(clips):
+    """Whether a set was made as the wishes ask."""
+    return clips.kind == "generated" or clips.name == controls.UNTRAINED
 
 
 def find_copies(m, sets, found):
@@ -173,7 +197,7 @@ def ask_judge(m, sets, found):
     real = judge.statistics(mono(m.like.waves), rate)
     found["fidelity"] = fidelity.rows(listener, m.like, real, m.asked, real)
     for clips in sets:
-        if clips.kind == "generated" or clips.name == controls.UNTRAINED:
+        if answers(clips):
             heard = judge.statistics(mono(clips.waves), rate)
             found["fidelity"] += fidelity.rows(listener, clips, heard, m.asked, real)
 

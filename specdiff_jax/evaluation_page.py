@@ -19,6 +19,7 @@ COLUMNS = {  # of the table of distances: heading, places
     "density": ("density", 2),
     "coverage": ("coverage", 2),
 }
+LIKENESS = "similarity", "shuffled"
 SIGNALS = {
     "loudness_lufs": "loudness, LUFS",
     "rms_db": "level, dBFS",
@@ -46,7 +47,7 @@ def write(folder):
         distances=distances_html(found),
         levels=levels_html(found.get("levels")),
         rebuilding=rebuilding_html(found.get("rebuilding")),
-        fidelity=fidelity_html(found.get("fidelity")),
+        fidelity=fidelity_html(found.get("fidelity")) + likeness_html(found.get("likeness")),
         signals=signals_html(found["sets"]),
         gallery=gallery_html(folder, found),
         closest=closest_html(folder, found),
@@ -140,12 +141,25 @@ def fidelity_html(rows):
         cells.append(f'<td class="n">{shown(row["chance"], 2)}</td>')
         for key in ("kl_real_to_generated", "kl_generated_to_real", "kl_real_to_shuffled"):
             cells.append(f'<td class="n">{shown(row.get(key), 2)}</td>')
-        body.append(f"<tr><td>{text(row['set'])}</td><td>{text(row['kind'])}</td>{''.join(cells)}")
+        names = f"<td>{text(row['set'])}</td><td>{text(row['kind'])}</td>"
+        body.append(f"<tr>{names}{''.join(cells)}</tr>")
     note = "How often a judge that never saw the network hears what was asked for; chance is the "
     note += "same clips with shuffled wishes. KL in nats, of what the judge thinks of each pair."
     heads = ["set", "kind", "heard", "chance"]
     heads += ["KL(real, made)", "KL(made, real)", "KL(real, other)"]
     return table_html(note, heads, body)
+
+
+def likeness_html(rows):
+    if not rows:
+        return ""
+    body = []
+    for row in rows:
+        cells = "".join(f'<td class="n">{span(row[key], 3)}</td>' for key in LIKENESS)
+        body.append(f"<tr><td>{text(row['set'])}</td><td>{text(row['embedder'])}</td>{cells}</tr>")
+    note = "How like their captions clips are, by a model that puts sound and text in one space; "
+    note += "shuffled: the same with each caption dealt to another clip."
+    return table_html(note, ["set", "model", "similarity", "shuffled"], body)
 
 
 def signals_html(sets):

@@ -1,10 +1,13 @@
 """Do clips have what was asked for? An independent judge listens; see judge.py."""
 
+import dataclasses
+
 import numpy as np
 
 from specdiff_jax import data, judge
 from specdiff_jax.evaluation.intervals import bootstrap
 from specdiff_jax.prompts import NOTHING, Wish
+from specdiff_jax.text.features import unit
 
 CROPS = 4  # of each training song that the judge learns from
 ASKING = {  # how a clip is asked for what a song is
@@ -50,6 +53,22 @@ def rows(listener, clips, heard, asked, real=None, seed=0):
             row |= divergences(thought[kind], of_real[kind], seed)
         found.append(row)
     return found
+
+
+def likeness(vectors, texts, seed=0):
+    """How like their texts clips are, by a model that puts both in one space.
+
+    Args:
+      vectors: [M, W, d] of the windows of each clip; texts: [M, d] of what each was asked for.
+
+    Returns:
+      {"similarity", "shuffled"}: mean cosine over windows with its 95 % interval over clips, and
+      the same with each text dealt to another clip.
+    """
+    alike = (unit(vectors) @ unit(texts).T).mean(axis=1)  # [M clips, M texts]
+    order = np.random.default_rng(seed).permutation(len(texts))  # one cycle: none keeps its own
+    pairs = {"similarity": np.diagonal(alike), "shuffled": alike[order, np.roll(order, 1)]}
+    return {key: dataclasses.asdict(bootstrap(values, seed=seed)) for key, values in pairs.items()}
 
 
 def divergences(generated, real, seed):

@@ -82,6 +82,30 @@ def test_an_embedder_says_what_the_model_itself_says(kind, tmp_path):
         np.testing.assert_allclose(got, plain[0], atol=1e-4)
 
 
+def test_clap_reads_where_its_tokenizer_lies_beside_it(tmp_path):
+    from tests.test_text_huggingface import save as save_reader
+
+    save_reader("clap", tmp_path)
+    clap(False)[1].save_pretrained(tmp_path)
+    ear, texts = embedders.load(f"path:{tmp_path}"), ["a slow organ", "fast flute"]
+    read = ear.read(texts)
+    assert read.shape == (2, ear.width)
+    model = transformers.ClapModel.from_pretrained(tmp_path).eval()
+    tokens = transformers.AutoTokenizer.from_pretrained(tmp_path)(
+        texts, return_tensors="pt", padding=True
+    )
+    with torch.no_grad():
+        half = model.text_model(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        )
+        plain = model.text_projection(half.pooler_output)
+    plain = plain / plain.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(read, plain, atol=1e-5)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).unlink()
+    assert embedders.load(f"path:{tmp_path}").read is None
+
+
 def test_one_weight_or_setting_changes_the_hash(tmp_path):
     model, extractor = save("ast", tmp_path)
     before, again = (embedders.load(f"path:{tmp_path}").sha256 for _ in range(2))

@@ -20,6 +20,7 @@ class Embedder:
       window: samples that one vector speaks of.
       batch: windows that are computed at once: always as many, so that one program is compiled.
       embed: [batch, window] float32 in [-1, 1] -> [batch, d].
+      read: texts -> [K, d] of length one, beside what they sound like; None where it reads none.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Embedder:
     window: int
     batch: int
     embed: Callable[[np.ndarray], np.ndarray] = dataclasses.field(repr=False)
+    read: Callable[[list[str]], np.ndarray] | None = dataclasses.field(default=None, repr=False)
 
     @property
     def seconds(self):

@@ -5,15 +5,17 @@ safetensors alone.
 """
 
 import functools
+import json
 import pathlib
 
 import numpy as np
 
 from specdiff_jax.embedders.embedder import Embedder
-from specdiff_jax.text.huggingface import digest
+from specdiff_jax.text import huggingface
 
 SECONDS = 10  # a window, where a model does not say how long it listens
 BATCH = 4
+MAX_TOKENS = 32  # of a text; longer ones are cut
 SETTINGS = ("config.json", "preprocessor_config.json")
 
 
@@ -50,8 +52,27 @@ def embedder(place):
     except Exception as error:  # the library raises many kinds; the user needs one line
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"path:{place} cannot be loaded ({reason})") from error
-    sha256 = digest([*(folder / name for name in SETTINGS), *weights])
-    return Embedder(f"path:{place}", sha256, width, extractor.sampling_rate, window, BATCH, embed)
+    sha256 = huggingface.digest([*(folder / name for name in SETTINGS), *weights])
+    return Embedder(
+        f"path:{place}",
+        sha256,
+        width,
+        extractor.sampling_rate,
+        window,
+        BATCH,
+        embed,
+        functools.partial(_read, place) if reads(folder) else None,
+    )
+
+
+def reads(folder):
+    """Whether a model puts texts beside sounds, and its tokenizer is there too."""
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    return kind == "clap" and any((folder / name).exists() for name in huggingface.VOCABULARIES)
+
+
+def _read(place, texts):
+    return huggingface.encoder(place, None).encode(texts, MAX_TOKENS).pooled
 
 
 def read_model(transformers, folder):

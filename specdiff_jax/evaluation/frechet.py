@@ -121,7 +121,7 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
 
 
 def parts(vectors, groups, rng):
-    """Groups, vectors, sums of v and v v^T in each part of a split.  # [Q], [Q], [Q, d], [Q, d, d]"""
+    """Groups, vectors, sums of v and v v^T in each part.  # [Q], [Q], [Q, d], [Q, d, d]"""
     number, total = intervals.numbered(groups, len(vectors))
     dealt = rng.permutation(total) % FOLDS
     part = dealt[number]

@@ -154,6 +154,17 @@ def get_config(size="base"):
     optimizer.ema_decay = 0.999
     optimizer.ema_length = UNSET_FLOAT()  # power only: its width, as a part of the run
 
+    config.finetune = finetune = ConfigDict()  # another model's weights to begin from
+    finetune.init_from = UNSET_STR()  # a run, RUN@STEP, or a folder of --mode=export
+    finetune.new_statistics = False  # mean and std of these songs, not of those trained on
+    finetune.learn = UNSET_STR()  # an expression: only parameters whose name it finds learn
+    finetune.last_blocks = UNSET_INT()  # only so many blocks and what follows them learn
+    finetune.unfreeze_every = UNSET_INT()  # so many steps later each block further from the output
+    finetune.layer_decay = UNSET_FLOAT()  # learning rate of each such block, of the one after it
+    finetune.lora_rank = UNSET_INT()  # learn updates of this rank, and hold all that there is
+    finetune.lora_alpha = UNSET_FLOAT()  # their size: they are added times alpha / rank
+    finetune.lora_layers = UNSET_STR()  # an expression for the weights that have some
+
     config.train = train = ConfigDict()
     train.batch_size = 8  # crops a step
     train.num_epochs = 5  # an epoch is a permutation of all crops of all songs
@@ -194,6 +205,7 @@ def get_config(size="base"):
     sample.seed = 0
     sample.ema = True  # sample from the moving average
     sample.checkpoint_step = UNSET_INT()  # the newest where unset
+    sample.lora_strength = UNSET_FLOAT()  # of what LoRA learned, 1 where unset
 
     config.edit = edit = ConfigDict()  # of real music, with --mode=sample; unset is none
     edit.kind = UNSET_STR()  # variation, interpolation, inpaint, continuation
@@ -225,6 +237,9 @@ def get_config(size="base"):
     sweep.samplers = ("dpmpp_2m/karras", "ddim/uniform")  # sampler/grid
     sweep.evaluations = (5, 10, 20, 50)  # sample.steps
     sweep.guidance = (1.0,)  # of what is asked for; more than 1 where the model hears something
+
+    config.export = export = ConfigDict()  # --mode=export: weights to give away
+    export.repo = UNSET_STR()  # OWNER/NAME on the Hugging Face Hub to upload them to
 
     config.demo = demo = ConfigDict()  # the page of --mode=demo, which begins with what sample says
     demo.host = "127.0.0.1"  # this machine alone; "0.0.0.0" for all that can reach it

@@ -18,6 +18,7 @@ from specdiff_jax.diffusion.losses import diffusion_loss
 from specdiff_jax.diffusion.samplers import SAMPLERS
 from specdiff_jax.models.dit import num_tokens
 from specdiff_jax.state import make_train_step
+from specdiff_jax.trained import Trained
 
 # name: (config of configs/base.py, frames or None for the config's, batch, timed steps)
 SETTINGS = {
@@ -202,7 +203,7 @@ def samplers(setting, rounds, device):
     rep = dataclasses.replace(rep, mean=0 * ones - 5, std=ones)  # as quiet as music is
     model, made = build.model(config, rep.shape), {}
     state = build.init(config, model, optimizers.optimizer(config, 1), rep.shape)
-    trained = sample.Trained(None, 0, config, rep, Vocabulary(), state.params)
+    trained = Trained(None, 0, config, rep, Vocabulary(), state.params, "")
     clips = [(prompts.NOTHING, index) for index in range(CLIPS)]
     for name in SAMPLERS:
         config.sample.update(sampler=name, grid="log_snr", steps=EVALUATIONS, batch_size=CLIPS)

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax import conditions, optimizers, sampling
+from specdiff_jax import conditions, finetuning, optimizers, sampling
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import augment
 from specdiff_jax.audio.spectral_loss import spectral_loss
@@ -105,9 +105,10 @@ def initial_params(config, model, shape):
     return jax.jit(model.init)(jax.random.key(config.seed), x_t, t, condition)["params"]
 
 
-def init(config, model, tx, shape):
-    """The train state at step 0."""
-    return init_state(initial_params(config, model, shape), tx)
+def init(config, model, tx, shape, params=None):
+    """The train state at step 0, with `params` where they come from elsewhere."""
+    params = initial_params(config, model, shape) if params is None else params
+    return init_state(finetuning.with_updates(config, params), tx)
 
 
 def abstract_state(config, shape, vocabulary=None):
@@ -119,11 +120,12 @@ def abstract_state(config, shape, vocabulary=None):
 def network(config, model, params, schedule):
     """(x_t, t [B], condition) -> what the network says, blended with x_t by skip_variance."""
     kind, variance = config.diffusion.prediction, config.diffusion.skip_variance
+    weights = finetuning.weights(config, params)
 
     def ask(x_t, t, condition=None):
         alpha, sigma = schedules.alpha_sigma(schedule, t, x_t)
         seen = predictions.network_input(kind, x_t, alpha, sigma)
-        output, _ = model.apply({"params": params}, seen, t, condition)
+        output, _ = model.apply({"params": weights}, seen, t, condition)
         if variance is None:
             return output
         return predictions.blend(output, x_t, alpha, sigma, variance)
@@ -250,7 +252,8 @@ def loss_fn(config, model, rep, schedule):
             drop_key, c = jax.random.fold_in(key, DROP_KEY), config.condition
             condition = dropped(condition, drop_key, c.drop, c.drop_part, c.drop_each)
         x_0 = rep.encode(wave)  # [B, F, T, C]
-        ask = functools.partial(network(config, model, params, schedule), condition=condition)
+        learning = finetuning.held(config, params)
+        ask = functools.partial(network(config, model, learning, schedule), condition=condition)
         return losses.diffusion_loss(ask, x_0, key, schedule, goal)
 
     return loss
@@ -276,6 +279,7 @@ def check(config):
     optimizers.averaging(config)
     sampling.check(config, made)
     conditioned(config)
+    finetuning.check(config)
     augmentation(config)
     objective(config, rep, made)
     t, o = config.train, config.optimizer

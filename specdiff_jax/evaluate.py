@@ -10,7 +10,6 @@ import numpy as np
 import tqdm
 
 from specdiff_jax import (
-    checkpoints,
     controls,
     denoising,
     embedders,
@@ -76,7 +75,7 @@ def about(m):
         found.setdefault("checkpoints", {})[name] = {
             "workdir": str(trained.workdir),
             "step": trained.step,
-            "sha256": checkpoints.manifest_sha256(trained.workdir, trained.step),
+            "sha256": trained.sha256,
             **{key: s[key] for key in kept},
         }
     return found

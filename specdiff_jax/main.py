@@ -19,6 +19,7 @@ MODES = {
     "demo": ("demo",),
     "evaluate": ("prepare", "evaluate"),
     "sweep": ("prepare", "sweep"),
+    "export": ("export",),
 }
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")
 

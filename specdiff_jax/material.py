@@ -20,7 +20,7 @@ class Material:
 
     config: Any
     rep: Any  # Representation of every clip
-    trained: dict  # {name: sample.Trained}, the run's own first; {} for a folder of sounds
+    trained: dict  # {name: trained.Trained}, the run's own first; {} for a folder of sounds
     sounds: controls.Clips | None  # of a folder
     missing: list  # names of files that could not be read
     train: data.Songs

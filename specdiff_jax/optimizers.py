@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from specdiff_jax import finetuning
 from specdiff_jax.fields import call, choose, set_fields
 
 RATE = ("learning_rate", "warmup_steps", "decay")
@@ -52,7 +53,8 @@ def optimizer(config, steps):
     maker = choose(makers, "optimizer.kind", o.kind)
     fields = set_fields(o, *APART)
     made = call("optimizer.", maker, fields, f"optimizer.kind={o.kind!r}")
-    return optax.chain(optax.clip_by_global_norm(o.clip_norm), made) if o.clip_norm else made
+    made = optax.chain(optax.clip_by_global_norm(o.clip_norm), made) if o.clip_norm else made
+    return finetuning.optimizer(config, made)
 
 
 def matrices(params):

@@ -6,7 +6,7 @@ import numpy as np
 import soundfile
 from ml_collections import ConfigDict
 
-from specdiff_jax import checkpoints, edits, sample, sidecars
+from specdiff_jax import edits, sample, sidecars
 from specdiff_jax.audio import files
 from specdiff_jax.logs import say
 
@@ -23,7 +23,7 @@ def run(sidecar):
     config.workdir = told["workdir"]
     config.sample.checkpoint_step = told["checkpoint_step"]
     trained, rep_out = sample.opened(config)
-    if checkpoints.manifest_sha256(trained.workdir, trained.step) != told["checkpoint_sha256"]:
+    if trained.sha256 != told["checkpoint_sha256"]:
         raise ValueError(
             f"{path}: the checkpoint of step {trained.step} in {trained.workdir} is not the one "
             "that it was made from; restore that one"

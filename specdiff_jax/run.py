@@ -7,10 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax import build, checkpoints, conditions, data, optimizers, prepare, text_features
+from specdiff_jax import (
+    build,
+    checkpoints,
+    conditions,
+    data,
+    optimizers,
+    prepare,
+    pretrained,
+    text_features,
+    trained,
+)
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import samples_needed
 from specdiff_jax.diffusion.losses import x0_error_by_level
+from specdiff_jax.logs import say
 from specdiff_jax.state import make_train_step
 
 FREE = (
@@ -21,6 +32,7 @@ FREE = (
     "demo",
     "evaluate",
     "sweep",
+    "export",
     "valid",
 )  # may change between a checkpoint and its resume
 CAPTION_KEY = build.OWN_KEY + 2  # draws one caption of each song
@@ -61,9 +73,29 @@ class Run:
         crops = fixed_crops(self.songs, self.rep, self.config.representation.fit_crops)
         self.rep = representations.fit(self.rep, crops)
 
-    def init(self):
-        """The state at step 0, a function of the config alone."""
-        return build.init(self.config, self.model, self.tx, self.rep.shape)
+    def init(self, params=None):
+        """The state at step 0: with these parameters, else a function of the config alone."""
+        return build.init(self.config, self.model, self.tx, self.rep.shape, params)
+
+    def begin(self):
+        """The state at step 0 and, in `self.rep`, statistics: fresh, or of finetune.init_from."""
+        f = self.config.finetune
+        if f.init_from is None:
+            self.fit_representation()
+            return self.init()
+        old = pretrained.read(f.init_from)
+        own = pretrained.representation(old.rep, self.rep)
+        if f.new_statistics:
+            self.fit_representation()
+        else:
+            self.rep = own
+        fresh = build.initial_params(self.config, self.model, self.rep.shape)
+        params, fates = pretrained.fitted(fresh, old, self.config, self.rep.shape, self.vocabulary)
+        state = self.init(params)
+        told = pretrained.lines(f.init_from, fates) + pretrained.changes(old, self.config)
+        for line in [*told, pretrained.share(self.config, state.params)]:
+            say(line)
+        return state
 
     def to_dict(self):
         """What a checkpoint keeps beside the state, for `json`."""
@@ -79,7 +111,7 @@ class Run:
         Raises:
           ValueError: the checkpoint was trained with another config.
         """
-        saved = checkpoints.read_run(self.config.workdir, step)
+        saved = trained.completed(checkpoints.read_run(self.config.workdir, step))
         refuse_changed(saved["config"], self.config.to_dict(), self.config.workdir)
         self.rep = representations.from_dict(saved["representation"])
         self.know(conditions.vocabulary_from(saved["vocabulary"]))

@@ -7,32 +7,17 @@ import dataclasses
 import functools
 import itertools
 import json
-import pathlib
-from typing import Any
 
 import jax
 import numpy as np
 import tqdm
-from ml_collections import ConfigDict
 
-from specdiff_jax import build, checkpoints, conditions, edits, prompts, sampling, sidecars
-from specdiff_jax.audio import representation as representations
+from specdiff_jax import build, edits, prompts, sampling, sidecars
 from specdiff_jax.diffusion import editing, guidance
 from specdiff_jax.diffusion.samplers import evaluations, item_keys, item_noise
 from specdiff_jax.logs import say
 from specdiff_jax.models.positions import resized_to
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """What a checkpoint holds to sample with."""
-
-    workdir: pathlib.Path
-    step: int
-    config: ConfigDict
-    rep: representations.Representation
-    vocabulary: conditions.Vocabulary
-    params: Any
+from specdiff_jax.trained import load
 
 
 def run(config):
@@ -62,24 +47,11 @@ def batched(clips, size):
 
 def opened(config):
     """(Trained with the wishes of a config, the Representation of the clips to make)."""
-    workdir = pathlib.Path(config.workdir)
-    trained = load(workdir, config.sample.checkpoint_step, config.sample.ema)
+    s = config.sample
+    trained = load(config.workdir, s.checkpoint_step, s.ema, s.lora_strength)
     trained.config.sample, trained.config.edit = config.sample, config.edit
     build.check(trained.config)
     return trained, longer(trained)
-
-
-def load(workdir, step=None, ema=True):
-    """The Trained of a checkpoint, the newest good one where no step is named."""
-    step = checkpoints.trained_step(workdir, step)
-    saved = checkpoints.read_run(workdir, step)
-    config = ConfigDict(saved["config"])
-    rep = representations.from_dict(saved["representation"])
-    vocabulary = conditions.vocabulary_from(saved["vocabulary"])
-    like = build.abstract_state(config, rep.shape, vocabulary)
-    state = checkpoints.restore(workdir, step, like)
-    params = state.ema_params if ema else state.params
-    return Trained(workdir, step, config, rep, vocabulary, params)
 
 
 def longer(trained):
@@ -124,9 +96,7 @@ def worse_of(trained):
       ValueError: it has another spectrogram, noise schedule or vocabulary.
     """
     s = trained.config.sample
-    worse = load(
-        pathlib.Path(s.autoguidance_workdir or trained.workdir), s.autoguidance_step, s.ema
-    )
+    worse = load(s.autoguidance_workdir or trained.workdir, s.autoguidance_step, s.ema)
     same = {
         "vocabulary": (worse.vocabulary, trained.vocabulary),
         "schedule": (worse.config.schedule.to_dict(), trained.config.schedule.to_dict()),

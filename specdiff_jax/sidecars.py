@@ -6,7 +6,7 @@ import pathlib
 
 import jax
 
-from specdiff_jax import checkpoints, pictures
+from specdiff_jax import pictures
 from specdiff_jax.audio import files
 from specdiff_jax.logs import add_clip, write_json
 from specdiff_jax.prompts import Wish
@@ -31,7 +31,7 @@ def write(trained, edit, batch, waves, branches, folder=None):
     whole = {
         "workdir": str(trained.workdir),
         "checkpoint_step": trained.step,
-        "checkpoint_sha256": checkpoints.manifest_sha256(trained.workdir, trained.step),
+        "checkpoint_sha256": trained.sha256,
         **trained.config.sample.to_dict(),
         "config": trained.config.to_dict(),
         "made_by": made_by(),

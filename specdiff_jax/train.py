@@ -22,8 +22,7 @@ def run(config):
     job = Run(config)
     step = checkpoints.newest_good(config.workdir)
     if step is None:
-        job.fit_representation()
-        state, step = job.init(), 0
+        state, step = job.begin(), 0
     else:
         state = job.restore(step)
         say(f"resumed from the checkpoint of step {step}")

@@ -5,7 +5,7 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
-    {"wheels"},
+    {"wheels", "weights"},
     {"audio", "diffusion", "models", "text", "evaluation"},
     {"workers", "embedders"},
     {
@@ -18,6 +18,7 @@ ROWS = [
         "pictures",
         "fields",
         "judge",
+        "finetuning",
     },
     {"cache", "checkpoints", "optimizers", "scores"},
     {"data", "sampling", "text_features", "charts", "workdir", "edits"},
@@ -25,6 +26,8 @@ ROWS = [
     {"build", "prompts", "listening"},
     {"collection", "doctor", "sidecars", "fidelity", "evaluation_page", "listening_results"},
     {"prepare", "listening_report"},
+    {"trained"},
+    {"pretrained", "export"},
     {"run"},
     {"preflight", "train", "sample", "reference", "report"},
     {"replay", "studio", "controls", "denoising"},

@@ -19,7 +19,7 @@ SIZES = dict(
 )  # fmt: skip
 T5 = dict(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
 SOUND = dict(
-    hidden_size=32, patch_embeds_hidden_size=8, depths=[1, 1], num_attention_heads=[2, 2],
+    hidden_size=16, patch_embeds_hidden_size=8, depths=[1, 1], num_attention_heads=[2, 2],
     window_size=4, spec_size=64, num_mel_bins=16, patch_size=4, patch_stride=[4, 4],
 )  # fmt: skip
 TEXT_HALF = {"t5": "encoder", "clap": "text_model", "clap text": "text_model"}

@@ -47,6 +47,9 @@ def get_config(size="base"):
     data.max_bad_fraction = 0.05  # more files left out than this stops the preparation
     data.valid_fraction = 0.1  # held out, by artist: validation, health, reference clips
     data.test_fraction = 0.1  # held out, by artist, for `evaluate`
+    data.only = UNSET_STR()  # labels with commas between them: songs that have one of them
+    data.without = UNSET_STR()  # labels: songs that have none of them
+    data.max_songs = UNSET_INT()  # of the training songs left, at most so many
     data.feed = "auto"  # "device": all songs on it; "host": read by a thread; "auto": by size
     data.device_gigabytes = 8.0  # int16 songs up to this size live on the device
 

@@ -39,16 +39,9 @@ def real_halves(songs, samples, count):
         )
     names = "real music, the reference", "real music, other artists"
     return [
-        crops(name, "real", chosen(songs, half == index), samples, count)
+        crops(name, "real", data.some(songs, half == index), samples, count)
         for index, name in enumerate(names)
     ]
-
-
-def chosen(songs, kept):
-    """Some of the songs.  # kept: [songs] bool"""
-    entries = tuple(entry for entry, keep in zip(songs.entries, kept, strict=True) if keep)
-    fields = {"places": songs.places[kept], "lengths": songs.lengths[kept], "entries": entries}
-    return dataclasses.replace(songs, **fields)
 
 
 def crops(name, kind, songs, samples, count):

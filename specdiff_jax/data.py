@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax import cache
+from specdiff_jax import cache, labels
 from specdiff_jax.logs import say
 
 
@@ -95,6 +95,45 @@ def load_songs(folder, split, min_samples):
         entries=tuple(entries),
         sample_rate=manifest["sample_rate"],
     )
+
+
+def some(songs, kept):
+    """Some of the songs.  # kept: [songs] bool"""
+    entries = tuple(entry for entry, keep in zip(songs.entries, kept, strict=True) if keep)
+    fields = {"places": songs.places[kept], "lengths": songs.lengths[kept], "entries": entries}
+    return dataclasses.replace(songs, **fields)
+
+
+def selected(songs, only=None, without=None, most=None):
+    """The songs that have one of the labels `only` and none of `without`, at most so many of them.
+
+    Args:
+      only, without: names with commas between them, as in a prompt; most: spread over the songs.
+
+    Raises:
+      ValueError: a label that no song has, or no song is left.
+    """
+    there = sorted({label for entry in songs.entries for label in entry["labels"]})
+    wanted, banned = (
+        {labels.known(name.strip(), there, "of the songs") for name in text.split(",")}
+        if text
+        else set()
+        for text in (only, without)
+    )
+    kept = np.array(
+        [
+            not banned & set(entry["labels"])
+            and (not wanted or bool(wanted & set(entry["labels"])))
+            for entry in songs.entries
+        ]
+    )
+    if most is not None:
+        left = np.flatnonzero(kept)
+        kept[:] = False
+        kept[left[np.linspace(0, len(left) - 1, min(most, len(left))).astype(int)]] = True
+    if not kept.any():
+        raise ValueError(f"data: no song is left by only={only!r}, without={without!r}")
+    return some(songs, kept)
 
 
 def crops_of(songs, samples):

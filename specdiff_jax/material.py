@@ -1,6 +1,7 @@
 """What is evaluated, and the real music that it is held against."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -44,8 +45,8 @@ def gathered(config):
     trained = checkpoints_of(config) if e.folder is None else {}
     rep = next(iter(trained.values())).rep if trained else fitted(config)
     sounds, missing = (None, []) if e.folder is None else sounds_of(config, rep)
-    place = prepare.cache_of(config)
-    train, held_out = (data.load_songs(place, split, rep.samples) for split in ("train", e.split))
+    songs = functools.partial(prepare.songs_of, config, samples=rep.samples)
+    train, held_out = songs("train"), songs(e.split)
     reference, other = controls.real_halves(held_out, rep.samples, e.reference_clips)
     asking, like, asked = asked_by(config, trained), None, []
     wishes = [(prompts.NOTHING, k) for k in range(e.clips)]

@@ -32,6 +32,7 @@ from specdiff_jax.sources.taking import take
 
 FORMAT = 4  # raise it when the cache's layout or the songbook's sound changes
 FEEDING = ("cache_dir", "feed", "device_gigabytes", "max_bad_fraction")  # not what songs are
+SELECTING = ("only", "without", "max_songs")  # which of them a run uses
 FILE_SECONDS = 300.0  # a file that takes longer to decode is left out
 PICTURES = 6  # spectrograms in the report
 
@@ -52,12 +53,21 @@ def run(config):
 def cache_of(config):
     """The cache folder that belongs to a config, whether it exists or not."""
     fields = config.data.to_dict()
-    settings = {name: value for name, value in fields.items() if name not in FEEDING}
+    settings = {name: value for name, value in fields.items() if name not in FEEDING + SELECTING}
     settings |= {"format": FORMAT, "sample_rate": config.representation.sample_rate}
     settings["files"] = collection.fingerprint(config)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     label = pathlib.Path(config.data.source).name.replace(":", "-") or "songs"
     return pathlib.Path(os.path.expanduser(config.data.cache_dir)) / f"{label}-{digest}"
+
+
+def songs_of(config, split, samples):
+    """The Songs of a split that a run uses: as prepared, or those that data.only and such leave."""
+    d = config.data
+    songs = data.load_songs(cache_of(config), split, samples)
+    most = d.max_songs if split == "train" else None
+    told = d.only or d.without or most is not None
+    return data.selected(songs, d.only, d.without, most) if told else songs
 
 
 def write_cache(place, config):

@@ -6,9 +6,9 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from specdiff_jax import finetuning, trained, weights
+from specdiff_jax.models.paths import by_path, tree_of
 from specdiff_jax.models.positions import grid_of, resized
 
 STATISTICS = ("mean", "std", "frames")  # what a Representation may differ in
@@ -63,7 +63,7 @@ def fitted(fresh, old, config, shape, vocabulary):
       ValueError: an array has another shape, or texts were read by another encoder.
     """
     refuse_other_encoder(old.vocabulary, vocabulary)
-    new, found = dict(flatten_dict(fresh)), flatten_dict(old.params)
+    new, found = dict(by_path(fresh)), by_path(old.params)
     fates = {fate: [] for fate in FATES}
     for path, array in new.items():
         name = "/".join(path)
@@ -83,7 +83,7 @@ def fitted(fresh, old, config, shape, vocabulary):
             new[path], fate = found[path], "loaded"
         fates[fate].append((name, array.size))
     fates["left out"] = [("/".join(p), x.size) for p, x in found.items() if p not in new]
-    return unflatten_dict(new), fates
+    return tree_of(new), fates
 
 
 def refuse_other_encoder(old, new):

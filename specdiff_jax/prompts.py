@@ -5,7 +5,6 @@ with a sign or a factor is a term of its own, whose score is added: "+flute -dru
 """
 
 import dataclasses
-import difflib
 import json
 import pathlib
 import re
@@ -14,6 +13,7 @@ import numpy as np
 
 from specdiff_jax import conditions
 from specdiff_jax.fields import choose
+from specdiff_jax.labels import known
 from specdiff_jax.logs import say
 from specdiff_jax.models.conditions import Condition
 from specdiff_jax.text import encoders, features
@@ -224,27 +224,6 @@ def labels_and_terms(text, vocabulary):
     if not together and not terms:
         raise ValueError("labels: the text is empty; name some, or leave it out")
     return tuple(together), tuple(terms)
-
-
-def known(name, labels):
-    """The label of a name: itself, or the only one that ends in ':' and it.
-
-    Raises:
-      ValueError: there is none, or several; says which are near.
-    """
-    if name in labels:
-        return name
-    ends = [label for label in labels if label.split(":", 1)[-1] == name]
-    if len(ends) == 1:
-        return ends[0]
-    if ends:
-        raise ValueError(f"label {name!r} is one of {', '.join(ends)}; write which")
-    plain = {label.split(":", 1)[-1]: label for label in labels} | {
-        label: label for label in labels
-    }
-    near = difflib.get_close_matches(name, plain, n=3, cutoff=0.5)
-    hint = f"; did you mean {', '.join(plain[word] for word in near)}?" if near else ""
-    raise ValueError(f"label {name!r} is not one of the {len(labels)} that were learned{hint}")
 
 
 def numbers_of(text, vocabulary):

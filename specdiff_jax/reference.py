@@ -20,7 +20,7 @@ def run(config):
     step = checkpoints.trained_step(workdir)
     saved = checkpoints.read_run(workdir, step)
     rep = representations.from_dict(saved["representation"])
-    songs = data.load_songs(prepare.cache_of(config), "valid", rep.samples)
+    songs = prepare.songs_of(config, "valid", rep.samples)
     clips, waves = held_out_clips(songs, rep.samples, MEASURED)
     back, snr, distance = round_trip(rep, waves)
     folder = workdir / "reference"

@@ -48,10 +48,9 @@ class Run:
     def __init__(self, config):
         self.config = config
         self.rep = build.representation(config)
-        cache = prepare.cache_of(config)
         self.samples = samples_needed(self.rep.samples, build.augmentation(config))
-        self.songs = data.load_songs(cache, "train", self.samples)
-        self.valid_songs = data.load_songs(cache, "valid", self.rep.samples)
+        self.songs = prepare.songs_of(config, "train", self.samples)
+        self.valid_songs = prepare.songs_of(config, "valid", self.rep.samples)
         if config.condition.balance:
             self.songs = data.balanced(self.songs, config.condition.balance)
         self.num_steps = build.num_steps(config, data.epoch_size(self.songs, self.samples))
@@ -60,7 +59,9 @@ class Run:
         about, self.features = None, None
         if config.condition.text:
             c = config.condition
-            about, self.features = text_features.read(cache, c.text, c.max_tokens)
+            about, self.features = text_features.read(
+                prepare.cache_of(config), c.text, c.max_tokens
+            )
         self.know(vocabulary(config, self.songs, about))
 
     def know(self, vocabulary):

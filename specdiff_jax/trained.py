@@ -6,8 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from specdiff_jax import build, checkpoints, conditions, finetuning, weights
+from specdiff_jax import build, checkpoints, conditions, finetuning, prepare, weights
 from specdiff_jax.audio import representation as representations
+
+UNTUNED = dict.fromkeys(finetuning.FIELDS) | {"new_statistics": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +66,10 @@ def exported(folder, step, ema, lora_strength):
 
 
 def completed(saved):
-    """What JSON keeps of a run, with the sections that its config did not have yet, unset."""
-    unset = {"finetune": dict.fromkeys(finetuning.FIELDS) | {"new_statistics": False}}
-    return saved | {"config": unset | saved["config"]}
+    """What JSON keeps of a run, with fields that its config did not have yet, unset."""
+    config = {"finetune": UNTUNED} | saved["config"]
+    config["data"] = dict.fromkeys(prepare.SELECTING) | config["data"]
+    return saved | {"config": config}
 
 
 def told(saved):
@@ -78,5 +81,5 @@ def told(saved):
 
 def plain(config):
     """The config of a model whose updates are merged: nothing is left to be fine-tuned."""
-    config.finetune.update(dict.fromkeys(finetuning.FIELDS) | {"new_statistics": False})
+    config.finetune.update(UNTUNED)
     return config

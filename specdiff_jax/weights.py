@@ -5,7 +5,8 @@ import json
 import pathlib
 
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+
+from specdiff_jax.models.paths import by_path, tree_of
 
 WEIGHTS, ABOUT = "model.safetensors", "config.json"
 SEPARATOR = "/"
@@ -28,7 +29,7 @@ def write(folder, params, about):
     """Writes WEIGHTS and, last, ABOUT with their sha256 and `about`, a JSON-able dict."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    flat = {SEPARATOR.join(path): np.asarray(x) for path, x in flatten_dict(params).items()}
+    flat = {SEPARATOR.join(path): np.asarray(x) for path, x in by_path(params).items()}
     library().save_file(flat, folder / WEIGHTS, {"format": "flax"})
     told = json.dumps({"sha256": digest(folder / WEIGHTS), **about}, indent=1)
     (folder / ABOUT).write_text(told)
@@ -48,7 +49,7 @@ def read(folder):
     if found != about.get("sha256"):
         raise ValueError(f"{folder / WEIGHTS} is not the file that {ABOUT} speaks of; export again")
     flat = library().load_file(folder / WEIGHTS)
-    return unflatten_dict({tuple(n.split(SEPARATOR)): x for n, x in flat.items()}), about, found
+    return tree_of({tuple(n.split(SEPARATOR)): x for n, x in flat.items()}), about, found
 
 
 def digest(path):

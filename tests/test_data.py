@@ -102,3 +102,35 @@ def test_tiles_do_not_overlap_and_spread_over_all_songs(songs):
     assert len(found) == CROPS and (np.diff(np.sort(found)) >= SAMPLES).all()
     few = np.searchsorted(songs.starts, data.tiled_offsets(songs, SAMPLES, 5), side="right")
     assert set(few) >= {1, 3, 5}
+
+
+def labelled(songs):
+    names = [["a:flute", "slow"], ["a:organ"], ["a:flute", "a:organ"], ["slow"], []]
+    entries = tuple({"labels": labels, "number": k} for k, labels in enumerate(names))
+    return dataclasses.replace(songs, entries=entries)
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        ({"only": "flute"}, [0, 2]),
+        ({"without": "a:flute, slow"}, [1, 4]),
+        ({"only": "organ, slow", "without": "flute"}, [1, 3]),
+        ({"most": 2}, [0, 4]),
+        ({"only": "slow", "most": 1}, [0]),
+    ],
+)
+def test_songs_are_selected_by_their_labels_and_keep_their_sound(songs, told, left):
+    every = labelled(songs)
+    found = data.selected(every, **told)
+    assert [entry["number"] for entry in found.entries] == left
+    for place, number in enumerate(left):
+        mine = found.read(found.starts[place], found.lengths[place])
+        np.testing.assert_array_equal(mine, every.read(every.starts[number], LENGTHS[number]))
+
+
+def test_a_label_of_no_song_and_nothing_left_are_refused(songs):
+    with pytest.raises(ValueError, match="label 'flue' .* did you mean a:flute"):
+        data.selected(labelled(songs), only="flue")
+    with pytest.raises(ValueError, match="no song is left"):
+        data.selected(labelled(songs), only="slow", without="slow")

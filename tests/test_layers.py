@@ -5,9 +5,9 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
-    {"wheels", "weights"},
+    {"wheels"},
     {"audio", "diffusion", "models", "text", "evaluation"},
-    {"workers", "embedders"},
+    {"workers", "embedders", "weights"},
     {
         "sources",
         "splits",
@@ -19,6 +19,7 @@ ROWS = [
         "fields",
         "judge",
         "finetuning",
+        "labels",
     },
     {"cache", "checkpoints", "optimizers", "scores"},
     {"data", "sampling", "text_features", "charts", "workdir", "edits"},

@@ -9,7 +9,8 @@ import re
 
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
+
+from specdiff_jax.models.paths import by_path, tree_of
 
 
 def chosen(params, layers):
@@ -18,7 +19,7 @@ def chosen(params, layers):
     Raises:
       ValueError: there is none.
     """
-    flat = flatten_dict(params)
+    flat = by_path(params)
     paths = [p for p, w in flat.items() if w.ndim >= 2 and re.search(layers, "/".join(p))]
     if not paths:
         raise ValueError(f"finetune.lora_layers={layers!r} finds no weight matrix")
@@ -27,7 +28,7 @@ def chosen(params, layers):
 
 def init(key, params, layers, rank):
     """The updates of the chosen weights, a tree of {"a": [in, r], "b": [r, out]}."""
-    flat, found = flatten_dict(params), {}
+    flat, found = by_path(params), {}
     for index, path in enumerate(chosen(params, layers)):
         *inner, out = flat[path].shape
         size = math.prod(inner)
@@ -38,13 +39,13 @@ def init(key, params, layers, rank):
         draw = jax.random.normal(jax.random.fold_in(key, index), (size, rank))
         found[*path, "a"] = draw / math.sqrt(size)
         found[*path, "b"] = jnp.zeros((rank, out))
-    return unflatten_dict(found)
+    return tree_of(found)
 
 
 def merged(params, updates, strength):
     """The weights with their updates: a plain tree again, as `params`."""
-    flat, low = dict(flatten_dict(params)), flatten_dict(updates)
+    flat, low = dict(by_path(params)), by_path(updates)
     for path in {key[:-1] for key in low}:
         weight = flat[path]
         flat[path] = weight + strength * (low[*path, "a"] @ low[*path, "b"]).reshape(weight.shape)
-    return unflatten_dict(flat)
+    return tree_of(flat)

@@ -1,0 +1,137 @@
+"""What is a trained trunk worth to ten songs of a kind that it never heard?
+
+    python -m experiments.finetuning [--pretrain 1500] [--steps 400] [--songs 10] [--seeds 0 1 2]
+
+Trains configs/base.py:tiny on the songbook without organ and flute, then on ten organ pieces: all
+of it, its last block, by LoRA, and from scratch, at equal steps and at the best of RATES each,
+chosen on the validation songs. Writes results/finetuning.csv (a row for each way, seed and step)
+and figures/finetuning.png. The error is of the organ pieces of the validation split.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+
+import jax
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from configs import base, finetune
+from experiments.tables import RESULTS, write_csv
+from specdiff_jax import finetuning, prepare, train
+from specdiff_jax.run import Run
+
+RUNS = pathlib.Path(__file__).parent.parent / "runs" / "finetuning"
+KEPT_BACK, WANTED = "organ, flute", "organ"
+EVERY = 20  # steps between validations
+WAYS = ("scratch", "full", "last_blocks", "lora")
+RATES = {
+    "scratch": (3e-3, 1e-3),
+    "full": (1e-3, 3e-4),
+    "last_blocks": (1e-3, 3e-4),
+    "lora": (3e-3, 1e-3),
+}
+
+
+def pretrained(steps):
+    """The run on everything else, trained once."""
+    config = base.get_config("tiny")
+    config.workdir = str(RUNS / f"pretrained_{steps}")
+    config.data.without = KEPT_BACK
+    config.train.update(num_steps=steps, valid_every=steps, checkpoint_every=steps)
+    prepare.run(config)
+    train.run(config)
+    return config.workdir
+
+
+def arm(way, trunk, rate, seed, args):
+    """The config of one way."""
+    config = base.get_config("tiny") if way == "scratch" else finetune.get_config(f"tiny,{way}")
+    config.workdir = str(RUNS / f"{way}_{rate:g}_{seed}_{args.steps}")
+    config.seed = seed
+    if way != "scratch":
+        config.finetune.init_from = trunk
+    config.data.update(only=WANTED, max_songs=args.songs)
+    config.optimizer.update(learning_rate=rate, warmup_steps=20)
+    config.valid.crops = 64
+    config.train.update(num_steps=args.steps, valid_every=EVERY, checkpoint_every=args.steps)
+    return config
+
+
+def trained(config, way, rate, seed):
+    """Rows of the validations of one arm."""
+    began = time.perf_counter()
+    train.run(config)
+    seconds = time.perf_counter() - began
+    state = jax.eval_shape(Run(config).init)
+    learning = jax.tree.leaves(finetuning.learning(config, state.params))
+    sizes = [x.size for x in jax.tree.leaves(state.params)]
+    about = {"way": way, "learning_rate": rate, "seed": seed, "seconds": round(seconds, 1)}
+    about["learned"] = sum(n for n, learns in zip(sizes, learning, strict=True) if learns)
+    about["state_mb"] = round(
+        sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / 1e6, 1
+    )
+    lines = map(json.loads, (pathlib.Path(config.workdir) / "metrics.jsonl").open())
+    return [
+        about | {"step": line["step"], "x0_error": round(line["x0_error"], 5)}
+        for line in lines
+        if line["kind"] == "valid"
+    ]
+
+
+def best_of(rows):
+    """The rows of the learning rate that ends lowest."""
+    rate = min((r for r in rows), key=lambda r: (-r["step"], r["x0_error"]))["learning_rate"]
+    return [row for row in rows if row["learning_rate"] == rate]
+
+
+def draw(rows):
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for number, way in enumerate(WAYS):
+        for seed in sorted({row["seed"] for row in rows}):
+            mine = [row for row in rows if (row["way"], row["seed"]) == (way, seed)]
+            label = way.replace("_", " ") if seed == 0 else None
+            axes.plot(
+                [r["step"] for r in mine],
+                [r["x0_error"] for r in mine],
+                label=label,
+                color=f"C{number}",
+            )
+    axes.set(xlabel="steps on ten organ pieces", ylabel="x₀ error, held-out organ pieces")
+    axes.set_yscale("log")
+    axes.legend()
+    figure.savefig(RESULTS.parent / "figures" / "finetuning.png")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pretrain", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--songs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    args = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
+    trunk, rows = pretrained(args.pretrain), []
+    for way in WAYS:
+        first = args.seeds[0]
+        tried = [
+            row
+            for rate in RATES[way]
+            for row in trained(arm(way, trunk, rate, first, args), way, rate, first)
+        ]
+        rows += (kept := best_of(tried))
+        rate = kept[0]["learning_rate"]
+        for seed in args.seeds[1:]:
+            rows += trained(arm(way, trunk, rate, seed, args), way, rate, seed)
+        write_csv(RESULTS / "finetuning.csv", rows)
+    draw(rows)
+    for way in WAYS:
+        last = [row for row in rows if row["way"] == way and row["step"] == args.steps]
+        print(way, [row["x0_error"] for row in last], last[0]["learned"], last[0]["state_mb"])
+
+
+if __name__ == "__main__":
+    main()

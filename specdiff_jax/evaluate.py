@@ -25,19 +25,21 @@ from specdiff_jax.embedders.embedder import vectors
 from specdiff_jax.evaluation import copies, signals
 from specdiff_jax.logs import say, write_json
 from specdiff_jax.material import gathered
+from specdiff_jax.prompts import NOTHING
 from specdiff_jax.run import Run
 
 FALSE_COPIES = 0.01  # share of new music that may be taken for a copy
 PAIRS = 20  # closest to training music, to listen to
+BAR = "{desc} |{bar:20}| {n_fmt} of {total_fmt} done, {elapsed}"
 
 
 def run(config):
     """Writes evaluation.json, scores.csv, evaluation.html and the clips, and says the table."""
     m = gathered(config)
     folder, sets, found = folder_of(m), [], {"about": about(m)}
-    with tqdm.tqdm(total=len(STAGES), desc="evaluate", unit="stage") as bar:
+    with tqdm.tqdm(total=len(STAGES), bar_format=BAR) as bar:  # each stage tells its time left
         for name, stage in STAGES.items():
-            bar.set_postfix_str(name)
+            bar.set_description_str(f"evaluate: {name}")
             stage(m, sets, found)
             bar.update()
     evaluation_clips.write(folder, m, sets, found)
@@ -99,7 +101,8 @@ def real_controls(m, sets, found):
     sets += controls.of_real_music(m.rep, m.reference, m.other, m.train, e.clips)
     if m.trained:
         fresh = controls.untrained(next(iter(m.trained.values())))
-        sets.append(controls.generated(fresh, m.rep, m.wishes, controls.UNTRAINED, "control"))
+        unasked = [(NOTHING, k) for _, k in m.wishes]  # it would hear nothing, at twice the cost
+        sets.append(controls.generated(fresh, m.rep, unasked, controls.UNTRAINED, "control"))
     found["sets"] = [
         {"name": clips.name, "kind": clips.kind, "clips": len(clips.waves)} for clips in sets
     ]
@@ -183,7 +186,8 @@ def find_copies(m, sets, found):
 def measure_signals(m, sets, found):
     """Loudness, bandwidth, onsets and the like, against the reference."""
     real = signals.measure(m.reference.waves, m.rep.sample_rate)
-    for clips, row in zip(sets, found["sets"], strict=True):
+    rows = tqdm.tqdm(found["sets"], "signals", unit=" sets", leave=False)
+    for clips, row in zip(sets, rows, strict=True):
         row["signals"] = signals.compare(signals.measure(clips.waves, m.rep.sample_rate), real)
 
 

@@ -18,21 +18,27 @@ class Clips:
     """A set of clips to score.
 
     Attributes:
-      waves: [M, N] or [M, A, N] float32; groups: [M], clips of one song hang together.
+      waves: [M, N] or [M, A, N] float32; groups: [M], clips that hang together: of one artist.
       kind: "generated", "real" or "control".
+      songs: [M] the place of each among the songs that it was cut from.
     """
 
     name: str
     kind: str
     waves: np.ndarray
     groups: np.ndarray
+    songs: np.ndarray | None = None
 
 
 def real_halves(songs, samples, count):
-    """Crops of held-out music by different artists: the reference of all scores, and a control."""
-    artists = sorted({entry["artist"] for entry in songs.entries})
-    place = {artist: index for index, artist in enumerate(artists)}
-    half = np.array([place[entry["artist"]] % 2 for entry in songs.entries])
+    """Crops of held-out music by different artists: the reference of all scores, and a control.
+
+    Artists are dealt out at random: halves that were matched would lie nearer to each other than
+    two sets of music do.
+    """
+    artists = artists_of(songs)
+    side = np.random.default_rng(0).permutation(1 + artists.max()) % 2
+    half = side[artists]
     if not half.any():
         raise ValueError(
             f"evaluate: all {len(half)} held-out songs are by one artist, and two halves are needed"
@@ -47,7 +53,13 @@ def real_halves(songs, samples, count):
 def crops(name, kind, songs, samples, count):
     """Clips spread evenly over songs."""
     waves, offsets = data.tiled_waves(songs, samples, count)
-    return Clips(name, kind, waves, songs.song_at(offsets))
+    places = songs.song_at(offsets)
+    return Clips(name, kind, waves, artists_of(songs)[places], places)
+
+
+def artists_of(songs):
+    """The artist of each song, a number.  # [songs]"""
+    return np.unique([entry["artist"] for entry in songs.entries], return_inverse=True)[1]
 
 
 def of_real_music(rep, reference, other, songs, count):

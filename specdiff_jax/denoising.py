@@ -14,7 +14,7 @@ from specdiff_jax.evaluation.ssim import ssim
 
 BINS = 20
 STARTS = tuple(float(t) for t in np.arange(1, 10) / 10)  # the levels that music is rebuilt from
-ANSWERS = ("noisy input, untouched", "at one glance", "by the sampler")
+ANSWERS = ("the noisy input", "at one glance", "by the sampler")
 NEARNESS = ("x0_error", "ssim", "log_spectral_distance_db")
 BATCH = 16
 

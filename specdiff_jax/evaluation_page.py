@@ -3,6 +3,7 @@
 Self-contained, from evaluation.json and the clips beside it; every word of a file is escaped.
 """
 
+import math
 import pathlib
 
 from specdiff_jax.charts import absent, figure_html, text
@@ -11,15 +12,20 @@ from specdiff_jax.workdir import read_json
 
 GALLERY = 12  # clips of each set on the page
 COLUMNS = {  # of the table of distances: heading, places
-    "fad_inf": ("FAD, endless clips", 1),
-    "fad": ("FAD, as printed elsewhere", 1),
-    "kad": ("kernel distance x 1000", 2),
+    "kad": ("kernel distance x 1000", 1),
+    "fad_inf": ("FAD, endless clips", 2),
+    "fad": ("FAD, as printed elsewhere", 2),
     "precision": ("precision", 2),
     "recall": ("recall", 2),
     "density": ("density", 2),
     "coverage": ("coverage", 2),
 }
 LIKENESS = "similarity", "shuffled"
+DIVERGENCES = {
+    "kl_real_to_generated": "KL(real, made)",
+    "kl_generated_to_real": "KL(made, real)",
+    "kl_real_to_shuffled": "KL(real, other)",
+}
 SIGNALS = {
     "loudness_lufs": "loudness, LUFS",
     "rms_db": "level, dBFS",
@@ -59,8 +65,15 @@ def span(estimate, places, scale=1.0):
     """A value with its interval, of {"value", "low", "high"}; a dash where there is none."""
     if not estimate or estimate.get("value") is None:
         return "\N{EN DASH}"
-    value, low, high = (shown(scale * estimate[key], places) for key in ("value", "low", "high"))
+    value, low, high = (fixed(scale * estimate[key], places) for key in ("value", "low", "high"))
     return f'{value} <span class="meta">{low} to {high}</span>'
+
+
+def fixed(value, places):
+    """A number of a column: as many places as its neighbours have."""
+    if not math.isfinite(value):
+        return "\N{INFINITY}"
+    return f"{value:.{places}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def about_html(about):
@@ -82,26 +95,35 @@ def distances_html(found):
     """A table for each embedder: all sets, controls included."""
     tables = []
     for name, facts in found["about"]["embedders"].items():
-        rows = [set_row(row, row["scores"][name]) for row in found["sets"]]
+        scores = [row["scores"][name] for row in found["sets"]]
+        everywhere = [
+            flag for flag in scores[0]["flags"] if all(flag in s["flags"] for s in scores)
+        ]
+        columns = {key: told for key, told in COLUMNS.items() if any(key in s for s in scores)}
+        rows = [
+            set_row(row, score, columns, everywhere)
+            for row, score in zip(found["sets"], scores, strict=True)
+        ]
         note = (
             f"{facts['name']}: {facts['width']} numbers, {facts['sample_rate']:,} Hz, weights "
             f"{(facts['sha256'] or 'none')[:10]}. Not to be set beside figures of other embedders."
         )
-        heads = ["", "clips", *(head for head, _ in COLUMNS.values()), "copies", "flags"]
+        note += f" All sets: {'; '.join(everywhere)}." if everywhere else ""
+        heads = ["", "clips", *(head for head, _ in columns.values()), "copies"]
         tables.append(f"<h3>{text(name)}</h3>" + table_html(note, heads, rows))
     return "".join(tables)
 
 
-def set_row(row, score):
+def set_row(row, score, columns, everywhere):
     cells = [f'<td class="n">{row["clips"]:,}</td>']
-    for key, (_, places) in COLUMNS.items():
+    for key, (_, places) in columns.items():
         scale = 1000.0 if key == "kad" else 1.0
         cells.append(f'<td class="n">{span(score.get(key), places, scale)}</td>')
     cells.append(f'<td class="n">{span(row["copies"], 3)}</td>')
-    flags = [*row["flags"], *score.get("flags", ())]
-    cells.append(f"<td>{text('; '.join(flags))}</td>")
+    flags = [*row["flags"], *(flag for flag in score["flags"] if flag not in everywhere)]
+    said = f'<span class="flag">{text("; ".join(flags))}</span>' if flags else ""
     strong = ' class="strong"' if row["kind"] == "generated" else ""
-    return f"<tr{strong}><td><bdi>{text(row['name'])}</bdi></td>{''.join(cells)}</tr>"
+    return f"<tr{strong}><td><bdi>{text(row['name'])}</bdi>{said}</td>{''.join(cells)}</tr>"
 
 
 def levels_html(levels):
@@ -128,26 +150,35 @@ def rebuilding_html(rows):
         points = lambda name, key=key: [(r["t"], r[key]) for r in rows if r["answer"] == name]
         series = [(name, ("b0", "b1", "model")[k], points(name)) for k, name in enumerate(names)]
         charts.append(figure_html(series, "noise level t it was rebuilt from", label, ""))
-    return "".join(charts)
+    return f'<div class="figures">{"".join(charts)}</div>'
 
 
 def fidelity_html(rows):
     if not rows:
         return absent("Nothing was asked for.")
+    sets, kinds = (list(dict.fromkeys(row[key] for row in rows)) for key in ("set", "kind"))
+    of = {(row["set"], row["kind"]): row for row in rows}
+    apart = [key for key in DIVERGENCES if any(key in row for row in rows)]
     body = []
-    for row in rows:
-        estimate = {"value": row["accuracy"], "low": row["low"], "high": row["high"]}
-        cells = [f'<td class="n">{span(estimate, 2)}</td>']
-        cells.append(f'<td class="n">{shown(row["chance"], 2)}</td>')
-        for key in ("kl_real_to_generated", "kl_generated_to_real", "kl_real_to_shuffled"):
-            cells.append(f'<td class="n">{shown(row.get(key), 2)}</td>')
-        names = f"<td>{text(row['set'])}</td><td>{text(row['kind'])}</td>"
-        body.append(f"<tr>{names}{''.join(cells)}</tr>")
+    for kind in kinds:
+        cells = [
+            heard_cells(of.get((name, kind), {}), apart if k else ()) for k, name in enumerate(sets)
+        ]
+        body.append(f"<tr><td>{text(kind)}</td>{''.join(cells)}</tr>")
     note = "How often a judge that never saw the network hears what was asked for; chance is the "
     note += "same clips with shuffled wishes. KL in nats, of what the judge thinks of each pair."
-    heads = ["set", "kind", "heard", "chance"]
-    heads += ["KL(real, made)", "KL(made, real)", "KL(real, other)"]
+    heads = ["kind"]
+    for k, name in enumerate(sets):
+        heads += [name, "chance", *((DIVERGENCES[key] for key in apart) if k else ())]
     return table_html(note, heads, body)
+
+
+def heard_cells(row, apart):
+    """What was heard of one kind in one set."""
+    estimate = row and {"value": row["accuracy"], "low": row["low"], "high": row["high"]}
+    cells = [span(estimate, 2), fixed(row["chance"], 2) if row else ""]
+    cells += [fixed(row[key], 2) if key in row else "\N{EN DASH}" for key in apart]
+    return "".join(f'<td class="n">{cell}</td>' for cell in cells)
 
 
 def likeness_html(rows):

@@ -52,7 +52,7 @@ def gathered(config):
     wishes = [(prompts.NOTHING, k) for k in range(e.clips)]
     if asking != "nothing":
         like = controls.crops("real music, asked for", "real", held_out, rep.samples, e.clips)
-        asked = [held_out.entries[song] for song in like.groups]
+        asked = [held_out.entries[song] for song in like.songs]
         wish = fidelity.ASKING[asking]
         guided = {"guidance": config.sample.guidance}
         wishes = [(dataclasses.replace(wish(entry), **guided), k) for k, entry in enumerate(asked)]

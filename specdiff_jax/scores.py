@@ -84,14 +84,13 @@ def worded(estimate, places=2):
 
 
 def lines(rows):
-    """The table for a terminal: the first embedder's FAD-inf, copies and flags of every set."""
+    """The table for a terminal: the first embedder's kernel distance, copies, flags of each set."""
     embedder = next(iter(rows[0]["scores"]))
-    found = [f"FAD of endless clips ({embedder}), 95 % interval; share of copies; flags"]
+    found = [f"kernel distance x 1000 ({embedder}), 95 % interval; share of copies; flags"]
     for row in rows:
-        score = row["scores"][embedder]
-        far = worded(score["fad_inf"]) if "fad_inf" in score else "too few clips"
-        flags = "; ".join([*row["flags"], *score["flags"]])
-        copied = f"{row['copies']['value']:.1%}"
+        far = row["scores"][embedder]["kad"]
+        far = worded({key: 1000 * far[key] for key in ("value", "low", "high")}, 1)
+        flags, copied = "; ".join(row["flags"]), f"{row['copies']['value']:.1%}"
         found.append(f"  {row['name']:<34} n {row['clips']:<5} {far:<28} {copied:<7} {flags}")
     return found
 

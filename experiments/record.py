@@ -3,12 +3,14 @@
     python -m experiments.record runs/tiny
 
 Writes results/NAME.csv (x_0 error by noise level beside the baselines), results/NAME.json (facts,
-ratios, ceiling) and figures/NAME.png (generated spectrograms over real ones and their round trip).
+ratios, ceiling), figures/NAME.png (generated spectrograms over real ones and their round trip) and,
+after --mode=evaluate, results/NAME_evaluation.csv (its scores).
 """
 
 import argparse
 import json
 import pathlib
+import shutil
 import subprocess
 
 import numpy as np
@@ -83,6 +85,8 @@ def main():
     write_csv(RESULTS / f"{name}.csv", level_rows(health))
     write_facts(RESULTS / f"{name}.json", workdir, health)
     draw(HERE / "figures" / f"{name}.png", workdir)
+    for scores in sorted((workdir / "evaluation").glob("step_*/scores.csv"))[-1:]:
+        shutil.copy(scores, RESULTS / f"{name}_evaluation.csv")
 
 
 if __name__ == "__main__":

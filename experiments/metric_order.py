@@ -25,6 +25,7 @@ from specdiff_jax.evaluation import signals
 from specdiff_jax.material import gathered
 
 SCORES = ("fad", "fad_inf", "kad", "precision", "recall", "density", "coverage")
+ENDS = ("low", "high")
 BETTER = {"precision": -1, "recall": -1, "density": -1, "coverage": -1}  # where more is better
 
 
@@ -49,6 +50,7 @@ def scored(clips, rep, real, chosen):
     for embedder in chosen:
         found = scores.of_vectors(embedded(embedder, clips, rep), real[embedder.name])
         row |= {f"{embedder.name}_{name}": found[name]["value"] for name in SCORES if name in found}
+        row |= {f"{embedder.name}_kad_{end}": found["kad"][end] for end in ENDS}
     measured = signals.measure(clips.waves, rep.sample_rate)
     lines = signals.compare(measured, real["signals"], resamples=2)
     return row | {"signals": float(np.mean([line["distance"] for line in lines]))}
@@ -78,7 +80,9 @@ def main():
         rows.append({"name": name, "of_frame": error} | scored(clips, rep, real, chosen))
     trained = [row for row in rows if "of_frame" in row]
     order = {"name": "rank correlation with of_frame"}
-    for column in rows[0].keys() - {"name"}:
+    for column in sorted(rows[0].keys() - {"name"}):
+        if column.endswith(ENDS):
+            continue
         sign = BETTER.get(column.split("_")[-1], 1)
         pairs = [(row["of_frame"], sign * row[column]) for row in trained]
         order[column] = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
@@ -95,11 +99,12 @@ def draw(rows, names):
     FigureCanvasAgg(figure)
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         for row in rows:
-            place = row["of_frame"], row[f"{name}_fad_inf"]
-            axes.plot(*place, "o", color="#0b6b8a")
+            place = row["of_frame"], 1000 * row[f"{name}_kad"]
+            ends = [[1000 * abs(row[f"{name}_kad_{end}"] - row[f"{name}_kad"])] for end in ENDS]
+            axes.errorbar(*place, ends, fmt="o", color="#0b6b8a", capsize=2)
             axes.annotate(row["name"], place, fontsize=7, xytext=(4, 3), textcoords="offset points")
-        axes.set(xlabel="held-out x₀ error, of the frame's linear", ylabel=f"FAD-inf ({name})")
-        axes.set(xscale="log", yscale="log")
+        axes.set(xlabel="held-out x₀ error, of the frame's linear")
+        axes.set(ylabel=f"kernel distance x 1000 ({name})", xscale="log")
     figure.savefig(RESULTS.parent / "figures" / "metric_order.png")
 
 

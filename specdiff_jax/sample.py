@@ -48,7 +48,8 @@ def batched(clips, size):
 def opened(config):
     """(Trained with the wishes of a config, the Representation of the clips to make)."""
     s = config.sample
-    trained = load(config.workdir, s.checkpoint_step, s.ema, s.lora_strength)
+    strength = s.get("lora_strength")  # sidecars of before it do not say
+    trained = load(config.workdir, s.checkpoint_step, s.ema, strength)
     trained.config.sample, trained.config.edit = config.sample, config.edit
     build.check(trained.config)
     return trained, longer(trained)

@@ -232,3 +232,27 @@ def test_an_optimiser_for_everything_is_left_as_it_was(config):
     config.finetune.init_from = None
     made = optax.sgd(1.0)
     assert finetuning.optimizer(config, made) is made
+
+
+def test_an_export_is_uploaded_whole_or_the_hub_s_no_is_one_line(first, monkeypatch):
+    import huggingface_hub
+
+    sent = []
+
+    class Hub:
+        def create_repo(self, repo, exist_ok):
+            if repo == "nobody/nothing":
+                raise RuntimeError("401 Unauthorized\nlong tale")
+
+        def upload_folder(self, folder_path, repo_id):
+            sent.extend(sorted(path.name for path in pathlib.Path(folder_path).iterdir()))
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    config = first.copy_and_resolve_references()
+    config.export.repo = "me/tiny"
+    export.run(config)
+    assert sent == ["README.md", "config.json", "model.safetensors"]
+    config.export.repo = "nobody/nothing"
+    with pytest.raises(ValueError, match=r"the upload failed \(401 Unauthorized\)"):
+        export.run(config)

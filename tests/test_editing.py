@@ -230,6 +230,7 @@ def test_wrong_edits_are_refused_by_name(trained, song, fields, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_samples_of_every_sampler_and_grid_are_finite_sound(trained):
     for name in samplers.SAMPLERS:
         for grid in ("karras", "aligned"):

@@ -142,6 +142,7 @@ def test_sampling_without_a_checkpoint_is_refused(nano):
         sample.run(nano)
 
 
+@pytest.mark.slow
 def test_stereo_trains_with_every_augmentation_and_samples_two_channels(nano, tmp_path):
     """Two channels, different on purpose, from files to WAV; the augmentations change the loss."""
     folder = tmp_path / "stereo"

@@ -1,5 +1,6 @@
 """An evaluation's table says what it must: controls in their order, copies and silence flagged."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import RATE, small_config
 
-from specdiff_jax import evaluate, prepare, sweep, train
+from specdiff_jax import controls, evaluate, prepare, sweep, train
 from specdiff_jax.audio import files, synth
 
 
@@ -58,6 +59,18 @@ def test_silence_and_copies_are_flagged_and_real_music_is_not(found):
     assert row_of(found, "real music, other artists")["flags"] == []
 
 
+def test_no_artist_is_on_both_sides_and_clips_of_one_hang_together(workdir):
+    songs = prepare.songs_of(workdir, "test", 2 * RATE)
+    reference, other = controls.real_halves(songs, 2 * RATE, 64)
+    artists = [songs.entries[k]["artist"] for k in range(len(songs.entries))]
+    assert len(set(reference.groups)) + len(set(other.groups)) == len(set(artists))
+    loud = lambda clips: {round(float(np.abs(wave).sum()), 3) for wave in clips.waves}
+    assert not loud(reference) & loud(other)
+    alone = dataclasses.replace(songs, entries=tuple(e | {"artist": "one"} for e in songs.entries))
+    with pytest.raises(ValueError, match="by one artist"):
+        controls.real_halves(alone, 2 * RATE, 64)
+
+
 def test_what_is_no_music_is_farther_than_what_is(found):
     far = lambda name: row_of(found, name)["scores"]["logmel"]["kad"]["value"]
     real = far("real music, other artists"), far("real music, encoded and decoded")
@@ -85,12 +98,14 @@ def test_the_page_escapes_names_and_holds_every_set(found):
     assert (found[0] / "listening.html").stat().st_size > 100_000
 
 
+@pytest.mark.slow
 def test_a_second_evaluation_is_the_same_to_the_bit(found, config):
     config.evaluate.listening = 2
     evaluate.run(config)
     assert json.loads((found[0] / "evaluation.json").read_text()) == found[1]
 
 
+@pytest.mark.slow
 def test_a_folder_of_sounds_is_evaluated_like_a_checkpoint(found, config, tmp_path):
     folder = tmp_path / "made"
     for path in (found[0] / "clips" / "generated").glob("*.wav"):
@@ -118,6 +133,7 @@ def files_wave(path):
         ("lost.json", b"{}", "lost.json: has no sound beside it"),
     ],
 )
+@pytest.mark.slow
 def test_a_file_that_is_missing_or_damaged_ends_it(config, tmp_path, name, content, message):
     rng = np.random.default_rng(0)
     for index in range(1, 5):
@@ -132,6 +148,7 @@ def test_a_file_that_is_missing_or_damaged_ends_it(config, tmp_path, name, conte
     assert left == [str(tmp_path / name)]
 
 
+@pytest.mark.slow
 def test_a_sweep_chooses_on_valid_and_reports_test_once(config):
     config.sweep.update(samplers=("ddim/uniform",), evaluations=(1, 6), guidance=(1.0,))
     sweep.run(config)

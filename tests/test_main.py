@@ -99,6 +99,7 @@ def test_bad_data_is_named_before_any_work(config_file, tmp_path):
     refused(run(f"--config={config_file}", crop), "lower representation.frames")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_is_one_line_and_keeps_the_run(config_file, tmp_path):
     """A file-size limit stands in for a disk that fills while the checkpoint is written."""
     import resource

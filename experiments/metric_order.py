@@ -21,7 +21,6 @@ from experiments.ablations import RUNS
 from experiments.tables import RESULTS, write_csv
 from specdiff_jax import controls, embedders, sample, scores
 from specdiff_jax.evaluate import embedded
-from specdiff_jax.evaluation import signals
 from specdiff_jax.material import gathered
 
 SCORES = ("fad", "fad_inf", "kad", "precision", "recall", "density", "coverage")
@@ -45,15 +44,13 @@ def folder_of(name, steps):
 
 
 def scored(clips, rep, real, chosen):
-    """{embedder_score: value} of one set, and the mean distance of its signal statistics."""
+    """{embedder_score: value} of one set."""
     row = {}
     for embedder in chosen:
         found = scores.of_vectors(embedded(embedder, clips, rep), real[embedder.name])
         row |= {f"{embedder.name}_{name}": found[name]["value"] for name in SCORES if name in found}
         row |= {f"{embedder.name}_kad_{end}": found["kad"][end] for end in ENDS}
-    measured = signals.measure(clips.waves, rep.sample_rate)
-    lines = signals.compare(measured, real["signals"], resamples=2)
-    return row | {"signals": float(np.mean([line["distance"] for line in lines]))}
+    return row
 
 
 def main():
@@ -72,7 +69,6 @@ def main():
         if not real:
             for embedder in chosen:
                 real[embedder.name] = embedded(embedder, m.reference, rep)
-            real["signals"] = signals.measure(m.reference.waves, rep.sample_rate)
             rows.append({"name": "real music"} | scored(m.other, rep, real, chosen))
             fresh = controls.generated(controls.untrained(trained), m.rep, m.wishes)
             rows.append({"name": "untrained"} | scored(fresh, rep, real, chosen))
@@ -104,7 +100,7 @@ def draw(rows, names):
             axes.errorbar(*place, ends, fmt="o", color="#0b6b8a", capsize=2)
             axes.annotate(row["name"], place, fontsize=7, xytext=(4, 3), textcoords="offset points")
         axes.set(xlabel="held-out x₀ error, of the frame's linear")
-        axes.set(ylabel=f"kernel distance x 1000 ({name})", xscale="log")
+        axes.set(ylabel=f"kernel distance x 1000 ({name})", xscale="log", yscale="log")
     figure.savefig(RESULTS.parent / "figures" / "metric_order.png")
 
 

@@ -233,7 +233,7 @@ def get_config(size="base"):
     evaluate.folder = UNSET_STR()  # of sound files, to evaluate instead of a checkpoint
     evaluate.allow_missing = False  # go on, and say so, where one of them cannot be read
     evaluate.crops = 256  # of held-out music, denoised at every noise level
-    evaluate.rebuilt = 16  # of them rebuilt from noise, and bounded
+    evaluate.rebuilt = 8  # of them rebuilt from noise, at nine levels
     evaluate.listening = 0  # clips of each checkpoint in a blind listening test; 0 is none
 
     config.sweep = sweep = ConfigDict()  # --mode=sweep: all combinations, best on valid, then test

@@ -35,11 +35,12 @@ class HeldOut:
         self.said = conditions.draw(trained.vocabulary, held, batch.song, batch.start)
 
     def batches(self, count=None):
-        """(x_0, condition, keys, kept) of BATCH clips each; the last is filled up with its own."""
+        """(x_0, condition, keys, kept) of at most BATCH clips; the last is filled with its own."""
         total = min(count or len(self.waves), len(self.waves))
-        for first in range(0, total, BATCH):
-            kept = min(BATCH, total - first)
-            rows = first + np.arange(BATCH) % kept
+        size = min(BATCH, total)
+        for first in range(0, total, size):
+            kept = min(size, total - first)
+            rows = first + np.arange(size) % kept
             said = jax.tree.map(lambda x, rows=rows: x[rows], self.said)
             yield self.encode(self.waves[rows]), said, samplers.item_keys(0, rows), kept
 

@@ -60,7 +60,11 @@ def test_the_first_step_is_the_other_model_with_its_statistics(config, first):
     ("fields", "learns"),
     [
         ({"last_blocks": 1}, lambda name: name.startswith(("block_1", "final", "patch_out"))),
-        ({"learn": "SelfAttention"}, lambda name: "SelfAttention" in name),
+        pytest.param(
+            {"learn": "SelfAttention"},
+            lambda name: "SelfAttention" in name,
+            marks=pytest.mark.slow,
+        ),
         (
             {"last_blocks": 0, "learn": "^time"},
             lambda name: name.startswith(("time", "final", "patch_out")),
@@ -121,6 +125,7 @@ def test_blocks_wake_one_after_another_and_learn_less_the_farther_they_are(confi
         assert values == [0.5**far * (step >= 2 * far) for far in range(4)]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
     config.finetune.update(LORA | {"learn": "patch_out"})
     config.optimizer.decay = "constant"
@@ -209,6 +214,7 @@ def test_an_exported_model_makes_the_same_sound_and_can_be_begun_from(config, fi
         trained.load(folder)
 
 
+@pytest.mark.slow
 def test_lora_is_merged_where_it_is_exported(config):
     config.finetune.update(LORA)
     train.run(config)

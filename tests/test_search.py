@@ -226,7 +226,7 @@ def test_a_window_s_vector_is_the_mean_of_a_block_s_tokens_and_depends_on_nothin
     schedule, t = trunk.build.schedule(one.config), np.full(8, np.float32(0.2))
     eps = trunk.jax.random.normal(trunk.jax.random.key(0), (1, *one.rep.shape))
     x_t = trunk.schedules.q_sample(schedule, one.rep.encode(waves), t, eps)
-    tokens = model.apply({"params": one.params}, x_t, t)[1][0].mean(axis=1)
+    tokens = trunk.jax.jit(model.apply)({"params": one.params}, x_t, t)[1][0].mean(axis=1)
     np.testing.assert_allclose(found, indexing.unit(np.asarray(tokens)), atol=1e-5)
 
 

@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from absl.testing import flagsaver
 from conftest import RATE, small_config
 
 from specdiff_jax import index as indexing
-from specdiff_jax import search, search_page, trained, trunk, vector_index
+from specdiff_jax import main, search, search_page, trained, trunk, vector_index
 from specdiff_jax.audio import files
 from specdiff_jax.embedders.embedder import Embedder
 
@@ -309,3 +310,33 @@ def test_what_cannot_be_indexed_is_refused(config, tmp_path):
     refused(f"{vectors.name} is damaged; delete")
     vectors.unlink()
     refused(f"{vectors.name} is missing; delete")
+
+
+def test_the_flags_reach_the_fields_of_their_mode(nano):
+    made = nano
+    asked = {"query": "a.wav", "query_seconds": "1,2.5", "labels": "odd"}
+    with flagsaver.as_parsed(mode="search", json="a.json", page="a.html", **asked):
+        main.refuse_unused_flags()
+        main.tell(made)
+    assert (made.search.query, made.search.seconds) == ("a.wav", (1.0, 2.5))
+    assert made.search.labels == "odd" and made.sample.labels is None
+    with flagsaver.as_parsed(mode="sample", labels="odd"):
+        main.refuse_unused_flags()
+        main.tell(made)
+    assert made.sample.labels == "odd"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"mode": "index", "query": "a.wav"}, "--query is not used without --mode=search"),
+        ({"mode": "index", "labels": "a"}, "--labels is not used without --mode=sample or search"),
+        ({"mode": "search", "prompt": "loud"}, "--prompt is not used without --mode=sample"),
+        ({"mode": "search", "query_seconds": "1"}, "--query_seconds=1 is not FROM,TO in seconds"),
+        ({"mode": "search", "query_seconds": "a,b"}, "--query_seconds=a,b is not FROM,TO"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(nano, flags, message):
+    with flagsaver.as_parsed(**flags), pytest.raises(ValueError, match=message):
+        main.refuse_unused_flags()
+        main.tell(nano)

@@ -138,7 +138,8 @@ def found(index, queries, count, songs=None):
     rows = None if songs is None else rows_of(index, songs)
     there = len(index.songs) if songs is None else len(songs)
     total = len(index.vectors) if rows is None else len(rows)
-    wanted, asked_for = min(max(count, FEWEST), there), 4 * max(count, FEWEST)
+    wanted = min(max(count, FEWEST), there)
+    asked_for = wanted * -(-total // there)  # all windows of a song may be alike
     while True:
         near, _ = vector_index.nearest(index, queries, asked_for, rows)
         near = np.unique(index.song_at(near))

@@ -47,6 +47,11 @@ class Index:
         parts = [WINDOWS * s["number"] + np.arange(s["windows"]) for s in self.songs]
         return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.uint64)
 
+    @functools.cached_property
+    def by_key(self):
+        """The rows in the order of their keys.  # [K] int64"""
+        return np.argsort(self.keys)
+
     def song_at(self, rows):
         """Which song a row is of.  # any shape"""
         return np.searchsorted(self.firsts, rows, side="right") - 1
@@ -100,10 +105,9 @@ def through_graph(index, queries, count):
     """`nearest` by the graph: twice as many are asked for, and compared again exactly."""
     graph = opened(index.folder / index.graph)
     graph.expansion_search = max(LOOK, 2 * count)
-    order = np.argsort(index.keys)
     keys = graph.search(queries, min(2 * count, len(graph))).keys.reshape(len(queries), -1)
-    places = np.searchsorted(index.keys, keys, sorter=order).clip(max=len(order) - 1)
-    rows = order[places]
+    places = np.searchsorted(index.keys, keys, sorter=index.by_key)
+    rows = index.by_key[places.clip(max=len(index.keys) - 1)]
     scores = np.einsum("qkd,qd->qk", index.vectors[rows], queries)
     scores[index.keys[rows] != keys] = -2.0  # of songs that are gone: below any cosine
     best = np.argsort(-scores, axis=1, kind="stable")[:, :count]

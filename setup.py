@@ -37,7 +37,8 @@ setup(
         "songbook": ["music21>=9", "midirenderer>=0.1.3", "pretty_midi>=0.2.10"],
         "text": ["tokenizers>=0.20"],
         "demo": ["gradio>=6.31"],
-        "test": ["pytest", "pytest-xdist", "ruff"],
+        "search": ["usearch>=2.26"],
+        "test": ["pytest", "pytest-xdist", "ruff", "usearch>=2.26"],
         "benchmark": ["torch"],
     },
 )

@@ -244,6 +244,18 @@ def get_config(size="base"):
     config.export = export = ConfigDict()  # --mode=export: weights to give away
     export.repo = UNSET_STR()  # OWNER/NAME on the Hugging Face Hub to upload them to
 
+    config.search = search = ConfigDict()  # --mode=index embeds data.source, --mode=search asks it
+    search.embedder = UNSET_STR()  # trunk:WORKDIR, musicnn, logmel, path:FOLDER; this run's trunk
+    search.block = UNSET_INT()  # trunk only: whose tokens are read, 0 the first; the middle one
+    search.noise = UNSET_FLOAT()  # trunk only: t of what it is shown, 0.1 where unset
+    search.hop = UNSET_FLOAT()  # seconds between windows; half a window where unset
+    search.index = UNSET_STR()  # its folder; "index" in the workdir where unset
+    search.query = UNSET_STR()  # a sound file (--query)
+    search.seconds = UNSET_PAIR()  # (from, to) of it (--query_seconds)
+    search.text = UNSET_STR()  # in words, where the embedder reads some (--text)
+    search.labels = UNSET_STR()  # only songs that have all of these (--labels); alone: the typical
+    search.count = 10  # songs, at most
+
     config.demo = demo = ConfigDict()  # the page of --mode=demo, which begins with what sample says
     demo.host = "127.0.0.1"  # this machine alone; "0.0.0.0" for all that can reach it
     demo.port = 7860

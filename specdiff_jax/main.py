@@ -20,12 +20,21 @@ MODES = {
     "evaluate": ("prepare", "evaluate"),
     "sweep": ("prepare", "sweep"),
     "export": ("export",),
+    "index": ("index",),
+    "search": ("search",),
 }
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")
+ASK = {"query": "query", "query_seconds": "seconds", "text": "text", "labels": "labels"}
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
-JSON = flags.DEFINE_string("json", None, "With --mode=preflight: write its figures to this file.")
+JSON = flags.DEFINE_string(
+    "json", None, "With --mode=preflight or search: write what is found to this file."
+)
+PAGE = flags.DEFINE_string("page", None, "With --mode=search: a page to listen to, to this file.")
+flags.DEFINE_string("query", None, "With --mode=search: a sound file that songs are to be like.")
+flags.DEFINE_list("query_seconds", None, "With --mode=search: FROM,TO of it, in seconds.")
+flags.DEFINE_string("text", None, "With --mode=search: what songs sound like, in words.")
 LISTENING = flags.DEFINE_string(
     "listening", None, "With --mode=evaluate: result files of its blind listening test, instead."
 )
@@ -78,11 +87,13 @@ def main(argv):
 
 def refuse_unused_flags():
     """Raises ValueError where a flag would be ignored, or one is missing."""
-    needs = {"json": "preflight", "sidecar": "replay", "listening": "evaluate"}
-    needs |= dict.fromkeys(WISH, "sample")
-    for name, mode in needs.items():
-        if flags.FLAGS[name].value is not None and MODE.value != mode:
-            raise ValueError(f"--{name} is not used without --mode={mode}; leave it out")
+    needs = {"json": "preflight search", "sidecar": "replay", "listening": "evaluate"}
+    needs |= dict.fromkeys(WISH, "sample") | dict.fromkeys(("page", *ASK), "search")
+    needs["labels"] = "sample search"
+    for name, modes in needs.items():
+        if flags.FLAGS[name].value is not None and MODE.value not in modes.split():
+            modes = " or ".join(modes.split())
+            raise ValueError(f"--{name} is not used without --mode={modes}; leave it out")
     if MODE.value == "replay" and (SIDECAR.value is None or CONFIG.value is not None):
         raise ValueError("--mode=replay takes --sidecar=FILE.json and no --config")
 
@@ -104,13 +115,30 @@ def run(config, files=()):
         return importlib.import_module("specdiff_jax.replay").run(SIDECAR.value)
     from specdiff_jax import build
 
-    for name in WISH:
-        if (value := flags.FLAGS[name].value) is not None:
-            config.sample[name] = value
+    tell(config)
     build.check(config)
     for verb in MODES[MODE.value]:
-        options = {"json_path": JSON.value} if verb == "preflight" else {}
+        options = {"json_path": JSON.value} if verb in ("preflight", "search") else {}
+        options |= {"page_path": PAGE.value} if verb == "search" else {}
         importlib.import_module(f"specdiff_jax.{verb}").run(config, **options)
+
+
+def tell(config):
+    """Puts what the flags ask for where the chosen mode reads it."""
+    searching = MODE.value == "search"
+    section = config.search if searching else config.sample
+    for flag, name in (ASK if searching else dict(zip(WISH, WISH, strict=True))).items():
+        if (value := flags.FLAGS[flag].value) is not None:
+            section[name] = seconds(value) if flag == "query_seconds" else value
+
+
+def seconds(value):
+    """The pair of --query_seconds."""
+    try:
+        first, last = map(float, value)
+    except ValueError as error:
+        raise ValueError(f"--query_seconds={','.join(value)} is not FROM,TO in seconds") from error
+    return first, last
 
 
 if __name__ == "__main__":

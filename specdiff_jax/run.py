@@ -33,6 +33,7 @@ FREE = (
     "evaluate",
     "sweep",
     "export",
+    "search",
     "valid",
 )  # may change between a checkpoint and its resume
 CAPTION_KEY = build.OWN_KEY + 2  # draws one caption of each song

@@ -21,6 +21,7 @@ class Embedder:
       batch: windows that are computed at once: always as many, so that one program is compiled.
       embed: [batch, window] float32 in [-1, 1] -> [batch, d].
       read: texts -> [K, d] of length one, beside what they sound like; None where it reads none.
+      least: samples of a sound that it can say something of.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Embedder:
     batch: int
     embed: Callable[[np.ndarray], np.ndarray] = dataclasses.field(repr=False)
     read: Callable[[list[str]], np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    least: int = 1
 
     @property
     def seconds(self):

@@ -20,6 +20,7 @@ MODES = {
     "evaluate": ("prepare", "evaluate"),
     "sweep": ("prepare", "sweep"),
     "export": ("export",),
+    "tag": ("tag",),
 }
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")
 
@@ -29,6 +30,7 @@ JSON = flags.DEFINE_string("json", None, "With --mode=preflight: write its figur
 LISTENING = flags.DEFINE_string(
     "listening", None, "With --mode=evaluate: result files of its blind listening test, instead."
 )
+PREDICT = flags.DEFINE_string("predict", None, "With --mode=tag: sound files to speak of, instead.")
 SIDECAR = flags.DEFINE_string("sidecar", None, "With --mode=replay: the .json beside a sample.")
 for name in WISH:
     flags.DEFINE_string(name, None, f"With --mode=sample: config.sample.{name}.")
@@ -42,7 +44,9 @@ def parse(argv):
             if not os.path.isfile(path.split(":")[0]):
                 raise ValueError(f"--config={path}: there is no such file")
         rest = flags.FLAGS(argv)
-        if rest[1:] and LISTENING.value is None:  # whose files a shell may have listed
+        if (
+            rest[1:] and LISTENING.value is None and PREDICT.value is None
+        ):  # whose files a shell may have listed
             raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")
         if CONFIG.value is None and MODE.value != "replay" and LISTENING.value is None:
             raise ValueError("--config is missing; try --config=configs/base.py:tiny")
@@ -79,6 +83,7 @@ def main(argv):
 def refuse_unused_flags():
     """Raises ValueError where a flag would be ignored, or one is missing."""
     needs = {"json": "preflight", "sidecar": "replay", "listening": "evaluate"}
+    needs |= {"predict": "tag"}
     needs |= dict.fromkeys(WISH, "sample")
     for name, mode in needs.items():
         if flags.FLAGS[name].value is not None and MODE.value != mode:
@@ -108,8 +113,10 @@ def run(config, files=()):
         if (value := flags.FLAGS[name].value) is not None:
             config.sample[name] = value
     build.check(config)
+    spoken_of = [PREDICT.value, *files] if PREDICT.value is not None else []
+    own = {"preflight": {"json_path": JSON.value}, "tag": {"predict": spoken_of}}
     for verb in MODES[MODE.value]:
-        options = {"json_path": JSON.value} if verb == "preflight" else {}
+        options = own.get(verb, {})
         importlib.import_module(f"specdiff_jax.{verb}").run(config, **options)
 
 

@@ -25,9 +25,9 @@ SPLITS = {"train": 12, "valid": 6, "test": 6}
 def songs(tmp_path_factory):
     """Songs of a low tone, a high one, or both, in noise; those of one have a register too."""
     folder, rows = tmp_path_factory.mktemp("tagged"), []
-    for split, count in SPLITS.items():
+    for part, (split, count) in enumerate(SPLITS.items()):
         for number in range(count):
-            rng = np.random.default_rng([len(split), number])
+            rng = np.random.default_rng([part, number])
             names = [[name] for name in PARTS] + [list(PARTS)]
             chosen = names[number % 3]
             time = np.arange(RATE) / RATE
@@ -64,6 +64,7 @@ def config(songs, caches, tmp_path):
 def probe(songs, caches, tmp_path_factory):
     """A linear probe trained to the end, on a random trunk."""
     config = tagged(songs, caches, tmp_path_factory.mktemp("probe"), learns="held")
+    config.train.update(num_steps=60, valid_every=60, checkpoint_every=60)
     tag.run(config)
     return config
 

@@ -38,10 +38,11 @@ def test_precision_recall_and_f1_are_what_they_are_defined_as():
 
 
 def test_no_threshold_is_better_than_those_chosen():
+    likely = LIKELY
     at = tag_scores.thresholds(TRUTH, LIKELY)
     best = tag_scores.table("abc", TRUTH, LIKELY, tag_scores.decided(LIKELY, at), at)
     for edge in np.linspace(0, 1, 101):
-        other = tag_scores.table("abc", TRUTH, LIKELY, LIKELY >= edge, at)
+        other = tag_scores.table("abc", TRUTH, LIKELY, likely >= edge, at)
         assert all(b["f1"] >= o["f1"] - 1e-12 for b, o in zip(best, other, strict=True))
     assert not np.isin(at, LIKELY).any()
 

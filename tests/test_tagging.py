@@ -33,7 +33,7 @@ def songs(tmp_path_factory):
             time = np.arange(RATE) / RATE
             wave = 0.02 * rng.standard_normal(RATE)
             for name in chosen:
-                wave += 0.3 * np.sin(2 * np.pi * PARTS[name] * rng.uniform(0.9, 1.1) * time)
+                wave += 0.3 * np.sin(2 * np.pi * PARTS[name] * rng.uniform(0.98, 1.02) * time)
             path = folder / f"{split} {number}.wav"
             files.write(path, wave.astype(np.float32), RATE)
             alone = [f"register:{chosen[0][-4:]}"] if len(chosen) == 1 else []
@@ -64,7 +64,8 @@ def config(songs, caches, tmp_path):
 def probe(songs, caches, tmp_path_factory):
     """A linear probe trained to the end, on a random trunk."""
     config = tagged(songs, caches, tmp_path_factory.mktemp("probe"), learns="held")
-    config.train.update(num_steps=60, valid_every=60, checkpoint_every=60)
+    config.train.update(num_steps=60, valid_every=60, checkpoint_every=60, steps_per_dispatch=10)
+    config.tag.t = 0.02
     tag.run(config)
     return config
 

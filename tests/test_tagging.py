@@ -97,7 +97,7 @@ def test_a_probe_finds_all_that_is_planted(probe):
     assert [row["support"] for row in results["tags"]] == [4, 4]
     assert not results["about"]["one"] and results["confusion"] is None
     page = (pathlib.Path(probe.workdir) / "tags.html").read_text()
-    assert "http" not in page.replace("http://www.w3.org", "") and "instrument:bell" in page
+    assert "://" not in page and "instrument:bell" in page
 
 
 def test_a_held_trunk_stays_to_the_bit_and_has_no_optimiser_state(probe):

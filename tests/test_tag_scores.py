@@ -85,8 +85,10 @@ def test_noise_is_as_loud_as_said_and_gain_clips():
 def test_a_low_pass_leaves_what_is_below_and_removes_what_is_above():
     time = np.arange(RATE) / RATE
     low, high = (np.sin(2 * np.pi * f * time)[None].astype(np.float32) for f in (500, 6000))
-    np.testing.assert_allclose(spoil.low_pass(low, RATE, 2000.0), low, atol=1e-3)
-    assert np.abs(spoil.low_pass(high, RATE, 2000.0)[:, 2000:-2000]).max() < 1e-3
+    inside = slice(2000, -2000)  # the filter begins and ends somewhere
+    found = spoil.low_pass(low, RATE, 2000.0)[:, inside]
+    np.testing.assert_allclose(found, low[:, inside], atol=1e-3)
+    assert np.abs(spoil.low_pass(high, RATE, 2000.0)[:, inside]).max() < 1e-3
     assert spoil.low_pass(high, RATE, 8000.0) is high
 
 

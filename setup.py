@@ -20,7 +20,7 @@ setup(
         "datasets>=3",
         "ml_collections>=1.0",
         "absl-py",
-        "soundfile>=0.12",
+        "soundfile>=0.13",
         "soxr",
         "scipy",
         "scikit-learn",

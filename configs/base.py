@@ -256,6 +256,25 @@ def get_config(size="base"):
     search.labels = UNSET_STR()  # only songs that have all of these (--labels); alone: the typical
     search.count = 10  # songs, at most
 
+    config.tag = tag = ConfigDict()  # --mode=tag: a head on the trunk of finetune.init_from
+    tag.kinds = ()  # of labels "kind:value" that are tags; all labels where empty
+    tag.min_songs = 3  # labels that fewer training songs have are no tags
+    tag.block = 0  # the block whose tokens the head reads, 0 the first
+    tag.t = 0.1  # noise level of what the trunk sees, 0 none
+    tag.queries = 4  # of attention pooling: so many weighted means of the tokens
+    tag.learns = "all"  # all; held: the head alone; held_first: the head alone for held_steps
+    tag.held_steps = UNSET_INT()  # held_first only
+    tag.trunk_rate = UNSET_FLOAT()  # all, held_first: learning rate of the trunk, of the head's, 1
+    # where unset
+    tag.balance = 0.0  # 0: every song counts alike; 1: every tag does, however rare
+    tag.mix_up = UNSET_FLOAT()  # largest weight of another crop, and of its tags, at most 0.5
+    tag.band_masks = UNSET_PAIR()  # (how many, widest in bins) bands of a training crop are hidden
+    tag.time_masks = UNSET_PAIR()  # (how many, longest in frames) spans of it
+    tag.windows = 8  # of each held-out song, evenly spread; a song's score is their mean
+    tag.patience = UNSET_INT()  # validations without a better macro PR-AUC that end the training
+    tag.robustness = True  # also score the test songs under noise, gain, low-pass, mp3, pitch shift
+    tag.beside = False  # --predict: also write NAME.tags.json beside each file
+
     config.demo = demo = ConfigDict()  # the page of --mode=demo, which begins with what sample says
     demo.host = "127.0.0.1"  # this machine alone; "0.0.0.0" for all that can reach it
     demo.port = 7860

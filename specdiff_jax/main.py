@@ -22,6 +22,7 @@ MODES = {
     "export": ("export",),
     "index": ("index",),
     "search": ("search",),
+    "tag": ("tag",),
 }
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")
 ASK = {"query": "query", "query_seconds": "seconds", "text": "text", "labels": "labels"}
@@ -38,6 +39,7 @@ flags.DEFINE_string("text", None, "With --mode=search: what songs sound like, in
 LISTENING = flags.DEFINE_string(
     "listening", None, "With --mode=evaluate: result files of its blind listening test, instead."
 )
+PREDICT = flags.DEFINE_string("predict", None, "With --mode=tag: sound files to speak of, instead.")
 SIDECAR = flags.DEFINE_string("sidecar", None, "With --mode=replay: the .json beside a sample.")
 for name in WISH:
     flags.DEFINE_string(name, None, f"With --mode=sample: config.sample.{name}.")
@@ -51,7 +53,8 @@ def parse(argv):
             if not os.path.isfile(path.split(":")[0]):
                 raise ValueError(f"--config={path}: there is no such file")
         rest = flags.FLAGS(argv)
-        if rest[1:] and LISTENING.value is None:  # whose files a shell may have listed
+        listed = LISTENING.value is not None or PREDICT.value is not None  # files, by a shell
+        if rest[1:] and not listed:
             raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")
         if CONFIG.value is None and MODE.value != "replay" and LISTENING.value is None:
             raise ValueError("--config is missing; try --config=configs/base.py:tiny")
@@ -89,7 +92,7 @@ def refuse_unused_flags():
     """Raises ValueError where a flag would be ignored, or one is missing."""
     needs = {"json": "preflight search", "sidecar": "replay", "listening": "evaluate"}
     needs |= dict.fromkeys(WISH, "sample") | dict.fromkeys(("page", *ASK), "search")
-    needs["labels"] = "sample search"
+    needs |= {"labels": "sample search", "predict": "tag"}
     for name, modes in needs.items():
         if flags.FLAGS[name].value is not None and MODE.value not in modes.split():
             modes = " or ".join(modes.split())
@@ -117,10 +120,11 @@ def run(config, files=()):
 
     tell(config)
     build.check(config)
+    spoken_of = [PREDICT.value, *files] if PREDICT.value is not None else []
+    own = {"preflight": {"json_path": JSON.value}, "tag": {"predict": spoken_of}}
+    own["search"] = {"json_path": JSON.value, "page_path": PAGE.value}
     for verb in MODES[MODE.value]:
-        options = {"json_path": JSON.value} if verb in ("preflight", "search") else {}
-        options |= {"page_path": PAGE.value} if verb == "search" else {}
-        importlib.import_module(f"specdiff_jax.{verb}").run(config, **options)
+        importlib.import_module(f"specdiff_jax.{verb}").run(config, **own.get(verb, {}))
 
 
 def tell(config):

@@ -34,6 +34,7 @@ FREE = (
     "sweep",
     "export",
     "search",
+    "tag",
     "valid",
 )  # may change between a checkpoint and its resume
 CAPTION_KEY = build.OWN_KEY + 2  # draws one caption of each song
@@ -121,44 +122,14 @@ class Run:
 
     def train_step(self):
         """The jitted (state, held, steps [K], Batch [K, B]) -> (state, metrics of [K])."""
-        o, seed, samples = self.config.optimizer, self.config.seed, self.samples
         loss = build.loss_fn(self.config, self.model, self.rep, self.schedule)
         average = optimizers.averaging(self.config)
-        one_step = make_train_step(loss, self.tx, average, o.accumulate)
-
-        @functools.partial(jax.jit, donate_argnums=0)
-        def dispatch(state, held, steps, batches):
-            pcm, tables = held
-
-            def one(state, inputs):
-                step, batch = inputs
-                sound = batch.sound
-                crops = sound if pcm is None else data.slice_crops(pcm, sound, samples)
-                key = jax.random.fold_in(jax.random.key(seed), step)
-                caption_key = jax.random.fold_in(key, CAPTION_KEY)
-                condition = conditions.draw(
-                    self.vocabulary, tables, batch.song, batch.start, caption_key
-                )
-                return one_step(state, step, (data.to_wave(crops), condition), key)
-
-            return jax.lax.scan(one, state, (steps, batches))
-
-        return dispatch
+        return dispatch_of(self.config, self.samples, self.vocabulary, loss, self.tx, average)
 
     def feed(self, dispatches):
-        """(held, batches): what lives on the device, and the Batch of each dispatch.
-
-        Held are (songs, tables of what they are called), or (None, tables) where the batches carry
-        the crops themselves.
-        """
-        batch_size, d = self.config.train.batch_size, self.config.data
-        arguments = (self.songs, self.samples, self.config.seed, batch_size, dispatches)
+        """(held, batches): what lives on the device, and the Batch of each dispatch."""
         tables = conditions.tables(self.vocabulary, self.songs, self.features)
-        if not data.on_device(self.songs, d.feed, d.device_gigabytes):
-            return jax.device_put((None, tables)), data.host_batches(*arguments)
-        batches = data.offset_batches(*arguments)
-        narrow = (batch._replace(sound=batch.sound.astype(np.int32)) for batch in batches)
-        return jax.device_put((self.songs.read_all(), tables)), narrow
+        return fed(self.config, self.songs, self.samples, tables, dispatches)
 
     def validation(self, levels):
         """The jitted params -> x_0 error on the fixed held-out crops at each level.  # [K]"""
@@ -204,6 +175,50 @@ class Run:
             yield np.asarray(encode(crops[start : start + size]))
 
 
+def dispatch_of(config, samples, vocabulary, loss, tx, average):
+    """The jitted (state, held, steps [K], Batch [K, B]) -> (state, metrics of [K]) of any job.
+
+    Args:
+      samples: of a crop.
+      vocabulary: of what the loss is told of each crop's song.
+      loss: (params, (wave, Condition or None), key) -> (loss, {name: scalar}).
+      tx, average: as `make_train_step` takes them.
+    """
+    one_step = make_train_step(loss, tx, average, config.optimizer.accumulate)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def dispatch(state, held, steps, batches):
+        pcm, tables = held
+
+        def one(state, inputs):
+            step, batch = inputs
+            sound = batch.sound
+            crops = sound if pcm is None else data.slice_crops(pcm, sound, samples)
+            key = jax.random.fold_in(jax.random.key(config.seed), step)
+            caption_key = jax.random.fold_in(key, CAPTION_KEY)
+            condition = conditions.draw(vocabulary, tables, batch.song, batch.start, caption_key)
+            return one_step(state, step, (data.to_wave(crops), condition), key)
+
+        return jax.lax.scan(one, state, (steps, batches))
+
+    return dispatch
+
+
+def fed(config, songs, samples, tables, dispatches):
+    """(held, batches): what lives on the device, and the Batch of each dispatch.
+
+    Held are (songs, tables of what they are called), or (None, tables) where the batches carry
+    the crops themselves.
+    """
+    d = config.data
+    arguments = (songs, samples, config.seed, config.train.batch_size, dispatches)
+    if not data.on_device(songs, d.feed, d.device_gigabytes):
+        return jax.device_put((None, tables)), data.host_batches(*arguments)
+    batches = data.offset_batches(*arguments)
+    narrow = (batch._replace(sound=batch.sound.astype(np.int32)) for batch in batches)
+    return jax.device_put((songs.read_all(), tables)), narrow
+
+
 def vocabulary(config, songs, about):
     """The Vocabulary of a config: what its training songs are called."""
     c = config.condition
@@ -216,11 +231,11 @@ def fixed_crops(songs, rep, count):
     return data.tiled_waves(songs, rep.samples, count)[0]
 
 
-def refuse_changed(saved, wanted, workdir):
+def refuse_changed(saved, wanted, workdir, free_sections=FREE):
     """Raises ValueError naming the first field that a resume may not change."""
     for section in sorted(saved.keys() | wanted.keys()):
         old, new = saved.get(section), wanted.get(section)
-        if section in FREE or old == new:
+        if section in free_sections or old == new:
             continue
         if not isinstance(old, dict) or not isinstance(new, dict):
             old, new, section = {section: old}, {section: new}, ""

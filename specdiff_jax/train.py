@@ -36,8 +36,13 @@ def run(config):
         loop(job, state, step, logs, health_check, interrupts)
 
 
-def loop(job, state, step, logs, health_check, interrupts):
-    """Dispatches steps, reads their metrics one dispatch late, validates and saves in between."""
+def loop(job, state, step, logs, validate, interrupts):
+    """Dispatches steps, reads their metrics one dispatch late, validates and saves in between.
+
+    Args:
+      job: what has config, rep, num_steps, feed, train_step and to_dict, as a Run has.
+      validate: (state, step, logs) -> whether to stop here.
+    """
     t = job.config.train
     writer = checkpoints.Writer(job.config.workdir, t.keep)
     every = t.steps_per_dispatch
@@ -52,19 +57,21 @@ def loop(job, state, step, logs, health_check, interrupts):
             clock = record(job, logs, *waiting, clock)
         waiting, step = (first, count, metrics), first + count
         caught = interrupts.caught  # read once: a signal may come at any line
-        last = step == job.num_steps or caught
+        last, enough = step == job.num_steps or caught, False
         if last or step % t.valid_every == 0 or step % t.checkpoint_every == 0:
             clock = record(job, logs, *waiting, clock)
             waiting = None
             if step == job.num_steps or step % t.valid_every == 0:
-                health_check(state, step, logs)
-            if last or step % t.checkpoint_every == 0:
+                enough = validate(state, step, logs)
+            if last or enough or step % t.checkpoint_every == 0:
                 writer.save(state, job.to_dict())
             clock = time.perf_counter()
         if caught:
             writer.finish()
             say(f"stopped at step {step}, saved; the same command goes on from here")
             raise SystemExit(128 + caught)
+        if enough:
+            break
     writer.finish()
 
 

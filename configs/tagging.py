@@ -1,0 +1,35 @@
+"""A tagger: a head on a trained diffusion trunk, or on a fresh one ("scratch").
+
+    --config=configs/tagging.py:tiny --mode=tag --config.finetune.init_from=runs/tiny
+    --config=configs/tagging.py:tiny,probe           the trunk held, the head alone learns
+    --config=configs/tagging.py:tiny,gradual         the trunk held at first
+    --config=configs/tagging.py:tiny,scratch         random initial weights
+
+Everything else must be as in the run it begins from; what differs is refused or said.
+"""
+
+from configs import base
+
+WAYS = {
+    "full": {"trunk_rate": 0.3},
+    "probe": {"learns": "held"},
+    "gradual": {"learns": "held_first", "held_steps": 100, "trunk_rate": 0.3},
+    "scratch": {},
+}
+
+
+def get_config(chosen="base"):
+    """The config for `--config=configs/tagging.py:SIZE` or `...:SIZE,WAY`."""
+    size, _, way = chosen.partition(",")
+    if (way or "full") not in WAYS:
+        raise ValueError(f"configs/tagging.py: {way!r} is not one of {', '.join(WAYS)}")
+    config = base.get_config(size)
+    config.name = f"tagging_{size}" + (f"_{way}" if way else "")
+    config.workdir = f"runs/{config.name}"
+    config.finetune.init_from = None if way == "scratch" else f"runs/{size}"
+    config.tag.update(kinds=("instrument",), balance=0.5, patience=10)
+    config.tag.update(WAYS[way or "full"])
+    config.optimizer.update(learning_rate=1e-3, warmup_steps=20)
+    config.optimizer.update(decay="constant", ema_decay=0.99)
+    config.train.update(num_epochs=None, num_steps=1000, valid_every=40, checkpoint_every=40)
+    return config

@@ -1,5 +1,6 @@
 """How well a checkpoint denoises held-out music: error by noise level, and what it rebuilds."""
 
+import copy
 import functools
 
 import jax
@@ -34,9 +35,18 @@ class HeldOut:
         held = jax.device_put(conditions.tables(trained.vocabulary, songs, job.features))
         self.said = conditions.draw(trained.vocabulary, held, batch.song, batch.start)
 
-    def batches(self, count=None):
+    def spread(self, count):
+        """So many of them, from all over the songs."""
+        few = copy.copy(self)
+        last = len(self.waves) - 1
+        rows = np.unique(np.linspace(0, last, count).astype(int))
+        few.waves, few.songs = self.waves[rows], self.songs[rows]
+        few.said = jax.tree.map(lambda x: x[rows], self.said)
+        return few
+
+    def batches(self):
         """(x_0, condition, keys, kept) of at most BATCH clips; the last is filled with its own."""
-        total = min(count or len(self.waves), len(self.waves))
+        total = len(self.waves)
         size = min(BATCH, total)
         for first in range(0, total, size):
             kept = min(size, total - first)
@@ -90,7 +100,7 @@ def by_level(trained, job, crops):
     ]
 
 
-def bound(trained, job, crops, count):
+def bound(trained, job, crops):
     """The variational bound in nats a dimension, with its interval; see losses."""
     told, schedule = told_denoiser(trained, job)
 
@@ -104,12 +114,12 @@ def bound(trained, job, crops, count):
 
     found = [
         of_batch(trained.params, x_0, said, keys)[:kept]
-        for x_0, said, keys, kept in crops.batches(count)
+        for x_0, said, keys, kept in crops.batches()
     ]
     return interval_of("nats_a_dimension", np.concatenate(found), crops)
 
 
-def rebuilding(trained, job, crops, count):
+def rebuilding(trained, job, crops):
     """A row for each of STARTS and ANSWERS: how near to the original, by three measures.
 
     SSIM is of the features as an image, within the span that the representation gives them; the
@@ -127,7 +137,7 @@ def rebuilding(trained, job, crops, count):
     decode = jax.jit(rep.decode)
     grids = [sampling.times(trained.config, schedule, curve, start) for start in STARTS]
     scores = {(start, name): [] for start in STARTS for name in ANSWERS}
-    batches = list(crops.batches(count))
+    batches = list(crops.batches())
     for x_0, said, keys, kept in tqdm.tqdm(batches, "rebuilding", unit=" batches", leave=False):
         original = x_0[:kept], decode(x_0)[:kept]
         for level, (start, times) in enumerate(zip(STARTS, grids, strict=True)):
@@ -158,6 +168,6 @@ def nearness(answer, original, rep):
 
 
 def interval_of(name, values, crops):
-    """{name, name_low, name_high}: the mean of the first clips, its 95 % interval over songs."""
-    found = bootstrap(values, groups=crops.songs[: len(values)])
+    """{name, name_low, name_high}: the mean over clips, its 95 % interval over songs."""
+    found = bootstrap(values, groups=crops.songs)
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

@@ -216,8 +216,9 @@ def denoise(m, sets, found):
     job.know(trained.vocabulary)
     crops = denoising.HeldOut(trained, job, m.held_out, e.crops)
     found["levels"] = denoising.by_level(trained, job, crops)
-    found["bound"] = denoising.bound(trained, job, crops, max(1, e.crops // BOUNDED))
-    found["rebuilding"] = denoising.rebuilding(trained, job, crops, e.rebuilt)
+    few = crops.spread(max(2, e.crops // BOUNDED))
+    found["bound"] = denoising.bound(trained, job, few)
+    found["rebuilding"] = denoising.rebuilding(trained, job, crops.spread(e.rebuilt))
 
 
 STAGES = {

@@ -140,6 +140,7 @@ def test_one_of_a_kind_is_found_from_the_data_and_songs_without_are_left_out(con
     np.testing.assert_allclose(likely.sum(axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
     config.tag.update(mix_up=0.3, band_masks=(1, 4), time_masks=(1, 4), balance=1.0)
     tag.trained(job_of(config))
@@ -189,6 +190,7 @@ def test_thresholds_and_the_best_never_see_the_test(config, probe, monkeypatch):
     assert before == (pathlib.Path(probe.workdir) / "tags.json").stat().st_mtime_ns
 
 
+@pytest.mark.slow
 def test_a_trunk_begins_as_the_run_it_is_of_whatever_that_was_told(songs, caches, tmp_path):
     first = small_config(songs, caches, tmp_path / "first")
     first.condition.update(labels=True, min_songs=1, cross_heads=1, drop=0.1)

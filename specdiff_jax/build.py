@@ -133,6 +133,16 @@ def network(config, model, params, schedule):
     return ask
 
 
+def features(config, model, params, schedule, x_0, eps, t):
+    """What each block makes of x_t at one noise level t, nothing said.  # depth x [B, L, D]"""
+    t = jnp.full(len(x_0), t, jnp.float32)
+    alpha, sigma = schedules.alpha_sigma(schedule, t, x_0)
+    kind = config.diffusion.prediction
+    seen = predictions.network_input(kind, alpha * x_0 + sigma * eps, alpha, sigma)
+    nothing = model.inputs and unsaid(model.inputs, len(x_0))
+    return model.apply({"params": params}, seen, t, nothing)[1]
+
+
 def augmentation(config):
     """{name: parameters} of the augmentations that are on; see audio/augment.py.
 

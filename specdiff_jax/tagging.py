@@ -24,9 +24,7 @@ from specdiff_jax import (
 )
 from specdiff_jax.audio import augment
 from specdiff_jax.audio import representation as representations
-from specdiff_jax.diffusion import predictions, schedules
 from specdiff_jax.logs import say
-from specdiff_jax.models.conditions import unsaid
 from specdiff_jax.models.heads import PooledHead
 from specdiff_jax.state import init_state
 
@@ -160,13 +158,9 @@ class Tagger:
 
     def tokens(self, trunk, x_0, eps):
         """The tokens of the chosen block at the chosen noise level.  # -> [B, L, D]"""
-        t = jnp.full(len(x_0), self.config.tag.t)
-        kind = self.config.diffusion.prediction
-        alpha, sigma = schedules.alpha_sigma(self.schedule, t, x_0)
-        seen = predictions.network_input(kind, alpha * x_0 + sigma * eps, alpha, sigma)
-        nothing = self.model.inputs and unsaid(self.model.inputs, len(x_0))
-        _, features = self.model.apply({"params": trunk}, seen, t, nothing)
-        return features[self.config.tag.block]
+        tag = self.config.tag
+        blocks = build.features(self.config, self.model, trunk, self.schedule, x_0, eps, tag.t)
+        return blocks[tag.block]
 
     def logits(self, params, x_0, eps):
         """[B, V]"""

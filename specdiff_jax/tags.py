@@ -17,7 +17,7 @@ class Tags:
 
     def of(self, songs):
         """What is true of each song.  # [S, V] bool"""
-        return np.array([[n in entry["labels"] for n in self.names] for entry in songs.entries])
+        return conditions.tables(conditions.Vocabulary(self.names), songs).labels
 
 
 def wanted(kinds):

@@ -11,12 +11,9 @@ import json
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from specdiff_jax import build, embedders, trained
-from specdiff_jax.diffusion import predictions, schedules
 from specdiff_jax.embedders.embedder import Embedder
-from specdiff_jax.models.conditions import unsaid
 
 KIND = "trunk"
 NOISE = 0.1  # t, where none is named
@@ -73,7 +70,7 @@ def program(one, block, noise):
 
     The noise is drawn once and is the same for all, so a window's vector depends on nothing else.
     """
-    rep, kind = one.rep, one.config.diffusion.prediction
+    rep = one.rep
     model = build.model(one.config, rep.shape, one.vocabulary)
     schedule = build.schedule(one.config)
     eps = jax.random.normal(jax.random.key(0), (1, *rep.shape))
@@ -83,12 +80,9 @@ def program(one, block, noise):
         if rep.channels > 1:  # what is embedded is mono
             waves = jnp.repeat(waves[:, None], rep.channels, axis=1)
         x_0 = rep.encode(waves)  # [B, F, T, C]
-        t = jnp.full(len(x_0), np.float32(noise))
-        x_t = schedules.q_sample(schedule, x_0, t, jnp.broadcast_to(eps, x_0.shape))
-        seen = predictions.network_input(kind, x_t, *schedules.alpha_sigma(schedule, t, x_t))
-        nothing = model.inputs and unsaid(model.inputs, len(x_0))
-        _, features = model.apply({"params": params}, seen, t, nothing)
-        mean = features[block].astype(jnp.float32).mean(axis=1)  # [B, D]
+        drawn = jnp.broadcast_to(eps, x_0.shape)
+        blocks = build.features(one.config, model, params, schedule, x_0, drawn, noise)
+        mean = blocks[block].astype(jnp.float32).mean(axis=1)  # [B, D]
         return mean / jnp.linalg.norm(mean, axis=1, keepdims=True)
 
     return heard

@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from specdiff_jax.models.paths import by_path, tree_of
 
@@ -12,25 +13,12 @@ WEIGHTS, ABOUT = "model.safetensors", "config.json"
 SEPARATOR = "/"
 
 
-def library():
-    """The numpy side of safetensors.
-
-    Raises:
-      ValueError: it is not installed.
-    """
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ValueError("safetensors is missing: pip install safetensors") from error
-    return safetensors.numpy
-
-
 def write(folder, params, about):
     """Writes WEIGHTS and, last, ABOUT with their sha256 and `about`, a JSON-able dict."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     flat = {SEPARATOR.join(path): np.asarray(x) for path, x in by_path(params).items()}
-    library().save_file(flat, folder / WEIGHTS, {"format": "flax"})
+    save_file(flat, folder / WEIGHTS, {"format": "flax"})
     told = json.dumps({"sha256": digest(folder / WEIGHTS), **about}, indent=1)
     (folder / ABOUT).write_text(told)
 
@@ -48,7 +36,7 @@ def read(folder):
     found = digest(folder / WEIGHTS)
     if found != about.get("sha256"):
         raise ValueError(f"{folder / WEIGHTS} is not the file that {ABOUT} speaks of; export again")
-    flat = library().load_file(folder / WEIGHTS)
+    flat = load_file(folder / WEIGHTS)
     return tree_of({tuple(n.split(SEPARATOR)): x for n, x in flat.items()}), about, found
 
 

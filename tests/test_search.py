@@ -12,6 +12,7 @@ from conftest import RATE, small_config
 from specdiff_jax import index as indexing
 from specdiff_jax import main, search, search_page, trained, trunk, vector_index
 from specdiff_jax.audio import files
+from specdiff_jax.diffusion import schedules
 from specdiff_jax.embedders.embedder import Embedder
 
 pytest.importorskip("usearch")
@@ -226,7 +227,7 @@ def test_a_window_s_vector_is_the_mean_of_a_block_s_tokens_and_depends_on_nothin
     model = trunk.build.model(one.config, one.rep.shape, one.vocabulary)
     schedule, t = trunk.build.schedule(one.config), np.full(8, np.float32(0.2))
     eps = trunk.jax.random.normal(trunk.jax.random.key(0), (1, *one.rep.shape))
-    x_t = trunk.schedules.q_sample(schedule, one.rep.encode(waves), t, eps)
+    x_t = schedules.q_sample(schedule, one.rep.encode(waves), t, eps)
     tokens = trunk.jax.jit(model.apply)({"params": one.params}, x_t, t)[1][0].mean(axis=1)
     np.testing.assert_allclose(found, indexing.unit(np.asarray(tokens)), atol=1e-5)
 

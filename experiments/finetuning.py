@@ -23,7 +23,8 @@ from specdiff_jax import finetuning, prepare, train
 from specdiff_jax.run import Run
 
 RUNS = pathlib.Path(__file__).parent.parent / "runs" / "finetuning"
-KEPT_BACK, WANTED = "organ, flute", "organ"
+WANTED = "church organ, reed organ"
+KEPT_BACK = WANTED + ", flute"
 EVERY = 20  # steps between validations
 WAYS = ("scratch", "full", "last_blocks", "lora")
 RATES = {

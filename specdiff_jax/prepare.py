@@ -30,7 +30,7 @@ from specdiff_jax.sources import songbook
 from specdiff_jax.sources.song import More
 from specdiff_jax.sources.taking import take
 
-FORMAT = 4  # raise it when the cache's layout or the songbook's sound changes
+FORMAT = 5  # raise it when the cache's layout or the songbook's sound or words change
 FEEDING = ("cache_dir", "feed", "device_gigabytes", "max_bad_fraction")  # not what songs are
 SELECTING = ("only", "without", "max_songs")  # which of them a run uses
 FILE_SECONDS = 300.0  # a file that takes longer to decode is left out

@@ -1,35 +1,87 @@
-"""Labels -> captions: two or three sentences a person might write, saying only what labels say."""
+"""Labels -> captions: what different people might write of a song, saying only what labels say."""
 
+import random
+import re
 import zlib
 
-_WITH_FORM = (
-    "{A} {tempo} {form} in {key} {mode}, played by {players}.",
-    "{Players} performing {a} {tempo} {genre} {form}.",
-    "This {genre} {form} in {metre} time is performed by {players}.",
-)
-_WITH_COMPOSER = (
-    "{Origin} {form} in {key} {mode}, {tempo_phrase}, for {players}.",
-    "Music by {composer}: {a} {form} in {metre}, arranged for {players}.",
-    "{Genre} music for {players}, {tempo_phrase}, in {key} {mode}.",
-)
-_SHORT = (
-    "{Genre} {form}, {tempo}, {instruments}.",
-    "{Ensemble}, {instruments}, {mode} key, {tempo_phrase}.",
-    "{A} {tempo} piece in {metre} with {instruments}.",
-)
-_TEMPO = {
-    "slow": ("slow", "unhurried", "at a slow pace"),
-    "moderate": ("moderate", "mid-tempo", "at a moderate pace"),
-    "fast": ("fast", "lively", "at a quick pace"),
+from specdiff_jax.sources import caption_words as table
+
+# Kind -> its templates. A song gets one caption of each kind: people differ in how much they say,
+# so most templates leave something out. "a" becomes "an" where the next word asks for it.
+TEMPLATES = {
+    # In the labels' own words, for comparing what was asked with what was heard.
+    "literal": (
+        "a {tempo} {form} in {key} {mode}, {played} by {cast}.",
+        "{cast} performing a {tempo} {genre} {form} in {key} {mode}.",
+        "this {tempo} {genre} {form} in {key} {mode} is performed by {cast}.",
+        "{genre} {form} in {key} {mode}, {tempo} in tempo, for {cast}.",
+        "music {by}: a {tempo} {form} in {key} {mode}, arranged for {cast}.",
+        "{genre} music for {cast}, {tempo} in tempo, in {key} {mode}.",
+    ),
+    "formal": (
+        "a {slow} {piece} {by}, {played} by {players}.",
+        "{style} {piece} {in_minor}, arranged for {players}.",
+        "{style} music {in_minor} performed {slowly} by {players}.",
+        "a {piece} {by} in {metre} time, scored for {players}.",
+        "a recording of a {sad} {style} {piece}.",
+        "the recording features {players} {playing} {slowly}.",
+        "a {style} {piece} in {metre} time, {played} {slowly}.",
+    ),
+    "sentence": (
+        "here you can hear {players} in a {sad} {piece}.",
+        "it sounds {mood} and is {played} by {players}.",
+        "{players} {playing} something {mood}.",
+        "{players} {playing} {slowly}.",
+        "this is a {slow} {piece} {setting}.",
+        "I hear {some}, and the mood is {mood}.",
+        "sounds like {players} {playing} a {slow} {piece}.",
+        "the music is {slow} and {mood}.",
+        "the music is {played} by {players}, {slowly}.",
+    ),
+    "request": (
+        "give me {players} {playing} a {sad} {piece}.",
+        "give me something {slow} with {some}.",
+        "I want to hear a {slow} {piece} {setting}.",
+        "please play some {sad} {style} music.",
+        "can I have a {slow} {piece} {in_minor}?",
+        "make a {sad} {piece} for {players}.",
+        "I'd like {players}, please, {slowly}.",
+        "looking for {style} music with {some}.",
+        "could you make it {mood} and {slow}, with {some}?",
+    ),
+    "long": (
+        "{players} can be heard in this {style} {piece}. it is {slow} and the mood is {mood}.",
+        "this is a {piece} {by} {in_minor}, {played} {slowly}. it features {some}.",
+        "a {sad} {piece} {setting}, in {metre} time. it is {played} by {players}, {slowly}.",
+        "this is an example of {style} music {by}. you hear {some}, {slow} and {mood}.",
+        "someone arranged this {piece} for {players}. it is {played} {slowly} and stays {mood}.",
+    ),
+    "tags": (
+        "{one}, {sad}, {slow}",
+        "{slow}, {sad}",
+        "{style}, {one}, {sad}",
+        "{bare}, {slow}",
+        "{bare}, {sad}",
+        "{group}, {sad}, {slow}",
+        "{group}, {style}",
+        "{sad}, {piece}, {one}",
+        "{style}, {piece}, {slow}, {bare}",
+    ),
+    "short": (
+        "{slow} {one}",
+        "{sad} {one}",
+        "{slow} {group}",
+        "{sad} {group}",
+        "{sad} {one} music",
+        "{one} {slowly}",
+        "{slow} {piece}",
+        "{sad} {slow} music",
+        "{one} {in_minor}",
+    ),
+    "name": ("{one}", "{group}", "{ensemble}", "{one} music", "{some}"),
 }
-_ENSEMBLES_WITH_MEMBERS = ("duo", "trio", "folk band", "mixed quartet")
-_COMPOSERS = {
-    "bach": "Johann Sebastian Bach",
-    "mozart": "Mozart",
-    "haydn": "Haydn",
-    "beethoven": "Beethoven",
-    "monteverdi": "Monteverdi",
-}
+CASUAL = ("request", "tags", "short", "name")  # half of these are written in lower case
+SUNG = {"choir", "voice"}
 
 
 def captions(labels):
@@ -40,51 +92,85 @@ def captions(labels):
         key, mode, metre and tempo, as `arrangements.arrange` makes them.
 
     Returns:
-      tuple of two or three strings. The same labels always give the same captions.
+      tuple of strings, one of each kind of TEMPLATES. The first names instruments and ensemble as
+      the labels do. The same labels always give the same captions.
     """
-    seed = zlib.crc32("|".join(labels).encode())
-    words = _words(labels, seed)
-    # One way of speaking from each group, so that the captions of a song differ in kind.
-    groups = [_WITH_FORM, _WITH_COMPOSER, _SHORT]
-    chosen = [group[(seed >> (4 * i)) % len(group)] for i, group in enumerate(groups)]
-    if words["composer"] == "traditional" and "{composer}" in chosen[1]:
-        chosen[1] = _WITH_COMPOSER[0]
-    count = 3 if seed >> 16 & 1 else 2
-    return tuple(template.format(**words) for template in chosen[:count])
-
-
-def _words(labels, seed):
+    rng = random.Random(zlib.crc32("|".join(labels).encode()))
     of = {}
     for label in labels:
         name, value = label.split(":", 1)
         of.setdefault(name, []).append(value)
-    instruments = of["instrument"]
-    words = {name: values[0] for name, values in of.items()}
-    words["instruments"] = _list(instruments)
-    words["players"] = _players(words["ensemble"], instruments)
-    words["composer"] = _COMPOSERS.get(words["composer"], words["composer"])
-    words["origin"] = "traditional" if words["composer"] == "traditional" else words["genre"]
-    adjectives = _TEMPO[words["tempo"]]
-    words["tempo"] = adjectives[(seed >> 20) % 2]
-    words["tempo_phrase"] = adjectives[2]
-    words["a"] = _article(words["tempo"])
-    words |= {name.capitalize(): text[:1].upper() + text[1:] for name, text in words.items()}
-    return words
+    instruments = of.pop("instrument")
+    of = {name: values[0] for name, values in of.items()}
+    return tuple(_caption(kind, of, instruments, rng) for kind in TEMPLATES)
 
 
-def _players(ensemble, instruments):
+def _caption(kind, of, instruments, rng):
+    # Each caption draws its own words, as another person would.
+    words = _words(of, instruments, rng) | _players(of["ensemble"], instruments, rng)
+    text = rng.choice(TEMPLATES[kind]).format(**of | words)
+    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
+    if kind in CASUAL and rng.random() < 0.5:
+        return text.rstrip(".")
+    return re.sub(r"(^|[.] )([a-z])", lambda found: found[0].upper(), text)
+
+
+def _words(of, instruments, rng):
+    """What is said of the music."""
+    moods = table.MODE[of["mode"]]
+    sung = SUNG.issuperset(instruments)
+    forms = table.FORMS.get(of["form"]) or (of["form"], *table.DANCES)
+    return {
+        "slow": rng.choice(table.TEMPO[of["tempo"]]),
+        "slowly": rng.choice(table.PACE[of["tempo"]]),
+        "sad": rng.choice(moods),
+        "mood": rng.choice(moods[2:] or moods),  # "it sounds major" is nobody's way to speak
+        "in_minor": rng.choice(table.KEY[of["mode"]]),
+        "piece": rng.choice(forms + (table.ANY_FORM[:2] if sung else table.ANY_FORM)),
+        "style": rng.choice(table.GENRES[of["genre"]]),
+        "setting": rng.choice(table.SETTINGS[of["genre"]]),
+        "by": rng.choice(table.BY[of["composer"]]),
+        "played": "sung" if sung else "played",
+        "playing": "singing" if sung else "playing",
+    }
+
+
+def _players(ensemble, instruments, rng):
+    """Who plays: by instruments, by ensemble, by both."""
+    names = [rng.choice(table.INSTRUMENTS[name]) for name in instruments]
+    if len(set(names)) < len(names):  # "a guitar and a guitar"
+        names = instruments
+    person = table.PERSONS.get(instruments[0], f"{instruments[0]} player")
+    called = [p.format(one=names[0], person=person) for p in table.ENSEMBLES[ensemble]]
+    groups = [name[2:] for name in called if name.startswith("a ") and "cappella" not in name]
+    said = rng.choice(called)
+    bare, some = _list(names), _list([_with_article(name) for name in names])
+    ways = [said, f"{said} ({bare})", f"{said} with {some}", some]
+    if len(names) == 1:  # not "four guitars (guitar)"
+        ways = ways[:1] if ensemble == "solo" or names[0].rstrip("s") in said else ways[:2]
+    return {
+        "cast": _cast(ensemble, instruments),
+        "players": rng.choice(ways),
+        "ensemble": said,
+        "group": rng.choice(groups),
+        "bare": bare,
+        "some": some if len(names) > 1 or ensemble == "solo" else said,
+        "one": rng.choice((names[0], rng.choice(names))),
+    }
+
+
+def _cast(ensemble, instruments):
     if ensemble == "solo":
         return f"solo {instruments[0]}"
-    if ensemble in _ENSEMBLES_WITH_MEMBERS:
-        return f"{_article(ensemble)} {ensemble} of {_list(instruments)}"
-    if ensemble == "choir":
-        return "a choir"
-    return f"{_article(ensemble)} {ensemble} ({_list(instruments)})"
+    if instruments == [ensemble]:
+        return f"a {ensemble}"
+    return f"a {ensemble} ({_list(instruments)})"
 
 
 def _list(names):
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def _article(word):
-    return "an" if word[0] in "aeiou" else "a"
+def _with_article(name):
+    plural = name.endswith("s") and not name.endswith("ss")
+    return name if plural or name in table.MASS else f"a {name}"

@@ -177,6 +177,10 @@ def get_config(size="base"):
     train.checkpoint_every = 50  # steps
     train.keep = 2  # newest checkpoints to keep
 
+    config.mesh = mesh = ConfigDict()  # the batch is split over all devices of all processes
+    mesh.data = UNSET_INT()  # copies of the train state; as many as fsdp leaves devices for
+    mesh.fsdp = 1  # devices that a copy is split over: more where it does not fit one
+
     config.valid = valid = ConfigDict()
     valid.crops = 8  # fixed held-out crops
     valid.levels = 10  # noise levels, the middles of equal bins of t

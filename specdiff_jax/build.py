@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax import conditions, finetuning, optimizers, sampling
+from specdiff_jax import conditions, finetuning, meshes, optimizers, sampling
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import augment
 from specdiff_jax.audio.spectral_loss import spectral_loss
@@ -261,7 +261,7 @@ def loss_fn(config, model, rep, schedule):
         if condition is not None:
             drop_key, c = jax.random.fold_in(key, DROP_KEY), config.condition
             condition = dropped(condition, drop_key, c.drop, c.drop_part, c.drop_each)
-        x_0 = rep.encode(wave)  # [B, F, T, C]
+        x_0 = meshes.by_batch(rep.encode)(wave)  # [B, F, T, C]
         learning = finetuning.held(config, params)
         ask = functools.partial(network(config, model, learning, schedule), condition=condition)
         return losses.diffusion_loss(ask, x_0, key, schedule, goal)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from specdiff_jax import meshes, processes
 from specdiff_jax.logs import say
 
 MANIFEST = "sha256.json"
@@ -50,7 +51,11 @@ def hide_closed_loops(unraisable, shown=sys.unraisablehook):
 
 
 class Writer:
-    """Saves in the background; `finish` waits and raises what went wrong."""
+    """Saves in the background; `finish` waits and raises what went wrong.
+
+    A job of several processes saves in the foreground: each writes what it holds, and what they
+    wait for must come in the same order in all of them. They must share the disk.
+    """
 
     def __init__(self, workdir, keep):
         sys.unraisablehook = hide_closed_loops
@@ -62,24 +67,38 @@ class Writer:
         self.finish()
         step = int(state.step)
         folder = folder_of(self.workdir, step)
-        shutil.rmtree(folder, ignore_errors=True)  # a killed save's remains
-        state = jax.tree.map(jnp.copy, state)  # the next dispatch donates the original
-        self.thread = threading.Thread(target=self._write, args=(folder, state, run))
-        self.thread.start()
+        if processes.alone():
+            state = jax.tree.map(jnp.copy, state)  # the next dispatch donates the original
+            self.thread = threading.Thread(target=self._write, args=(folder, state, run))
+            self.thread.start()
+        else:
+            self._write(folder, state, run)
+            self.finish()
 
     def _write(self, folder, state, run):
         try:
-            folder.mkdir(parents=True)
-            refuse_full_disk(folder, state)
-            (folder / "run.json").write_text(json.dumps(run))
+            if processes.first():
+                self._open(folder, state, run)
+            processes.meet("checkpoint opened")
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
                 checkpointer.save(folder / "state", args=ocp.args.StandardSave(state))
-            partial = folder / (MANIFEST + ".partial")
-            partial.write_text(json.dumps(digests(folder), indent=1))
-            partial.rename(folder / MANIFEST)
-            self._remove_old()
+            if processes.first():
+                self._close(folder)
+            processes.meet("checkpoint closed")
         except Exception as error:  # a full disk shows up as several kinds
             self.error = error
+
+    def _open(self, folder, state, run):
+        shutil.rmtree(folder, ignore_errors=True)  # a killed save's remains
+        folder.mkdir(parents=True)
+        refuse_full_disk(folder, state)
+        (folder / "run.json").write_text(json.dumps(run))
+
+    def _close(self, folder):
+        partial = folder / (MANIFEST + ".partial")
+        partial.write_text(json.dumps(digests(folder), indent=1))
+        partial.rename(folder / MANIFEST)
+        self._remove_old()
 
     def _remove_old(self):
         for step in steps(self.workdir)[: -self.keep]:
@@ -180,11 +199,7 @@ def restore(workdir, step, like):
         saved = checkpointer.metadata(folder).item_metadata.tree
         state = ocp.utils.serialize_tree(like, keep_empty_nodes=True)
         check_same(saved, state, folder)
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        as_abstract = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-        return checkpointer.restore(
-            folder, args=ocp.args.StandardRestore(jax.tree.map(as_abstract, like))
-        )
+        return checkpointer.restore(folder, args=ocp.args.StandardRestore(meshes.homes(like)))
 
 
 def check_same(saved, wanted, folder):

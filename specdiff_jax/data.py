@@ -168,20 +168,23 @@ def epoch_order(seed, epoch, crops, songs):
     return rng.permutation(crops), rng.random(songs)
 
 
-def crop_offsets(songs, samples, seed, step, batch_size, process=0, of=1):
+def crop_offsets(songs, samples, seed, step, batch_size, rows=slice(None)):
     """Where the crops of one step start: a pure function, the same on any number of processes.
 
     Each epoch is a permutation of all crops: every song is cut side by side into as many as it
     holds, beginning at a place that is drawn anew, and as often as it is to be repeated. Epochs
     follow each other without a gap.
 
+    Args:
+      rows: the part of the batch that is wanted.
+
     Returns:
-      [batch_size / of] int64 offsets.
+      [rows of batch_size] int64 offsets.
     """
     counts = crops_of(songs, samples)
     shares = counts * songs.repeats
     ends = np.cumsum(shares)
-    places = np.arange(step * batch_size, (step + 1) * batch_size)[process::of]
+    places = np.arange(step * batch_size, (step + 1) * batch_size)[rows]
     offsets = []
     for epoch, place in zip(*np.divmod(places, ends[-1]), strict=True):
         order, fraction = epoch_order(seed, int(epoch), int(ends[-1]), len(counts))
@@ -244,12 +247,12 @@ def on_device(songs, feed, gigabytes):
     return feeds[feed]
 
 
-def offset_batches(songs, samples, seed, batch_size, dispatches):
-    """Yields the Batch [K, B] of offsets (int64) for each dispatch (first step, K)."""
+def offset_batches(songs, samples, seed, batch_size, dispatches, rows=slice(None)):
+    """Yields the Batch [K, rows of B] of offsets (int64) for each dispatch (first step, K)."""
     for first, count in dispatches:
         steps = range(first, first + count)
-        rows = [crop_offsets(songs, samples, seed, step, batch_size) for step in steps]
-        yield batch_of(songs, np.stack(rows))
+        drawn = [crop_offsets(songs, samples, seed, step, batch_size, rows) for step in steps]
+        yield batch_of(songs, np.stack(drawn))
 
 
 def batch_of(songs, offsets):
@@ -259,8 +262,8 @@ def batch_of(songs, offsets):
     return Batch(offsets, song.astype(np.int32), start.astype(np.float32))
 
 
-def host_batches(songs, samples, seed, batch_size, dispatches, ahead=2):
-    """Yields the Batch [K, B] of samples, read by a thread `ahead` dispatches in advance."""
+def host_batches(songs, samples, seed, batch_size, dispatches, rows=slice(None), ahead=2):
+    """Yields the Batch [K, rows of B] of samples, read by a thread some dispatches `ahead`."""
     ready = queue.Queue(maxsize=ahead)
     stop = threading.Event()
 
@@ -273,7 +276,7 @@ def host_batches(songs, samples, seed, batch_size, dispatches, ahead=2):
 
     def read():
         try:
-            for batch in offset_batches(songs, samples, seed, batch_size, dispatches):
+            for batch in offset_batches(songs, samples, seed, batch_size, dispatches, rows):
                 crops = [read_crops(songs, row, samples) for row in batch.sound]
                 offer(batch._replace(sound=np.stack(crops)))
             offer(None)

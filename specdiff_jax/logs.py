@@ -10,14 +10,25 @@ import numpy as np
 import tensorboardX
 import tqdm
 
+muted = False  # in every process of a job but the first
+
+
+def mute():
+    """From here on nothing is said or logged: another process of the job does."""
+    global muted
+    muted = True
+
 
 def say(line):
     """One line for the reader, on standard error, above any progress bar."""
-    tqdm.tqdm.write(line, file=sys.stderr)
+    if not muted:
+        tqdm.tqdm.write(line, file=sys.stderr)
 
 
 def write_json(path, value):
     """Writes a JSON file whole or not at all."""
+    if muted:
+        return
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -33,6 +44,27 @@ def write_csv(path, rows):
         writer = csv.DictWriter(file, list(dict.fromkeys(itertools.chain(*rows))))
         writer.writeheader()
         writer.writerows(rows)
+
+
+class Mute:
+    """What `Logs` is in the other processes of a job."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def write(self, kind, step, values):
+        pass
+
+    def advance(self, step, loss, audio_per_second):
+        pass
+
+
+def open_logs(workdir, step, total):
+    """The Logs of a run that goes on from `step` to `total`; a Mute where another process logs."""
+    return Mute() if muted else Logs(workdir, step, total)
 
 
 class Logs:

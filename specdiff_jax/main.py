@@ -24,6 +24,7 @@ MODES = {
     "search": ("search",),
     "tag": ("tag",),
 }
+TOGETHER = ("train", "prepare", "preflight")  # modes that several processes can share
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")
 ASK = {"query": "query", "query_seconds": "seconds", "text": "text", "labels": "labels"}
 
@@ -40,6 +41,11 @@ LISTENING = flags.DEFINE_string(
     "listening", None, "With --mode=evaluate: result files of its blind listening test, instead."
 )
 PREDICT = flags.DEFINE_string("predict", None, "With --mode=tag: sound files to speak of, instead.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first of several processes, where no launcher tells."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes; with --coordinator.")
+PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 SIDECAR = flags.DEFINE_string("sidecar", None, "With --mode=replay: the .json beside a sample.")
 for name in WISH:
     flags.DEFINE_string(name, None, f"With --mode=sample: config.sample.{name}.")
@@ -112,6 +118,9 @@ def run(config, files=()):
         )
     import jax
 
+    from specdiff_jax import processes
+
+    processes.begin(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     cache = os.path.expanduser("~/.cache/specdiff_jax/xla")
     jax.config.update("jax_compilation_cache_dir", cache)
     if MODE.value == "replay":
@@ -123,8 +132,20 @@ def run(config, files=()):
     spoken_of = [PREDICT.value, *files] if PREDICT.value is not None else []
     own = {"preflight": {"json_path": JSON.value}, "tag": {"predict": spoken_of}}
     own["search"] = {"json_path": JSON.value, "page_path": PAGE.value}
-    for verb in MODES[MODE.value]:
+    for verb in verbs():
         importlib.import_module(f"specdiff_jax.{verb}").run(config, **own.get(verb, {}))
+
+
+def verbs():
+    """Those of the chosen mode. A job of several processes only prepares and trains."""
+    from specdiff_jax import processes
+
+    chosen = MODES[MODE.value]
+    if processes.alone():
+        return chosen
+    if MODE.value not in TOGETHER:
+        raise ValueError(f"--mode={MODE.value} is for one process; start it without a job")
+    return [verb for verb in chosen if verb in ("prepare", "preflight", "train")]
 
 
 def tell(config):

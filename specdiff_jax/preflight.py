@@ -8,6 +8,7 @@ import time
 import jax
 import numpy as np
 
+from specdiff_jax import meshes
 from specdiff_jax.logs import say, write_json
 from specdiff_jax.models.dit import forward_flops, num_tokens
 from specdiff_jax.run import Run
@@ -21,7 +22,8 @@ def run(config, json_path=None):
     Args:
       json_path: also write the facts there.
     """
-    facts = measure(Run(config))
+    with meshes.entered(config):
+        facts = measure(Run(config))
     lines = describe(facts, config)
     for line in lines:
         say(line)

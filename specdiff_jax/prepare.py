@@ -20,6 +20,7 @@ from specdiff_jax import (
     data,
     doctor,
     pictures,
+    processes,
     splits,
     text_features,
     workers,
@@ -38,7 +39,11 @@ PICTURES = 6  # spectrograms in the report
 
 
 def run(config):
-    """Prepares config.data unless its cache is there already and whole."""
+    """Prepares config.data unless its cache is there already and whole; one process alone does."""
+    processes.first_alone(lambda: prepared(config))
+
+
+def prepared(config):
     place = cache_of(config)
     with cache.locked(place):
         if (place / "manifest.json").exists():

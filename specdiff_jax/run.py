@@ -12,6 +12,7 @@ from specdiff_jax import (
     checkpoints,
     conditions,
     data,
+    meshes,
     optimizers,
     prepare,
     pretrained,
@@ -36,6 +37,7 @@ FREE = (
     "search",
     "tag",
     "valid",
+    "mesh",
 )  # may change between a checkpoint and its resume
 CAPTION_KEY = build.OWN_KEY + 2  # draws one caption of each song
 FREE_TRAIN = ("num_steps", "num_epochs", "valid_every", "checkpoint_every", "keep")
@@ -78,7 +80,8 @@ class Run:
 
     def init(self, params=None):
         """The state at step 0: with these parameters, else a function of the config alone."""
-        return build.init(self.config, self.model, self.tx, self.rep.shape, params)
+        make = lambda params: build.init(self.config, self.model, self.tx, self.rep.shape, params)
+        return jax.jit(lambda params: meshes.held(make(params)))(params)
 
     def begin(self):
         """The state at step 0 and, in `self.rep`, statistics: fresh, or of finetune.init_from."""
@@ -146,7 +149,8 @@ class Run:
                 index, wave, condition = inputs
                 key = jax.random.fold_in(jax.random.key(1), index)
                 told = functools.partial(denoise, condition=condition)
-                return x0_error_by_level(told, self.rep.encode(wave), levels, self.schedule, key)
+                x_0 = meshes.by_batch(self.rep.encode)(wave)
+                return x0_error_by_level(told, x_0, levels, self.schedule, key)
 
             return jax.lax.map(of_batch, (jnp.arange(len(batches)), batches, said)).mean(axis=0)
 
@@ -211,12 +215,14 @@ def fed(config, songs, samples, tables, dispatches):
     the crops themselves.
     """
     d = config.data
-    arguments = (songs, samples, config.seed, config.train.batch_size, dispatches)
+    size = config.train.batch_size
+    arguments = (songs, samples, config.seed, size, dispatches, meshes.share(size))
     if not data.on_device(songs, d.feed, d.device_gigabytes):
-        return jax.device_put((None, tables)), data.host_batches(*arguments)
-    batches = data.offset_batches(*arguments)
-    narrow = (batch._replace(sound=batch.sound.astype(np.int32)) for batch in batches)
-    return jax.device_put((songs.read_all(), tables)), narrow
+        held, batches = (None, tables), data.host_batches(*arguments)
+    else:
+        held, batches = (songs.read_all(), tables), data.offset_batches(*arguments)
+        batches = (batch._replace(sound=batch.sound.astype(np.int32)) for batch in batches)
+    return meshes.put_whole(held), map(meshes.put_batch, batches)
 
 
 def vocabulary(config, songs, about):

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from specdiff_jax import meshes
+
 
 class TrainState(flax.struct.PyTreeNode):
     """All that a run carries from step to step; `step` counts applied updates."""
@@ -48,7 +50,9 @@ def make_train_step(loss_fn, tx, average, accumulate=1):
             part = jax.value_and_grad(loss_fn, has_aux=True)(params, *inputs)
             return jax.tree.map(jnp.add, total, part), None
 
-        split = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+        # Every so-many-th example, so that a batch split over devices stays where it is.
+        apart = lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)
+        split = jax.tree.map(apart, batch)
         first = jax.tree.map(lambda x: x[0], split)
         shapes = jax.eval_shape(jax.value_and_grad(loss_fn, has_aux=True), params, first, key)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -64,6 +68,7 @@ def make_train_step(loss_fn, tx, average, accumulate=1):
         ema_params = average(state.ema_params, params, opt_state, state.step)
         proposed = TrainState(state.step + 1, params, ema_params, opt_state)
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposed, state)
+        state = meshes.held(state)
         metrics = {"loss": loss, "grad_norm": grad_norm, "finite": finite.astype(jnp.float32)}
         return state, metrics | extra
 

@@ -10,8 +10,8 @@ import time
 import jax
 import numpy as np
 
-from specdiff_jax import checkpoints, health, optimizers
-from specdiff_jax.logs import Logs, say, write_json
+from specdiff_jax import checkpoints, health, meshes, optimizers, processes
+from specdiff_jax.logs import open_logs, say, write_json
 from specdiff_jax.run import Run
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -19,7 +19,12 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 def run(config):
     """Trains from the newest good checkpoint, or from the start, to the last step."""
-    job = Run(config)
+    with meshes.entered(config):
+        trained(Run(config))
+
+
+def trained(job):
+    config = job.config
     step = checkpoints.newest_good(config.workdir)
     if step is None:
         state, step = job.begin(), 0
@@ -32,7 +37,7 @@ def run(config):
         return
     say("health: fitting the linear denoisers that the model must beat")
     health_check = HealthCheck(job)
-    with Logs(config.workdir, step, job.num_steps) as logs, Interrupts() as interrupts:
+    with open_logs(config.workdir, step, job.num_steps) as logs, Interrupts() as interrupts:
         loop(job, state, step, logs, health_check, interrupts)
 
 
@@ -56,7 +61,10 @@ def loop(job, state, step, logs, validate, interrupts):
         if waiting:
             clock = record(job, logs, *waiting, clock)
         waiting, step = (first, count, metrics), first + count
-        caught = interrupts.caught  # read once: a signal may come at any line
+        # Read once: a signal may come at any line, and at any step of each process.
+        caught = interrupts.caught if processes.alone() else 0
+        if step % t.valid_every == 0:
+            caught = processes.agreed(interrupts.caught)
         last, enough = step == job.num_steps or caught, False
         if last or step % t.valid_every == 0 or step % t.checkpoint_every == 0:
             clock = record(job, logs, *waiting, clock)

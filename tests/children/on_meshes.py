@@ -1,0 +1,70 @@
+"""Child of test_meshes: trains one config on several meshes of 8 virtual devices, says what came.
+
+python on_meshes.py WORKDIR MUSIC CACHES   (XLA_FLAGS=--xla_force_host_platform_device_count=8)
+"""
+
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
+
+from conftest import small_config  # noqa: E402
+
+from specdiff_jax import checkpoints, meshes, prepare, train  # noqa: E402
+from specdiff_jax.run import Run  # noqa: E402
+
+MESHES = ((1, 1), (8, 1), (4, 2), (1, 8))
+
+
+def trained(config, mesh, name):
+    """{train losses, x0_error} of a run on a mesh, and its last state as host arrays."""
+    config.workdir, (config.mesh.data, config.mesh.fsdp) = name, mesh
+    train.run(config)
+    lines = list(map(json.loads, pathlib.Path(name, "metrics.jsonl").read_text().splitlines()))
+    return {
+        "losses": [line["loss"] for line in lines if line["kind"] == "train"],
+        "valid": [line["x0_error"] for line in lines if line["kind"] == "valid"],
+    }
+
+
+def restored(config, name, mesh):
+    """Every leaf of the newest checkpoint, restored onto a mesh; how many leaves are split."""
+    (config.mesh.data, config.mesh.fsdp), config.workdir = mesh, name
+    with meshes.entered(config):
+        state = Run(config).restore(checkpoints.newest_good(name))
+        leaves = jax.tree.leaves(state)
+        split = sum(not leaf.sharding.is_fully_replicated for leaf in leaves)
+        return [np.asarray(leaf) for leaf in leaves], split
+
+
+def compiled(config, mesh):
+    """The text of the training step's program on a mesh."""
+    config.mesh.data, config.mesh.fsdp = mesh
+    with meshes.entered(config):
+        job = Run(config)
+        held, batches = job.feed([(0, 1)])
+        state = job.begin()
+        lowered = job.train_step().lower(state, held, np.arange(1, dtype=np.int32), next(batches))
+        return lowered.compile().as_text()
+
+
+def main(workdir, music, caches):
+    folder = pathlib.Path(workdir)
+    config = small_config(pathlib.Path(music), pathlib.Path(caches), folder)
+    config.train.update(batch_size=8, num_steps=3)
+    prepare.run(config)
+    told = {"x".join(map(str, m)): trained(config, m, f"{workdir}/{m}") for m in MESHES}
+    one, _ = restored(config, f"{workdir}/(1, 8)", (1, 1))
+    eight, split = restored(config, f"{workdir}/(1, 8)", (1, 8))
+    told["same"] = all((a == b).all() for a, b in zip(one, eight, strict=True))
+    told["split"] = split
+    told["program"] = {"data": compiled(config, (8, 1)), "fsdp": compiled(config, (1, 8))}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

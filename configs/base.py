@@ -181,6 +181,8 @@ def get_config(size="base"):
     mesh.data = UNSET_INT()  # copies of the train state; as many as fsdp leaves devices for
     mesh.fsdp = 1  # devices that a copy is split over: more where it does not fit one
 
+    config.profile_steps = UNSET_INT()  # trace so many steps, once warm, into workdir/profile
+
     config.valid = valid = ConfigDict()
     valid.crops = 8  # fixed held-out crops
     valid.levels = 10  # noise levels, the middles of equal bins of t

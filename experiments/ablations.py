@@ -2,7 +2,8 @@
 
     python -m experiments.ablations --names v_prediction muon --seeds 0 1 2 [--steps 600]
 
-Finished runs are kept in runs/ablations and skipped; on several GPUs one run goes to each. A table
+Finished runs are kept in runs/ablations and skipped; on several GPUs one run goes to each, and
+hosts that share runs/ablations divide the work when all are given the same command. A table
 is of all finished runs of that size and number of steps, whatever command made them. Writes
 results/ablations.csv (every run), results/ablations_summary.csv (mean, 95 % interval, difference
 from the control by seed), figures/ablations.png and runs/ablations/ablations.html.
@@ -23,6 +24,7 @@ from scipy import stats
 
 from configs import ablations
 from experiments.ablation_page import draw, write_page
+from experiments.claims import claimed
 from experiments.tables import RESULTS, write_csv
 
 HERE = pathlib.Path(__file__).parent
@@ -59,11 +61,18 @@ def gpus():
 
 
 def run_arm(args, name, seed, free):
-    """Trains and measures one arm on a free device; its row."""
+    """One arm's row: of a finished run, of one on a free device, or that another host has it."""
     workdir = workdir_of(args, name, seed)
-    if (workdir / "row.json").exists():
-        return json.loads((workdir / "row.json").read_text())
-    workdir.mkdir(parents=True, exist_ok=True)
+    with claimed(workdir) as mine:
+        if (workdir / "row.json").exists():
+            return json.loads((workdir / "row.json").read_text())
+        if not mine:
+            return {"name": name, "seed": seed, "elsewhere": True}
+        return trained_arm(args, name, seed, workdir, free)
+
+
+def trained_arm(args, name, seed, workdir, free):
+    """Trains and measures one arm on a free device; its row."""
     command = [sys.executable, "-m", "experiments.ablation_arm", name, f"--workdir={workdir}"]
     command += [f"--size={args.size}", f"--seed={seed}", f"--steps={args.steps}"]
     device = free.get()
@@ -121,7 +130,10 @@ def summarise(rows):
 
 def main():
     args = arguments()
-    failed = [row for row in run_all(args) if "failed" in row]
+    ran = run_all(args)
+    failed = [row for row in ran if "failed" in row]
+    if elsewhere := sum("elsewhere" in row for row in ran):
+        print(f"{elsewhere} runs are another host's; the same command again counts them in")
     for row in failed:
         print(f"failed: {row['name']} seed {row['seed']}: {row['failed']}", file=sys.stderr)
     finished = sorted((RUNS / f"{args.size}_{args.steps}").glob("*/row.json"))

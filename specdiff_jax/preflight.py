@@ -8,7 +8,7 @@ import time
 import jax
 import numpy as np
 
-from specdiff_jax import meshes
+from specdiff_jax import meshes, roofline
 from specdiff_jax.logs import say, write_json
 from specdiff_jax.models.dit import forward_flops, num_tokens
 from specdiff_jax.run import Run
@@ -46,7 +46,7 @@ def measure(job):
     state = jax.eval_shape(job.init)
     state_bytes = size_of(state)
     clip_bytes = 2 * job.rep.samples + 500_000  # WAV, PNG and sidecar
-    return {
+    facts = {
         "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "tokens": num_tokens(job.rep.shape, model.patch),
@@ -62,6 +62,9 @@ def measure(job):
         "disk_free_bytes": shutil.disk_usage(existing_parent(config.workdir)).free,
         **timing(job),
     }
+    work = facts["training_flops_an_example"] * config.train.batch_size / len(jax.devices())
+    rate = facts["matmul_flops_per_s"]
+    return facts | {"matmul_fraction": work / facts["seconds_a_step"] / rate}
 
 
 def timing(job):
@@ -83,11 +86,14 @@ def timing(job):
         steps = steps + count
         if seconds > 20:
             break
+    rate = roofline.matmul_rate(job.config.model.dtype)
     memory = compiled.memory_analysis()
     peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes
     peak += memory.output_size_in_bytes - memory.alias_size_in_bytes
     return {
         "peak_bytes": int(peak),
+        "moved_bytes": roofline.bytes_moved(compiled),
+        "matmul_flops_per_s": rate,
         "compile_seconds": compile_seconds,
         "seconds_a_step": seconds / count,
         "training_seconds": seconds / count * job.num_steps,
@@ -96,6 +102,7 @@ def timing(job):
 
 def describe(facts, config):
     """The facts as lines for a reader."""
+    rate = facts["matmul_flops_per_s"]
     lines = [
         f"device: {facts['device']}",
         f"parameters: {facts['parameters']:,}; tokens: {facts['tokens']:,} an example",
@@ -107,6 +114,9 @@ def describe(facts, config):
         f"data: {facts['songs']} training songs, crops of {facts['crop_seconds']:.1f} s",
         f"speed: {facts['seconds_a_step']:.3f} s a step, compiled in "
         f"{facts['compile_seconds']:.1f} s",
+        f"roofline: {100 * facts['matmul_fraction']:.0f} % of the {rate / 1e9:,.0f} GFLOP/s at "
+        f"which this device multiplies {config.model.dtype} matrices, measured now; a step moves "
+        f"{facts['moved_bytes'] / 1e9:.2f} GB as XLA counts",
         f"time: {facts['num_steps']:,} steps, {duration(facts['training_seconds'])} to the end",
         f"disk: {facts['disk_needed_bytes'] / 1e9:.2f} GB needed, "
         f"{facts['disk_free_bytes'] / 1e9:.1f} GB free",

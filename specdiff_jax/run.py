@@ -38,6 +38,7 @@ FREE = (
     "tag",
     "valid",
     "mesh",
+    "profile_steps",
 )  # may change between a checkpoint and its resume
 CAPTION_KEY = build.OWN_KEY + 2  # draws one caption of each song
 FREE_TRAIN = ("num_steps", "num_epochs", "valid_every", "checkpoint_every", "keep")

@@ -12,6 +12,7 @@ import numpy as np
 
 from specdiff_jax import checkpoints, health, meshes, optimizers, processes
 from specdiff_jax.logs import open_logs, say, write_json
+from specdiff_jax.profiling import Profile
 from specdiff_jax.run import Run
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -53,18 +54,16 @@ def loop(job, state, step, logs, validate, interrupts):
     every = t.steps_per_dispatch
     dispatches = [(i, min(every, job.num_steps - i)) for i in range(step, job.num_steps, every)]
     held, batches = job.feed(dispatches)
-    train_step = job.train_step()
+    train_step, profile = job.train_step(), Profile(job.config, len(dispatches))
     waiting, clock = None, time.perf_counter()
     for (first, count), batch in zip(dispatches, batches, strict=True):
         steps = np.arange(first, first + count, dtype=np.int32)
+        profile.before(count, state)
         state, metrics = train_step(state, held, steps, batch)
         if waiting:
             clock = record(job, logs, *waiting, clock)
         waiting, step = (first, count, metrics), first + count
-        # Read once: a signal may come at any line, and at any step of each process.
-        caught = interrupts.caught if processes.alone() else 0
-        if step % t.valid_every == 0:
-            caught = processes.agreed(interrupts.caught)
+        caught = interrupts.at(step, t.valid_every)  # read once: a signal may come at any line
         last, enough = step == job.num_steps or caught, False
         if last or step % t.valid_every == 0 or step % t.checkpoint_every == 0:
             clock = record(job, logs, *waiting, clock)
@@ -80,6 +79,7 @@ def loop(job, state, step, logs, validate, interrupts):
             raise SystemExit(128 + caught)
         if enough:
             break
+    profile.close()
     writer.finish()
 
 
@@ -136,6 +136,12 @@ class Interrupts:
     def __enter__(self):
         self.previous = {number: signal.signal(number, self.catch) for number in INTERRUPTS}
         return self
+
+    def at(self, step, every):
+        """The signal to act on after a step. Processes of one job agree, every so many steps."""
+        if processes.alone():
+            return self.caught
+        return 0 if step % every else processes.agreed(self.caught)
 
     def catch(self, number, frame):
         self.caught = number

@@ -1,6 +1,9 @@
 """Tables of experiments: Student's intervals, Fréchet's distances, finished runs kept."""
 
+import concurrent.futures
 import json
+import os
+import threading
 import types
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from scipy import linalg, stats
 
 from configs import ablations, modern
-from experiments import ablation_page, compare, samplers, seams
+from experiments import ablation_page, claims, compare, samplers, seams
 from experiments import ablations as runner
 from specdiff_jax import build
 
@@ -145,3 +148,29 @@ def test_a_seam_is_a_change_where_windows_meet_and_nowhere_else():
     np.testing.assert_allclose(seams.ratios(by_frame, edges), [1, 3])
     np.testing.assert_allclose(seams.ratios(by_frame, edges + 1), [1, 36 / (36 + 2 * 4)])
     assert seams.borders(16, 16, 8).size == 0
+
+
+def test_of_many_who_claim_one_works_and_the_next_may_after_it(tmp_path):
+    barrier = threading.Barrier(8)
+
+    def work(_):
+        barrier.wait()
+        with claims.claimed(tmp_path / "arm") as mine:
+            barrier.wait()  # nobody leaves before all have asked
+            return mine
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(work, range(8))) == 1
+    with claims.claimed(tmp_path / "arm") as mine:
+        assert mine
+
+
+def test_a_claim_without_a_sign_of_life_is_taken_over_by_one(tmp_path):
+    (tmp_path / "claim.json").write_text("{}")
+    os.utime(tmp_path / "claim.json", (0, 0))
+    with claims.claimed(tmp_path) as first, claims.claimed(tmp_path) as second:
+        assert first and not second
+    (tmp_path / "claim.json").write_text("{}")
+    with claims.claimed(tmp_path) as fresh:
+        assert not fresh
+    assert (tmp_path / "claim.json").exists()

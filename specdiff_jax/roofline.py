@@ -1,0 +1,33 @@
+"""What the device can do, measured: the ceiling that a step's speed is held against."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+SIZES = {"cpu": 2048, "gpu": 8192}  # of the matrices: large enough to reach the ceiling
+ROUNDS = 5
+
+
+def matmul_rate(dtype):
+    """Floating-point operations a second of a square matrix product, the best of ROUNDS."""
+    size = SIZES.get(jax.default_backend(), 4096)
+    matrix = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda a, b: a @ b)
+    product(matrix, matrix).block_until_ready()  # compiles
+    best = float("inf")
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def bytes_moved(compiled):
+    """Bytes that a compiled dispatch reads and writes in a step, as XLA counts.
+
+    A loop's body counts once, whatever its length: a dispatch of K steps reads as one, and so does
+    each attention block of a step.
+    """
+    costs = compiled.cost_analysis()
+    return (costs[0] if isinstance(costs, list) else costs)["bytes accessed"]

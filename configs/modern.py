@@ -1,7 +1,7 @@
 """The strongest model that we know of the base's size: 5.4 million parameters, fewer FLOPs.
 
     --config=configs/modern.py        as many parameters as configs/base.py, within 2 %
-    --config=configs/modern.py:S      33, :B 130, :L 460 million in the blocks, the sizes of DiT
+    --config=configs/modern.py:S      33, :B 130, :L 460, :XL 675 million in blocks, as DiT
 
 Same songs, same spectrogram, same prediction of x_0. What differs was chosen by measurement
 (`python -m experiments.modern`, experiments/LOG.md): larger patches, so that attention no longer
@@ -11,11 +11,12 @@ bottleneck of the patches keeps it at the base's size; it was not measured.)
 
 from configs import base
 
-SIZES = {  # width, depth, heads; S, B and L as in Peebles & Xie 2022, table 1
+SIZES = {  # width, depth, heads; S to XL as in Peebles & Xie 2022, table 1
     "XS": (256, 4, 4),
     "S": (384, 12, 6),
     "B": (768, 12, 12),
     "L": (1024, 24, 16),
+    "XL": (1152, 28, 16),
 }
 
 

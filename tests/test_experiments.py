@@ -11,7 +11,7 @@ import pytest
 from scipy import linalg, stats
 
 from configs import ablations, modern
-from experiments import ablation_page, claims, compare, samplers, seams
+from experiments import ablation_page, claims, collectives, compare, samplers, scaling, seams
 from experiments import ablations as runner
 from specdiff_jax import build
 
@@ -174,3 +174,24 @@ def test_a_claim_without_a_sign_of_life_is_taken_over_by_one(tmp_path):
     with claims.claimed(tmp_path) as fresh:
         assert not fresh
     assert (tmp_path / "claim.json").exists()
+
+
+def test_collectives_are_counted_with_what_they_carry():
+    text = """
+      %a = f32[8,4]{1,0} all-reduce(f32[8,4]{1,0} %x), replica_groups={{0,1}}
+      %b = (f32[2]{0}, bf16[4]{0}) all-reduce(f32[2]{0} %y, bf16[4]{0} %z)
+      %c = f32[16]{0} all-gather-start(f32[2]{0} %w), dimensions={0}
+      %d = f32[16]{0} add(f32[16]{0} %c, f32[16]{0} %c)
+    """
+    found = collectives.collectives(text)
+    assert found == {"all-reduce": (2, 4 * 32 + 4 * 2 + 2 * 4), "all-gather": (1, 64)}
+
+
+def test_a_plan_follows_its_formulas():
+    """Eight times the GPUs: an eighth of the steps; a split state is held in parts."""
+    few, many = scaling.plan("S", 8), scaling.plan("S", 64)
+    assert many["steps"] == pytest.approx(few["steps"] / 8, abs=1)
+    assert few["across_s"] < many["across_s"]  # the network is slower than the node's links
+    whole, split = scaling.plan("L", 8), scaling.plan("XL", 8)
+    assert whole["mesh"].endswith("fsdp 1") and split["mesh"].endswith("fsdp 8")
+    assert split["state_gb_a_gpu"] == pytest.approx(split["checkpoint_gb"] / 8, abs=0.01)

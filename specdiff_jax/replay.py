@@ -6,7 +6,7 @@ import numpy as np
 import soundfile
 from ml_collections import ConfigDict
 
-from specdiff_jax import edits, sample, sidecars
+from specdiff_jax import edits, sample, sidecars, weights
 from specdiff_jax.audio import files
 from specdiff_jax.logs import say
 
@@ -40,7 +40,7 @@ def run(sidecar):
 
 def verdict(first, again, told):
     """One line: the same bit for bit, or how far apart and what may be the reason."""
-    if sidecars.sha256(again) == told["sound_sha256"]:
+    if weights.digest(again) == told["sound_sha256"]:
         return "the same, bit for bit"
     before, now = told["made_by"], sidecars.made_by()
     other = [name for name in now if before[name] != now[name]]

@@ -1,12 +1,11 @@
 """What is written of each clip: WAV, picture, and a JSON that says how to make it again."""
 
-import hashlib
 import json
 import pathlib
 
 import jax
 
-from specdiff_jax import pictures
+from specdiff_jax import pictures, weights
 from specdiff_jax.audio import files
 from specdiff_jax.logs import add_clip, write_json
 from specdiff_jax.prompts import Wish
@@ -45,7 +44,12 @@ def write(trained, edit, batch, waves, branches, folder=None):
         path = into / f"{name}.wav"
         files.write(path, wave, rate)
         picture = pictures.save_spectrogram(path.with_suffix(".png"), wave, rate)
-        own = {"index": index, "place": place, "wish": wish.said(), "sound_sha256": sha256(path)}
+        own = {
+            "index": index,
+            "place": place,
+            "wish": wish.said(),
+            "sound_sha256": weights.digest(path),
+        }
         write_json(path.with_suffix(".json"), whole | own)
         if folder is None:
             add_clip(trained.workdir, trained.step, f"sample/{name}", wave, rate, picture)
@@ -64,11 +68,6 @@ def made_by():
     """What the very bits of a clip depend on, beside its settings."""
     device = jax.devices()[0]
     return {"jax": jax.__version__, "platform": device.platform, "device": device.device_kind}
-
-
-def sha256(path):
-    """The digest of a file."""
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
 def read(path):

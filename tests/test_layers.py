@@ -7,11 +7,10 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
     {"wheels"},
     {"audio", "diffusion", "models", "text", "evaluation"},
-    {"workers", "embedders", "weights"},
+    {"workers", "embedders", "weights", "logs", "meshes", "roofline"},
     {
         "sources",
         "splits",
-        "logs",
         "state",
         "metrics",
         "health",
@@ -20,6 +19,8 @@ ROWS = [
         "judge",
         "finetuning",
         "labels",
+        "processes",
+        "profiling",
     },
     {"cache", "checkpoints", "optimizers", "scores"},
     {"data", "sampling", "text_features", "charts", "workdir", "edits"},

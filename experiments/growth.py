@@ -1,0 +1,108 @@
+"""How the cost of a training step grows with tokens, width, depth and batch, beside the formula.
+
+    python -m experiments.growth [--most-tokens 32768] [--rounds 2]
+
+Forward and backward pass of configs/modern.py's network on noise, each axis by itself from one
+middle point; float32 on a CPU, bfloat16 elsewhere. Writes results/growth.csv and
+figures/growth.png: measured seconds, and what the FLOPs of models/dit.py would take at the rate
+of the middle point.
+"""
+
+import argparse
+import time
+
+import jax
+import jax.numpy as jnp
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from configs import modern
+from experiments.tables import RESULTS, write_csv
+from specdiff_jax import build
+from specdiff_jax.models.dit import forward_flops
+
+MIDDLE = {"tokens": 1024, "width": 256, "depth": 4, "batch": 4}
+AXES = {
+    "tokens": (512, 1024, 2048, 4096, 8192, 16384, 32768),
+    "width": (128, 256, 512, 1024),
+    "depth": (1, 2, 4, 8, 16),
+    "batch": (1, 2, 4, 8, 16),
+}
+PATCH = (64, 8)
+
+
+def network(tokens, width, depth):
+    """A DiT of so many tokens, and what it takes."""
+    config = modern.get_config()
+    heads = max(width // 64, 1)
+    config.model.update(width=width, depth=depth, heads=heads, patch=PATCH, bottleneck=None)
+    config.model.dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    bands = 512 // PATCH[0]
+    return build.model(config, (512, PATCH[1] * tokens // bands, 2))
+
+
+def measured(tokens, width, depth, batch, rounds):
+    """One row: seconds, memory and FLOPs of a step."""
+    model = network(tokens, width, depth)
+    x, t = jnp.ones((batch, *model.shape)), jnp.full(batch, 0.5)
+    params = jax.jit(model.init)(jax.random.key(0), x[:1], t[:1], None)["params"]
+    loss = lambda params: jnp.mean(jnp.square(model.apply({"params": params}, x, t, None)[0] - 1))
+    step = jax.jit(jax.grad(loss)).lower(params).compile()
+    seconds = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        jax.block_until_ready(step(params))
+        seconds = min(seconds, time.perf_counter() - start)
+    flops = 3 * batch * sum(forward_flops(model))
+    return {
+        "tokens": tokens,
+        "width": width,
+        "depth": depth,
+        "batch": batch,
+        "gflop": round(flops / 1e9, 2),
+        "seconds": round(seconds, 4),
+        "gflop_per_s": round(flops / seconds / 1e9, 1),
+        "temporary_gb": round(step.memory_analysis().temp_size_in_bytes / 1e9, 3),
+    }
+
+
+def draw(rows):
+    figure = Figure(figsize=(11, 3), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, axis in zip(figure.subplots(1, 4, sharey=True), AXES, strict=True):
+        mine = [row for row in rows if row["axis"] == axis]
+        middle = next(row for row in mine if row[axis] == MIDDLE[axis])
+        x = [row[axis] for row in mine]
+        formula = [row["gflop"] / middle["gflop_per_s"] for row in mine]
+        axes.loglog(x, [row["seconds"] for row in mine], marker="o", label="measured")
+        axes.loglog(x, formula, "--", color="#777", label="its FLOPs at the middle's rate")
+        axes.set_xlabel(axis)
+        axes.set_xticks(x, [str(value) for value in x], rotation=45)
+        axes.minorticks_off()
+    figure.axes[0].set_ylabel("seconds a step")
+    figure.axes[0].legend(fontsize=7)
+    figure.savefig(RESULTS.parent / "figures" / "growth.png")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--most-tokens", type=int, default=32768)
+    parser.add_argument("--rounds", type=int, default=2)
+    args = parser.parse_args()
+    rows = []
+    for axis, values in AXES.items():
+        for value in values:
+            if axis == "tokens" and value > args.most_tokens:
+                continue
+            point = MIDDLE | {axis: value}
+            if axis == "tokens":
+                point["batch"] = 1  # the longest fit no more
+            row = {"axis": axis, **measured(**point, rounds=args.rounds)}
+            print(row, flush=True)
+            rows.append(row)
+    write_csv(RESULTS / "growth.csv", rows)
+    draw(rows)
+
+
+if __name__ == "__main__":
+    main()

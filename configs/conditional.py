@@ -26,4 +26,6 @@ def get_config(size="base"):
         drop_part=0.4,
         drop_each=0.7,
     )
+    if size == "tiny":
+        config.train.num_steps = 10500  # what is told is learned later than what music is
     return config

@@ -71,7 +71,7 @@ def parse(argv):
     return rest
 
 
-def refuse(error, exit_code):
+def refuse(error, exit_code, leave=sys.exit):
     """Prints the line of an error that says what is wrong, and exits."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if "Error: " in line]  # a nested traceback's last word
@@ -79,7 +79,7 @@ def refuse(error, exit_code):
     if hint := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error)):
         line = f"the config has no field {hint[2]!r}; did you mean {hint[1]!r}?"
     print(f"error: {line}", file=sys.stderr)
-    sys.exit(exit_code)
+    leave(exit_code)
 
 
 def main(argv):
@@ -88,10 +88,14 @@ def main(argv):
         run(CONFIG.value, argv[1:])
     except KeyboardInterrupt:  # the training loop has its own way: it saves first
         refuse("interrupted; the same command goes on from what is on disk", exit_code=130)
-    except (ValueError, OSError) as error:
-        if DEBUG.value:
+    except (ValueError, OSError, RuntimeError) as error:
+        from specdiff_jax import processes
+
+        # A RuntimeError is what JAX raises where another process cannot be reached.
+        lost = isinstance(error, RuntimeError) and not processes.alone()
+        if DEBUG.value or (isinstance(error, RuntimeError) and not lost):
             raise
-        refuse(error, exit_code=1)
+        refuse(processes.LOST if lost else error, exit_code=1, leave=processes.leave)
 
 
 def refuse_unused_flags():

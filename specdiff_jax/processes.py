@@ -5,6 +5,7 @@ by JAX; elsewhere --coordinator, --processes and --process tell.
 """
 
 import os
+import sys
 
 import jax
 import orbax.checkpoint as ocp
@@ -12,6 +13,10 @@ import orbax.checkpoint as ocp
 from specdiff_jax import logs
 
 PATIENCE = 24 * 3600  # seconds that the others wait for the first to prepare the songs
+LOST = (
+    "another process of this job ended or cannot be reached; see what it said, and start the same "
+    "command again: it goes on from the last checkpoint"
+)
 HEARTBEAT = 30  # seconds of silence after which a process counts as dead
 
 
@@ -48,6 +53,14 @@ def begin(coordinator=None, processes=None, process=None):
 def alone():
     """Whether the job is this process."""
     return jax.process_count() == 1
+
+
+def leave(code):
+    """Exits; a process of a job at once, or JAX would wait for others that wait for this one."""
+    if not alone():
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def meet(name):

@@ -5,7 +5,7 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
-    {"wheels"},
+    {"wheels", "contrastive"},
     {"audio", "diffusion", "models", "text", "evaluation"},
     {"workers", "embedders", "weights", "logs", "meshes", "roofline"},
     {
@@ -40,12 +40,13 @@ ROWS = [
     {"pretrained", "export", "trunk"},
     {"run"},
     {"preflight", "train", "sample", "reference", "report", "backbone"},
-    {"best", "tag_rules"},
-    {"tagging"},
+    {"best", "tag_rules", "embed_rules"},
+    {"tagging", "embedding"},
+    {"trained_embedding"},
     {"index"},
     {"search"},
     {"tag_predict", "replay", "studio", "controls", "denoising"},
-    {"demo", "material", "evaluation_clips", "tag"},
+    {"demo", "material", "evaluation_clips", "tag", "embed"},
     {"evaluate"},
     {"sweep"},
     {"main"},

@@ -1,0 +1,302 @@
+"""Embeddings: a song's crops find each other, words find songs, what is held stays, runs resume."""
+
+import csv
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from conftest import RATE, small_config
+from flax.traverse_util import flatten_dict
+
+from configs import embedding as shipped
+from specdiff_jax import (
+    build,
+    checkpoints,
+    data,
+    embed,
+    embed_rules,
+    prepare,
+    search,
+    song_crops,
+    trained_embedding,
+    vector_index,
+)
+from specdiff_jax import index as indexing
+from specdiff_jax.audio import files
+from specdiff_jax.embedding import Embedding
+from specdiff_jax.text import encoders
+from tests.test_asking import made_up
+
+SONGS = {"train": 8, "valid": 4, "test": 4}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def letters():
+    encoders.TEXT_ENCODERS["letters"] = made_up
+    yield
+    del encoders.TEXT_ENCODERS["letters"]
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    """Songs of a tone each, low or high, in noise; a label and a caption say which."""
+    folder, rows = tmp_path_factory.mktemp("toned"), []
+    for part, (split, count) in enumerate(SONGS.items()):
+        for number in range(count):
+            rng = np.random.default_rng([part, number])
+            kind, low, high = (("low", 150, 600), ("high", 1200, 3500))[number % 2]
+            hertz = low * (high / low) ** ((number // 2 + 0.2 + 0.1 * part) / (count // 2))
+            wave = 0.3 * np.sin(2 * np.pi * hertz * np.arange(3 * RATE) / RATE)
+            wave += 0.02 * rng.standard_normal(3 * RATE)
+            path = folder / f"{split} {number}.wav"
+            files.write(path, wave.astype(np.float32), RATE)
+            row = {"path": path, "split": split, "artist": path.stem}
+            rows.append(row | {"labels": f"pitch:{kind}", "captions": f"{kind} notes"})
+    with (folder / "songs.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "songs.csv"
+
+
+def made(songs, caches, folder, **fields):
+    config = small_config(songs, caches, folder)
+    config.embed.update(size=16, queries=1, windows=4)
+    config.embed.update(fields)
+    config.optimizer.update(learning_rate=0.01, decay="constant", ema_decay=0.5, weight_decay=0.0)
+    config.train.update(
+        batch_size=16, num_steps=30, valid_every=10, checkpoint_every=10, steps_per_dispatch=5
+    )
+    return config
+
+
+@pytest.fixture
+def config(songs, caches, tmp_path):
+    return made(songs, caches, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def worded(songs, caches, tmp_path_factory):
+    """An embedding trained with captions on a held trunk, and an index of all songs by it."""
+    folder = tmp_path_factory.mktemp("worded")
+    config = made(songs, caches, folder, learns="held", text="letters", max_tokens=12)
+    config.train.update(num_steps=60, valid_every=30, checkpoint_every=30)
+    embed.run(config)
+    indexing.run(config)
+    return config
+
+
+def job_of(config):
+    embed_rules.check(config)
+    prepare.run(config)
+    job = Embedding(config)
+    job.take_songs()
+    return job
+
+
+def flat(params):
+    return {"/".join(path): np.asarray(x) for path, x in flatten_dict(params).items()}
+
+
+def newest(config):
+    job = job_of(config)
+    return job.restore(config.workdir, checkpoints.newest_good(config.workdir))
+
+
+# ---- crops
+
+
+def test_two_crops_of_a_song_never_overlap_where_there_is_room(config):
+    songs = job_of(config).songs
+    samples = 1984
+    for step in range(40):
+        first, second = np.split(song_crops.pair_offsets(songs, samples, 0, step, 16), 2)
+        np.testing.assert_array_equal(first, data.crop_offsets(songs, samples, 0, step, 8))
+        np.testing.assert_array_equal(songs.song_at(first), songs.song_at(second))
+        inside = second - songs.starts[songs.song_at(second)]
+        assert (inside >= 0).all() and (inside + samples <= songs.lengths[0]).all()
+        assert (np.abs(first - second) >= samples).all()
+    tight = 3 * RATE * 5 // 9  # a crop in the middle leaves no room for another
+    first, second = np.split(song_crops.pair_offsets(songs, tight, 0, 0, 16), 2)
+    inside = second - songs.starts[songs.song_at(second)]
+    assert set(inside) <= {0, 3 * RATE - tight}
+
+
+def test_a_partner_can_be_anywhere_and_a_step_always_has_the_same(config):
+    songs = job_of(config).songs
+    draw = lambda step: song_crops.pair_offsets(songs, 1984, 3, step, 16)
+    np.testing.assert_array_equal(draw(5), draw(5))
+    np.testing.assert_array_equal(
+        song_crops.pair_offsets(songs, 1984, 3, 5, 16, slice(8, 16)), draw(5)[8:]
+    )
+    partners = np.concatenate([np.split(draw(step), 2)[1] for step in range(200)])
+    inside = (partners - songs.starts[songs.song_at(partners)]) / (3 * RATE - 1984)
+    assert (np.histogram(inside, 5, (0, 1))[0] > 0.1 * len(inside)).all()
+
+
+# ---- training
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_training_makes_crops_of_a_song_find_each_other(music, caches, tmp_path, loss):
+    """Sixteen songs without any label: better than the same head before it learned."""
+    config = made(music, caches, tmp_path, loss=loss)
+    config.embed.temperature = 0.1 if loss == "softmax" else None
+    config.data.update(valid_fraction=0.3, test_fraction=0.2)
+    config.augment.update(gain_db=6.0, noise_db=(20.0, 40.0))
+    config.train.update(num_steps=100, valid_every=50, checkpoint_every=50, steps_per_dispatch=10)
+    job = job_of(config)
+    scores = embed.Scores(job, job.valid_songs)
+    before = scores.of(job.begin().params)
+    embed.run(config)
+    found = json.loads((pathlib.Path(config.workdir) / "embedding.json").read_text())
+    assert found["valid"]["recall_1"] > before["recall_1"] + 0.05
+    assert found["valid"]["recall_1"] == max(score for _, score in found["history"])
+
+
+def test_a_held_trunk_stays_to_the_bit(worded):
+    job, state = job_of(worded), newest(worded)
+    fresh = job.begin()
+    for tree in (state.params, state.ema_params):
+        for name, array in flat(fresh.params).items():
+            assert np.array_equal(array, flat(tree)[name]) == name.startswith("trunk"), name
+    rest = {name: x for name, x in fresh.params.items() if name != "trunk"}
+    count = sum(x.size for x in jax.tree.leaves(rest))
+    assert sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim) <= 2 * count
+
+
+def test_labels_bring_songs_together_that_are_called_the_same(songs, caches, tmp_path):
+    config = made(songs, caches, tmp_path, kinds=("pitch",))
+    config.train.update(num_steps=40, valid_every=40, checkpoint_every=40)
+    embed.run(config)
+    job, params, _ = trained_embedding.best(config.workdir)
+    waves = song_crops.spread_pcm(job.held_out("test"), job.rep.samples, 1)[:, 0]
+    z = np.asarray(job.vectors()(params, data.to_wave(waves)))
+    kind = np.arange(4) % 2
+    same = kind[:, None] == kind[None]
+    cosines = z @ z.T
+    assert cosines[same].min() > cosines[~same].max()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
+    config.embed.update(text="letters", max_tokens=12, kinds=("pitch",), trunk_rate=0.5)
+    config.augment.update(gain_db=6.0, time_roll=0.5)
+    embed.trained(job_of(config))
+    whole = newest(config)
+    config.workdir = str(tmp_path / "again")
+    config.train.num_steps = 10
+    embed.trained(job_of(config))
+    config.train.num_steps = 30
+    embed.trained(job_of(config))
+    for ours, theirs in zip(jax.tree.leaves(whole), jax.tree.leaves(newest(config)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# ---- search by it
+
+
+def test_words_find_the_songs_that_they_are_said_of(worded):
+    index = vector_index.read(indexing.place_of(worded))
+    assert index.about["embedder"] == f"embed:{worded.workdir}"
+    assert index.about["sha256"] == trained_embedding.best(worded.workdir)[2]
+    np.testing.assert_allclose(np.linalg.norm(index.vectors, axis=1), 1, rtol=1e-5)
+    for kind in ("low", "high"):
+        asked = worded.copy_and_resolve_references()
+        asked.search.update(text=f"{kind} notes", count=6)
+        hits = search.asked(asked, index)
+        assert all(hit.song["labels"] == [f"pitch:{kind}"] for hit in hits), kind
+    found = json.loads((pathlib.Path(worded.workdir) / "embedding.json").read_text())
+    assert found["test"]["text_recall_1"] == 1.0
+
+
+def test_a_song_finds_itself_by_the_run_s_name_from_any_config(worded, tmp_path):
+    other = worded.copy_and_resolve_references()
+    other.workdir = str(tmp_path)
+    query = str(pathlib.Path(worded.data.source).parent / "test 1.wav")
+    other.search.update(embedder=f"embed:{worded.workdir}", query=query)
+    other.search.index = str(indexing.place_of(worded))
+    hits = search.asked(other, vector_index.read(other.search.index))
+    assert hits[0].song["file"] == query and hits[0].score > 0.999
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"block": 0}, "search.block=0 is for a trunk, not for 'embed:"),
+        ({"noise": 0.1}, "search.noise=0.1 is for a trunk, not for 'embed:"),
+        ({"embedder": "embed:nowhere"}, "embed:nowhere: no embedding was trained there"),
+        ({"embedder": "embed:"}, "embedder 'embed:' names no run"),
+    ],
+)
+def test_what_is_no_embedding_s_is_refused(worded, fields, message):
+    asked = worded.copy_and_resolve_references()
+    asked.search.update({"text": "low notes"} | fields)
+    with pytest.raises(ValueError, match=message) as caught:
+        search.run(asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_captions_it_reads_no_text(songs, caches, tmp_path):
+    config = made(songs, caches, tmp_path, learns="held")
+    config.train.update(num_steps=5, valid_every=5, checkpoint_every=5)
+    embed.run(config)
+    embedder = trained_embedding.load(config.workdir)
+    with pytest.raises(ValueError, match="reads no texts; index by search.embedder=embed:WORKDIR"):
+        search.read(embedder, "low notes")
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embed.loss": "softmx"}, "did you mean 'softmax'"),
+        ({"embed.temperature": None}, "embed.temperature=None does not go with embed.loss"),
+        ({"embed.loss": "sigmoid"}, "embed.temperature=0.1 does not go with embed.loss='sigmoid'"),
+        ({"embed.temperature": -1.0}, "embed.temperature=-1.0 is not above 0"),
+        ({"embed.size": 1}, "embed.size=1 is less than 2"),
+        ({"embed.windows": 1}, "embed.windows=1: a window finds another"),
+        ({"embed.block": 2}, "embed.block=2: the trunk has blocks 0 to 1"),
+        ({"embed.learns": "held", "embed.trunk_rate": 0.5}, "embed.trunk_rate=0.5 needs a trunk"),
+        ({"embed.learns": "held_first"}, "embed.held_steps and embed.learns='held_first'"),
+        ({"embed.min_songs": 2}, "embed.min_songs=2 is not used without embed.kinds"),
+        ({"embed.max_tokens": 12}, "embed.max_tokens=12 is not used without embed.text"),
+        ({"embed.text_weight": 2.0}, "embed.text_weight=2.0 is not used without embed.text"),
+        ({"embed.text": "letters"}, "embed.max_tokens must be set for embed.text='letters'"),
+        ({"embed.kinds": ("pich",)}, r"embed.kinds=\('pich',\), .* leave no tag: .* have pitch"),
+        ({"train.batch_size": 1}, "train.batch_size=1 is not even and at least 4"),
+        ({"train.batch_size": 7}, "train.batch_size=7 is not even"),
+        ({"optimizer.accumulate": 2}, "optimizer.accumulate=2 would leave each crop fewer"),
+        ({"augment.mix_up": 0.3}, "augment.mix_up would mix songs"),
+        ({"finetune.learn": "block_0"}, "finetune.learn is not used by --mode=embed; see embed"),
+        ({"condition.labels": True}, "condition: --mode=embed tells the trunk nothing"),
+        ({"data.max_songs": 1}, "one train song alone holds two crops"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(config, change, message):
+    for name, value in change.items():
+        section, field = name.split(".")
+        config[section][field] = value
+    with pytest.raises(ValueError, match=message) as caught:
+        job_of(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_songs_without_captions_cannot_be_found_by_words(music, caches, tmp_path):
+    config = made(music, caches, tmp_path, text="letters", max_tokens=12)
+    with pytest.raises(ValueError, match="embed.text='letters': none of the 16 songs has a capt"):
+        job_of(config)
+
+
+@pytest.mark.parametrize("way", ["", *(f",{way}" for way in shipped.WAYS)])
+@pytest.mark.parametrize("size", ["base", "tiny"])
+def test_shipped_configs_pass(size, way):
+    config = shipped.get_config(size + way)
+    build.check(config)
+    embed_rules.check(config)
+    with pytest.raises(ValueError, match="'fast' is not one of full, probe"):
+        shipped.get_config("tiny,fast")

@@ -29,6 +29,7 @@ from specdiff_jax.embedding import Embedding
 from specdiff_jax.text import encoders
 from tests.test_asking import made_up
 
+STEPS = 60  # of training by crops alone
 SONGS = {"train": 8, "valid": 4, "test": 4}
 
 
@@ -39,26 +40,53 @@ def letters():
     del encoders.TEXT_ENCODERS["letters"]
 
 
-@pytest.fixture(scope="module")
-def songs(tmp_path_factory):
-    """Songs of a tone each, low or high, in noise; a label and a caption say which."""
-    folder, rows = tmp_path_factory.mktemp("toned"), []
-    for part, (split, count) in enumerate(SONGS.items()):
-        for number in range(count):
-            rng = np.random.default_rng([part, number])
-            kind, low, high = (("low", 150, 600), ("high", 1200, 3500))[number % 2]
-            hertz = low * (high / low) ** ((number // 2 + 0.2 + 0.1 * part) / (count // 2))
-            wave = 0.3 * np.sin(2 * np.pi * hertz * np.arange(3 * RATE) / RATE)
-            wave += 0.02 * rng.standard_normal(3 * RATE)
-            path = folder / f"{split} {number}.wav"
-            files.write(path, wave.astype(np.float32), RATE)
-            row = {"path": path, "split": split, "artist": path.stem}
-            rows.append(row | {"labels": f"pitch:{kind}", "captions": f"{kind} notes"})
+def listed(folder, songs):
+    """A list of songs for data.source. songs: (split, wave, labels, captions), no label twice."""
+    rows = []
+    for number, (split, wave, labels, captions) in enumerate(songs):
+        path = folder / f"{split} {number}.wav"
+        files.write(path, wave.astype(np.float32), RATE)
+        row = {"path": path, "split": split, "artist": path.stem}
+        rows.append(row | {"labels": labels, "captions": captions})
     with (folder / "songs.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     return folder / "songs.csv"
+
+
+def tone(hertz, samples):
+    return np.sin(2 * np.pi * hertz * np.arange(samples) / RATE)
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    """Songs of a tone each, low or high, in noise; a label and a caption say which."""
+    made_up = []
+    for part, (split, count) in enumerate(SONGS.items()):
+        for number in range(count):
+            rng = np.random.default_rng([part, number])
+            kind, low, high = (("low", 150, 600), ("high", 1200, 3500))[number % 2]
+            hertz = low * (high / low) ** ((number // 2 + 0.2 + 0.1 * part) / (count // 2))
+            wave = 0.3 * tone(hertz, 3 * RATE) + 0.02 * rng.standard_normal(3 * RATE)
+            made_up.append((split, wave, f"pitch:{kind}", f"{kind} notes"))
+    return listed(tmp_path_factory.mktemp("toned"), made_up)
+
+
+@pytest.fixture(scope="module")
+def veiled(tmp_path_factory):
+    """Songs of a soft tone each, under loud ones above it that change all the time.
+
+    (The chords of `music` have nothing in common within a song: there is nothing to learn.)
+    """
+    made_up = []
+    for split, count in {"train": 24, "valid": 8, "test": 2}.items():
+        for number in range(count):
+            rng = np.random.default_rng([count, number])
+            own = 200 * 6 ** ((number + rng.uniform(0.2, 0.8)) / count)
+            loud = [tone(rng.uniform(1500, 3800), RATE // 4) for _ in range(8)]
+            made_up.append((split, 0.08 * tone(own, 2 * RATE) + 0.4 * np.concatenate(loud), "", ""))
+    return listed(tmp_path_factory.mktemp("veiled"), made_up)
 
 
 def made(songs, caches, folder, **fields):
@@ -139,21 +167,19 @@ def test_a_partner_can_be_anywhere_and_a_step_always_has_the_same(config):
 # ---- training
 
 
-@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
-def test_training_makes_crops_of_a_song_find_each_other(music, caches, tmp_path, loss):
-    """Sixteen songs without any label: better than the same head before it learned."""
-    config = made(music, caches, tmp_path, loss=loss)
+@pytest.mark.parametrize("loss", ["softmax", pytest.param("sigmoid", marks=pytest.mark.slow)])
+def test_training_makes_crops_of_a_song_find_each_other(veiled, caches, tmp_path, loss):
+    """Much better than the same head on the same trunk before it learned."""
+    config = made(veiled, caches, tmp_path, loss=loss)
     config.embed.temperature = 0.1 if loss == "softmax" else None
-    config.data.update(valid_fraction=0.3, test_fraction=0.2)
     config.augment.update(gain_db=6.0, noise_db=(20.0, 40.0))
-    config.train.update(num_steps=100, valid_every=50, checkpoint_every=50, steps_per_dispatch=10)
+    config.train.update(num_steps=STEPS, valid_every=STEPS, checkpoint_every=STEPS)
     job = job_of(config)
     scores = embed.Scores(job, job.valid_songs)
     before = scores.of(job.begin().params)
     embed.run(config)
     found = json.loads((pathlib.Path(config.workdir) / "embedding.json").read_text())
-    assert found["valid"]["recall_1"] > before["recall_1"] + 0.05
-    assert found["valid"]["recall_1"] == max(score for _, score in found["history"])
+    assert found["valid"]["recall_1"] > before["recall_1"] + 0.2
 
 
 def test_a_held_trunk_stays_to_the_bit(worded):
@@ -215,7 +241,7 @@ def test_words_find_the_songs_that_they_are_said_of(worded):
 def test_a_song_finds_itself_by_the_run_s_name_from_any_config(worded, tmp_path):
     other = worded.copy_and_resolve_references()
     other.workdir = str(tmp_path)
-    query = str(pathlib.Path(worded.data.source).parent / "test 1.wav")
+    query = str(pathlib.Path(worded.data.source).parent / "test 13.wav")
     other.search.update(embedder=f"embed:{worded.workdir}", query=query)
     other.search.index = str(indexing.place_of(worded))
     hits = search.asked(other, vector_index.read(other.search.index))
@@ -239,10 +265,11 @@ def test_what_is_no_embedding_s_is_refused(worded, fields, message):
     assert "\n" not in str(caught.value)
 
 
-def test_without_captions_it_reads_no_text(songs, caches, tmp_path):
-    config = made(songs, caches, tmp_path, learns="held")
-    config.train.update(num_steps=5, valid_every=5, checkpoint_every=5)
-    embed.run(config)
+def test_without_captions_it_reads_no_text(config):
+    job = job_of(config)
+    writer = checkpoints.Writer(pathlib.Path(config.workdir) / "best", 1)
+    writer.save(job.begin(), job.to_dict())
+    writer.finish()
     embedder = trained_embedding.load(config.workdir)
     with pytest.raises(ValueError, match="reads no texts; index by search.embedder=embed:WORKDIR"):
         search.read(embedder, "low notes")

@@ -174,7 +174,7 @@ def test_training_makes_crops_of_a_song_find_each_other(veiled, caches, tmp_path
     """Much better than the same head on the same trunk before it learned."""
     config = made(veiled, caches, tmp_path, loss=loss)
     config.embed.temperature = 0.1 if loss == "softmax" else None
-    config.augment.update(gain_db=6.0, noise_db=(20.0, 40.0))
+    config.augment.gain_db = 6.0
     config.train.update(num_steps=STEPS, valid_every=STEPS, checkpoint_every=STEPS)
     job = job_of(config)
     scores = embed.Scores(job, job.valid_songs)

@@ -64,7 +64,9 @@ class Validation:
 
     def __call__(self, state, step, logs):
         """Whether to stop: so many validations without a better one."""
-        likely = song_means(self.likely, state.ema_params, self.waves, self.job.config)
+        size = self.job.config.train.batch_size
+        heard = backbone.in_batches(self.likely, state.ema_params, self.waves, size)
+        likely = song_means(heard)
         at = None if self.job.tags.one else tag_scores.thresholds(self.truth, likely)
         found = tag_scores.scores(self.truth, likely, tag_scores.decided(likely, at))
         kept = {"thresholds": None if at is None else at.tolist(), "valid": found}
@@ -86,10 +88,9 @@ def song_waves(job, songs):
     return song_crops.spread_pcm(songs, job.rep.samples, job.config.tag.windows)
 
 
-def song_means(likely, params, sound, config):
-    """Mean of what is likely over the windows of each song.  # [S, W, ...] -> [S, V]"""
-    found = backbone.in_batches(likely, params, sound, config.train.batch_size)
-    return found.mean(axis=1, dtype=np.float64)
+def song_means(likely):
+    """Mean over the windows of each song.  # [S, W, V] -> [S, V]"""
+    return likely.mean(axis=1, dtype=np.float64)
 
 
 # ---- the test
@@ -110,7 +111,8 @@ def tested(job):
     songs = job.held_out("test")
     truth, waves = job.tags.of(songs), song_waves(job, songs)
     heard = job.likely()
-    of = lambda sound: song_means(heard, params, sound, config)
+    size = config.train.batch_size
+    of = lambda sound: song_means(backbone.in_batches(heard, params, sound, size))
     likely = of(waves)
     said = tag_scores.decided(likely, at)
     found = {

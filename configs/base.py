@@ -251,7 +251,8 @@ def get_config(size="base"):
     export.repo = UNSET_STR()  # OWNER/NAME on the Hugging Face Hub to upload them to
 
     config.search = search = ConfigDict()  # --mode=index embeds data.source, --mode=search asks it
-    search.embedder = UNSET_STR()  # trunk:WORKDIR, musicnn, logmel, path:FOLDER; this run's trunk
+    search.embedder = UNSET_STR()  # embed:WORKDIR, trunk:WORKDIR, musicnn, logmel, path:FOLDER;
+    # this run's own where unset
     search.block = UNSET_INT()  # trunk only: whose tokens are read, 0 the first; the middle one
     search.noise = UNSET_FLOAT()  # trunk only: t of what it is shown, 0.1 where unset
     search.hop = UNSET_FLOAT()  # seconds between windows; half a window where unset
@@ -280,6 +281,26 @@ def get_config(size="base"):
     tag.patience = UNSET_INT()  # validations without a better macro PR-AUC that end the training
     tag.robustness = True  # also score the test songs under noise, gain, low-pass, mp3, pitch shift
     tag.beside = False  # --predict: also write NAME.tags.json beside each file
+
+    config.embed = embed = ConfigDict()  # --mode=embed: vectors for search, on the same trunk
+    embed.size = 128  # numbers a vector
+    embed.block = 0  # the block whose tokens the head reads, 0 the first
+    embed.t = 0.1  # noise level of what the trunk sees, 0 none
+    embed.queries = 4  # of attention pooling: so many weighted means of the tokens
+    embed.learns = "all"  # all; held: the head alone; held_first: the head alone for held_steps
+    embed.held_steps = UNSET_INT()  # held_first only
+    embed.trunk_rate = UNSET_FLOAT()  # all, held_first: learning rate of the trunk, of the head's
+    embed.loss = "softmax"  # two crops of a song against the batch: softmax (NT-Xent, SupCon, CLIP)
+    # or sigmoid (SigLIP)
+    embed.temperature = UNSET_FLOAT()  # softmax only: of crops; that of texts is learned
+    embed.temperature = 0.1
+    embed.kinds = ()  # of labels "kind:value" that bring songs together; none where empty
+    embed.min_songs = UNSET_INT()  # kinds only, 1 where unset: labels of fewer songs do not count
+    embed.text = UNSET_STR()  # the captions' encoder, as condition.text: texts in the same space
+    embed.max_tokens = UNSET_INT()  # text only: longer captions are cut
+    embed.text_weight = UNSET_FLOAT()  # text only: of its loss, 1 where unset
+    embed.windows = 8  # of each held-out song, evenly spread, that are to find each other
+    embed.patience = UNSET_INT()  # validations without a better recall@1 that end the training
 
     config.demo = demo = ConfigDict()  # the page of --mode=demo, which begins with what sample says
     demo.host = "127.0.0.1"  # this machine alone; "0.0.0.0" for all that can reach it

@@ -122,9 +122,14 @@ def draw(vocabulary, held, song, start, key=None):
         value = UNITS["start"](start)[:, None].astype(jnp.float32)
         made = made._replace(numbers=jnp.where(begins, value, held.numbers[song]))
     if vocabulary.text:
-        count = held.count[song]
-        which = 0 if key is None else jax.random.randint(key, song.shape, 0, jnp.maximum(count, 1))
-        text = held.captions[held.first[song] + which]
-        mask = held.mask[text] & (count > 0)[:, None]
+        text, known = caption(held, song, key)
+        mask = held.mask[text] & known[:, None]
         made = made._replace(tokens=held.tokens[text], mask=mask, pooled=held.pooled[text])
     return made
+
+
+def caption(held, song, key=None):
+    """One caption of each song: (its row among the texts, whether there is one).  # [B], [B]"""
+    count = held.count[song]
+    which = 0 if key is None else jax.random.randint(key, song.shape, 0, jnp.maximum(count, 1))
+    return held.captions[held.first[song] + which], count > 0

@@ -247,11 +247,13 @@ def on_device(songs, feed, gigabytes):
     return feeds[feed]
 
 
-def offset_batches(songs, samples, seed, batch_size, dispatches, rows=slice(None)):
+def offset_batches(
+    songs, samples, seed, batch_size, dispatches, rows=slice(None), draw=crop_offsets
+):
     """Yields the Batch [K, rows of B] of offsets (int64) for each dispatch (first step, K)."""
     for first, count in dispatches:
         steps = range(first, first + count)
-        drawn = [crop_offsets(songs, samples, seed, step, batch_size, rows) for step in steps]
+        drawn = [draw(songs, samples, seed, step, batch_size, rows) for step in steps]
         yield batch_of(songs, np.stack(drawn))
 
 
@@ -262,8 +264,11 @@ def batch_of(songs, offsets):
     return Batch(offsets, song.astype(np.int32), start.astype(np.float32))
 
 
-def host_batches(songs, samples, seed, batch_size, dispatches, rows=slice(None), ahead=2):
+def host_batches(
+    songs, samples, seed, batch_size, dispatches, rows=slice(None), draw=crop_offsets, ahead=2
+):
     """Yields the Batch [K, rows of B] of samples, read by a thread some dispatches `ahead`."""
+    arguments = (songs, samples, seed, batch_size, dispatches, rows, draw)
     ready = queue.Queue(maxsize=ahead)
     stop = threading.Event()
 
@@ -276,7 +281,7 @@ def host_batches(songs, samples, seed, batch_size, dispatches, rows=slice(None),
 
     def read():
         try:
-            for batch in offset_batches(songs, samples, seed, batch_size, dispatches, rows):
+            for batch in offset_batches(*arguments):
                 crops = [read_crops(songs, row, samples) for row in batch.sound]
                 offer(batch._replace(sound=np.stack(crops)))
             offer(None)

@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 import tqdm
 
-from specdiff_jax import cache, collection, trunk, vector_index, workers
+from specdiff_jax import cache, collection, trained_embedding, trunk, vector_index, workers
 from specdiff_jax.audio.ingest import Intake
 from specdiff_jax.data import to_float
 from specdiff_jax.embedders.embedder import in_batches
@@ -54,10 +54,28 @@ def place_of(config):
 
 
 def embedder_of(config):
-    """The embedder of config.search: this run's own trunk where none is named."""
-    s = config.search
-    told = {"step": config.sample.checkpoint_step, "ema": config.sample.ema}
-    return trunk.load(s.embedder or f"trunk:{config.workdir}", s.block, s.noise, **told)
+    """The embedder of config.search: this run's own embedding or trunk where none is named.
+
+    Raises:
+      ValueError: there is no such embedder, or a field would be ignored.
+    """
+    s, sample = config.search, config.sample
+    own = trained_embedding.KIND if trained_embedding.there(config.workdir) else trunk.KIND
+    name = s.embedder or f"{own}:{config.workdir}"
+    kind, _, place = name.partition(":")
+    if kind != trained_embedding.KIND:
+        told = {"step": sample.checkpoint_step, "ema": sample.ema}
+        return trunk.load(name, s.block, s.noise, **told)
+    unused = {"search.block": s.block, "search.noise": s.noise}
+    unused |= {"sample.checkpoint_step": sample.checkpoint_step}
+    for field, value in unused.items():
+        if value is not None:
+            raise ValueError(f"{field}={value} is for a trunk, not for {name!r}; unset it")
+    if not sample.ema:
+        raise ValueError(f"sample.ema=False: {name} was chosen by its average; set it to True")
+    if not place:
+        raise ValueError("embedder 'embed:' names no run: write embed:WORKDIR")
+    return trained_embedding.load(place)
 
 
 def about_of(config, embedder, before):

@@ -23,6 +23,7 @@ MODES = {
     "index": ("index",),
     "search": ("search",),
     "tag": ("tag",),
+    "embed": ("embed",),
 }
 TOGETHER = ("train", "prepare", "preflight")  # modes that several processes can share
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")

@@ -36,6 +36,7 @@ FREE = (
     "export",
     "search",
     "tag",
+    "embed",
     "valid",
     "mesh",
     "profile_steps",
@@ -128,7 +129,8 @@ class Run:
         """The jitted (state, held, steps [K], Batch [K, B]) -> (state, metrics of [K])."""
         loss = build.loss_fn(self.config, self.model, self.rep, self.schedule)
         average = optimizers.averaging(self.config)
-        return dispatch_of(self.config, self.samples, self.vocabulary, loss, self.tx, average)
+        tell = telling(self.vocabulary)
+        return dispatch_of(self.config, self.samples, tell, loss, self.tx, average)
 
     def feed(self, dispatches):
         """(held, batches): what lives on the device, and the Batch of each dispatch."""
@@ -180,13 +182,20 @@ class Run:
             yield np.asarray(encode(crops[start : start + size]))
 
 
-def dispatch_of(config, samples, vocabulary, loss, tx, average):
+def telling(vocabulary):
+    """(tables, Batch, key) -> the Condition that a vocabulary can tell of the crops, or None."""
+    return lambda tables, batch, key: conditions.draw(
+        vocabulary, tables, batch.song, batch.start, key
+    )
+
+
+def dispatch_of(config, samples, tell, loss, tx, average):
     """The jitted (state, held, steps [K], Batch [K, B]) -> (state, metrics of [K]) of any job.
 
     Args:
       samples: of a crop.
-      vocabulary: of what the loss is told of each crop's song.
-      loss: (params, (wave, Condition or None), key) -> (loss, {name: scalar}).
+      tell: (tables, Batch, key) -> what the loss is told of each crop's song; see `telling`.
+      loss: (params, (wave, what is told), key) -> (loss, {name: scalar}).
       tx, average: as `make_train_step` takes them.
     """
     one_step = make_train_step(loss, tx, average, config.optimizer.accumulate)
@@ -201,23 +210,23 @@ def dispatch_of(config, samples, vocabulary, loss, tx, average):
             crops = sound if pcm is None else data.slice_crops(pcm, sound, samples)
             key = jax.random.fold_in(jax.random.key(config.seed), step)
             caption_key = jax.random.fold_in(key, CAPTION_KEY)
-            condition = conditions.draw(vocabulary, tables, batch.song, batch.start, caption_key)
-            return one_step(state, step, (data.to_wave(crops), condition), key)
+            told = tell(tables, batch, caption_key)
+            return one_step(state, step, (data.to_wave(crops), told), key)
 
         return jax.lax.scan(one, state, (steps, batches))
 
     return dispatch
 
 
-def fed(config, songs, samples, tables, dispatches):
+def fed(config, songs, samples, tables, dispatches, draw=data.crop_offsets):
     """(held, batches): what lives on the device, and the Batch of each dispatch.
 
     Held are (songs, tables of what they are called), or (None, tables) where the batches carry
-    the crops themselves.
+    the crops themselves. `draw` says where the crops of a step begin, as data.crop_offsets does.
     """
     d = config.data
     size = config.train.batch_size
-    arguments = (songs, samples, config.seed, size, dispatches, meshes.share(size))
+    arguments = (songs, samples, config.seed, size, dispatches, meshes.share(size), draw)
     if not data.on_device(songs, d.feed, d.device_gigabytes):
         held, batches = (None, tables), data.host_batches(*arguments)
     else:

@@ -98,8 +98,8 @@ def read(embedder, text):
     """The vector of a text.  # [1, d]"""
     if embedder.read is None:
         raise ValueError(
-            f"search.text: {embedder.name} reads no texts; index by search.embedder=path:FOLDER "
-            "with a CLAP model and its tokenizer"
+            f"search.text: {embedder.name} reads no texts; index by search.embedder=embed:WORKDIR "
+            "of --mode=embed with embed.text, or path:FOLDER with a CLAP model and its tokenizer"
         )
     return indexing.unit(embedder.read([text]))
 

@@ -3,29 +3,30 @@
 With --predict: what the best tagger says of files; see tag_predict.py.
 """
 
-import json
 import math
 import pathlib
-import shutil
 
 import numpy as np
 
 from specdiff_jax import (
+    backbone,
+    best,
     checkpoints,
     data,
     prepare,
+    song_crops,
     tag_predict,
     tag_rules,
     tags_page,
-    train,
 )
 from specdiff_jax.audio.spoil import SPOILS
+from specdiff_jax.best import best_folder
 from specdiff_jax.evaluation import tag_scores
-from specdiff_jax.logs import Logs, say, write_csv, write_json
-from specdiff_jax.tagging import Tagger, heard
+from specdiff_jax.logs import say, write_csv, write_json
+from specdiff_jax.tagging import Tagger
 from specdiff_jax.workdir import read_json
 
-SCORE = "pr_auc_macro"  # what is best on valid
+KIND, SCORE = "tags", "pr_auc_macro"  # of the lines in metrics.jsonl; what is best on valid
 
 
 def run(config, predict=()):
@@ -42,20 +43,9 @@ def run(config, predict=()):
 
 def trained(job):
     """Trains from the newest good checkpoint, or from the start, until enough."""
-    config = job.config
-    step = checkpoints.newest_good(config.workdir)
-    if step is None:
-        state, step = job.begin(), 0
-    else:
-        state = job.restore(config.workdir, step)
-        say(f"resumed from the checkpoint of step {step}")
-    write_json(pathlib.Path(config.workdir) / "config.json", config.to_dict())
     kind = "one a song" if job.tags.one else "any number a song"
-    say(f"tag: {len(job.tags.names)} tags, {kind}; {len(job.songs.entries)} songs to learn from")
-    with Logs(config.workdir, step, job.num_steps) as logs, train.Interrupts() as interrupts:
-        validation = Validation(job, step)
-        if step < job.num_steps and not validation.enough():
-            train.loop(job, state, step, logs, validation, interrupts)
+    told = f"tag: {len(job.tags.names)} tags, {kind}; {len(job.songs.entries)} songs to learn from"
+    best.trained(job, told, lambda step: Validation(job, step))
 
 
 class Validation:
@@ -69,59 +59,33 @@ class Validation:
                 "every valid song has the same tags; raise data.valid_fraction or add songs"
             )
         self.waves = song_waves(job, job.valid_songs)
-        self.history = history(job.config.workdir)
-        self.folder = best_folder(job.config)
-        for later in checkpoints.steps(self.folder):  # saved by a run that was killed after it
-            if later > step:
-                shutil.rmtree(checkpoints.folder_of(self.folder, later))
+        self.best = best.Best(job, KIND, SCORE, job.config.tag.patience, step)
+        self.enough = self.best.enough
 
     def __call__(self, state, step, logs):
         """Whether to stop: so many validations without a better one."""
-        likely = song_means(heard(self.likely, state.ema_params, self.waves, self.job.config))
+        size = self.job.config.train.batch_size
+        heard = backbone.in_batches(self.likely, state.ema_params, self.waves, size)
+        likely = song_means(heard)
         at = None if self.job.tags.one else tag_scores.thresholds(self.truth, likely)
         found = tag_scores.scores(self.truth, likely, tag_scores.decided(likely, at))
-        if not any(score >= found[SCORE] for _, score in self.history):
-            self.keep(state, found, at)
-        self.history.append((step, found[SCORE]))
-        logs.write("tags", step, found)  # after the best is safe: a resume trusts this line
-        best = max(self.history, key=lambda line: line[1])
+        kept = {"thresholds": None if at is None else at.tolist(), "valid": found}
+        top_step, top = self.best.offer(state, step, found, kept, logs)
         say(
             f"tag: macro PR-AUC {found[SCORE]:.4f}, macro F1 {found['f1_macro']:.4f} on valid at "
-            f"step {step} of {self.job.num_steps}; the best is {best[1]:.4f} at step {best[0]}"
+            f"step {step} of {self.job.num_steps}; the best is {top:.4f} at step {top_step}"
         )
         return self.enough()
-
-    def keep(self, state, found, at):
-        writer = checkpoints.Writer(self.folder, 1)
-        chosen = {"thresholds": None if at is None else at.tolist(), "valid": found}
-        writer.save(state, self.job.to_dict() | chosen)
-        writer.finish()
-
-    def enough(self):
-        patience, scores = self.job.config.tag.patience, [score for _, score in self.history]
-        return bool(patience and scores and len(scores) - 1 - int(np.argmax(scores)) >= patience)
-
-
-def best_folder(config):
-    return pathlib.Path(config.workdir) / "best"
 
 
 def history(workdir):
     """[(step, macro PR-AUC)] of the validations that a run has logged."""
-    path = pathlib.Path(workdir) / "metrics.jsonl"
-    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
-    return [(line["step"], line[SCORE]) for line in lines if line["kind"] == "tags"]
+    return best.history(workdir, KIND, SCORE)
 
 
 def song_waves(job, songs):
     """int16 windows of each song, evenly spread from its beginning to its end.  # [S, W, N, A]"""
-    count, samples = job.config.tag.windows, job.rep.samples
-    places = np.linspace(0, 1, count) if count > 1 else np.array([0.5])
-    offsets = songs.starts[:, None] + np.rint(
-        (songs.lengths - samples)[:, None] * places[None]
-    ).astype(np.int64)
-    pcm = data.read_crops(songs, offsets.reshape(-1), samples)
-    return pcm.reshape(len(songs.starts), count, *pcm.shape[1:])
+    return song_crops.spread_pcm(songs, job.rep.samples, job.config.tag.windows)
 
 
 def song_means(likely):
@@ -146,7 +110,9 @@ def tested(job):
     params, at = job.restore(folder, step).ema_params, saved["thresholds"]
     songs = job.held_out("test")
     truth, waves = job.tags.of(songs), song_waves(job, songs)
-    of = lambda sound: song_means(heard(job.likely(), params, sound, config))
+    heard = job.likely()
+    size = config.train.batch_size
+    of = lambda sound: song_means(backbone.in_batches(heard, params, sound, size))
     likely = of(waves)
     said = tag_scores.decided(likely, at)
     found = {

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from specdiff_jax import checkpoints, collection, tagging, trained
+from specdiff_jax import backbone, checkpoints, collection, tagging, trained
 from specdiff_jax.audio.ingest import ingest
 from specdiff_jax.evaluation import tag_scores
 from specdiff_jax.logs import say, write_json
@@ -59,7 +59,9 @@ def predicted(job, params, thresholds, path):
     if len(pcm) < least:
         raise ValueError(f"{len(pcm)} samples are shorter than one patch of {least}")
     cut = windows(pcm, job.rep.samples)
-    likely = tagging.heard(job.likely(), params, cut[None], job.config)  # [1, W, V]
+    likely = backbone.in_batches(
+        job.likely(), params, cut[None], job.config.train.batch_size
+    )  # [1, W, V]
     likely = likely.mean(axis=1, dtype=np.float64)
     said = tag_scores.decided(likely, thresholds)[0]
     order = np.argsort(-likely[0], kind="stable")

@@ -25,7 +25,7 @@ def wanted(kinds):
     return lambda label: not kinds or label.split(":", 1)[0] in kinds
 
 
-def tags_of(songs, kinds, min_songs):
+def tags_of(songs, kinds, min_songs, section="tag"):
     """The Tags of training songs.
 
     Raises:
@@ -33,7 +33,7 @@ def tags_of(songs, kinds, min_songs):
     """
     there = conditions.labels_of(songs, min_songs)
     names = tuple(sorted(filter(wanted(kinds), there)))
-    asked = f"tag.kinds={tuple(kinds)}, tag.min_songs={min_songs}"
+    asked = f"{section}.kinds={tuple(kinds)}, {section}.min_songs={min_songs}"
     if not names:
         known = sorted({label.split(":", 1)[0] for label in conditions.labels_of(songs)})
         has = f"the songs have {', '.join(known)}" if known else "the songs have no labels at all"
@@ -44,7 +44,7 @@ def tags_of(songs, kinds, min_songs):
     return Tags(names, bool((counts[counts > 0] == 1).all()))
 
 
-def labelled(songs, tags, split):
+def labelled(songs, tags, split, section="tag"):
     """The songs of which at least one tag is true; of the others nothing is known.
 
     Raises:
@@ -52,10 +52,12 @@ def labelled(songs, tags, split):
     """
     counts = tags.of(songs).sum(axis=1)
     if not counts.any():
-        raise ValueError(f"none of the {split} songs has a tag; see tag.kinds and data.source")
+        raise ValueError(
+            f"none of the {split} songs has a tag; see {section}.kinds and data.source"
+        )
     if tags.one and (counts > 1).any():
         name = songs.entries[int(np.argmax(counts > 1))]["name"]
         raise ValueError(f"{split} song {name!r} has two tags, the training songs have one each")
     if missing := int((counts == 0).sum()):
-        say(f"tag: {missing} of {len(counts)} {split} songs have no tag and are not used")
+        say(f"{section}: {missing} of {len(counts)} {split} songs have no tag and are not used")
     return data.some(songs, counts > 0)

@@ -19,8 +19,11 @@ def place_of(folder, name, max_tokens):
     return pathlib.Path(folder) / f"text-{plain}-{max_tokens}.npz"
 
 
-def prepare(folder, name, max_tokens):
+def prepare(folder, name, max_tokens, field="condition.text"):
     """Writes the features of every caption of a cache folder, unless they are there.
+
+    Args:
+      field: of the config that asks for them.
 
     Raises:
       ValueError: no song has a caption, or the encoder cannot be had.
@@ -32,7 +35,7 @@ def prepare(folder, name, max_tokens):
     captions = sorted({caption for song in songs for caption in song["captions"]})
     if not captions:
         raise ValueError(
-            f"condition.text={name!r}: none of the {len(songs)} songs has a caption; set it to None"
+            f"{field}={name!r}: none of the {len(songs)} songs has a caption; set it to None"
         )
     encoder = encoders.load(name)
     found = encoder.encode(captions, max_tokens)

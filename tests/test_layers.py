@@ -5,7 +5,7 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
-    {"wheels"},
+    {"wheels", "contrastive"},
     {"audio", "diffusion", "models", "text", "evaluation"},
     {"workers", "embedders", "weights", "logs", "meshes", "roofline"},
     {
@@ -24,10 +24,9 @@ ROWS = [
     },
     {"cache", "checkpoints", "optimizers", "scores"},
     {"data", "sampling", "text_features", "charts", "workdir", "edits"},
-    {"conditions", "pages", "vector_index"},
+    {"conditions", "pages", "vector_index", "song_crops"},
     {"build", "prompts", "listening", "tags", "tags_page"},
     {
-        "tag_rules",
         "collection",
         "doctor",
         "sidecars",
@@ -39,10 +38,15 @@ ROWS = [
     {"prepare", "listening_report"},
     {"trained"},
     {"pretrained", "export", "trunk"},
-    {"run", "index"},
-    {"preflight", "train", "sample", "reference", "report", "search", "tagging"},
+    {"run"},
+    {"preflight", "train", "sample", "reference", "report", "backbone"},
+    {"best", "tag_rules", "embed_rules"},
+    {"tagging", "embedding"},
+    {"trained_embedding"},
+    {"index"},
+    {"search"},
     {"tag_predict", "replay", "studio", "controls", "denoising"},
-    {"demo", "material", "evaluation_clips", "tag"},
+    {"demo", "material", "evaluation_clips", "tag", "embed"},
     {"evaluate"},
     {"sweep"},
     {"main"},

@@ -12,10 +12,21 @@ from conftest import RATE, small_config
 from flax.traverse_util import flatten_dict
 
 from configs import tagging as shipped
-from specdiff_jax import checkpoints, prepare, tag, tag_predict, tag_rules, tags, train, trained
+from specdiff_jax import (
+    backbone,
+    checkpoints,
+    prepare,
+    tag,
+    tag_predict,
+    tag_rules,
+    tags,
+    train,
+    trained,
+)
 from specdiff_jax.audio import augment, files
+from specdiff_jax.backbone import in_batches
 from specdiff_jax.evaluation import tag_scores
-from specdiff_jax.tagging import Tagger, heard
+from specdiff_jax.tagging import Tagger
 
 PARTS = {"instrument:bass": 250.0, "instrument:bell": 1700.0}  # Hz
 SPLITS = {"train": 12, "valid": 6, "test": 6}
@@ -113,14 +124,14 @@ def test_a_held_trunk_stays_to_the_bit_and_has_no_optimiser_state(probe):
 
 def test_what_comes_after_the_block_never_learns(config):
     job = job_of(config)
-    learns = flat(tag_rules.learning(config, jax.eval_shape(job.init).params))
+    learns = flat(backbone.learning(config, "tag", jax.eval_shape(job.init).params))
     first = {name.split("/")[1] for name, yes in learns.items() if name[0] == "t" and yes}
     assert first == {"patch_in", "time", "block_0"}
 
 
 def test_a_trunk_held_first_moves_after_so_many_steps_at_its_own_rate(config):
     config.tag.update(learns="held_first", held_steps=2, trunk_rate=0.25)
-    scaled = tag_rules.of_trunk(0.25, 2)
+    scaled = backbone.of_trunk(0.25, 2)
     updates, seen = {"trunk": {"w": jnp.ones(())}, "head": {"w": jnp.ones(())}}, []
     state = scaled.init(updates)
     for _ in range(4):
@@ -206,10 +217,13 @@ def test_a_trunk_begins_as_the_run_it_is_of_whatever_that_was_told(songs, caches
     np.testing.assert_array_equal(job.rep.mean, old.rep.mean)
     x = jnp.ones((1, *job.rep.shape))
     config.tag.t = 0.3
-    tokens = job.tokens(state.params["trunk"], x, x)
-    alpha, sigma = job.schedule.alpha(jnp.array(0.3)), job.schedule.sigma(jnp.array(0.3))
-    nothing = job.model.inputs and tag_rules_unsaid(job.model.inputs)
-    direct = job.model.apply(
+    tokens = job.trunk.tokens(state.params["trunk"], x, x)
+    alpha, sigma = (
+        job.trunk.schedule.alpha(jnp.array(0.3)),
+        job.trunk.schedule.sigma(jnp.array(0.3)),
+    )
+    nothing = job.trunk.model.inputs and tag_rules_unsaid(job.trunk.model.inputs)
+    direct = job.trunk.model.apply(
         {"params": old.params}, (alpha + sigma) * x, jnp.array([0.3]), nothing
     )[1][0]
     np.testing.assert_allclose(tokens, direct, rtol=1e-5, atol=1e-6)
@@ -254,8 +268,8 @@ def test_a_long_file_is_the_mean_of_its_windows_a_short_one_is_heard_too(probe, 
 def test_what_is_said_of_a_window_depends_on_no_other(probe):
     job, params, _ = tag_predict.best(probe.workdir)
     pcm = np.random.default_rng(0).integers(-9000, 9000, (1, 5, job.rep.samples, 1), np.int16)
-    together = heard(job.likely(), params, pcm, probe)
-    alone = heard(job.likely(), params, pcm[:, 3:4], probe)
+    together = in_batches(job.likely(), params, pcm, 4)
+    alone = in_batches(job.likely(), params, pcm[:, 3:4], 4)
     np.testing.assert_allclose(together[:, 3], alone[:, 0], rtol=1e-5)
 
 
@@ -326,7 +340,7 @@ def test_without_weights_the_loss_is_that_of_scikit_learn():
         ({"tag.band_masks": (1, 99)}, "tag.band_masks=.* is not .how many, widest up to 32"),
         ({"tag.windows": 0}, "tag.windows=0 is not at least 1"),
         ({"augment.mix_up": 0.2}, "augment.mix_up would mix songs and not their tags"),
-        ({"condition.labels": True}, "condition: a tagger is told nothing"),
+        ({"condition.labels": True}, "condition: --mode=tag tells the trunk nothing"),
         ({"finetune.last_blocks": 1}, "finetune.last_blocks is not used by --mode=tag"),
         ({"model.scan": True}, "model.scan=False"),
         ({"tag.kinds": ("genre",)}, "leave no tag: the songs have instrument, register"),

@@ -1,4 +1,4 @@
-"""What reads a trunk's tokens: attention pooling, then one linear layer."""
+"""What reads a trunk's tokens: attention pooling, then one linear layer; and texts beside it."""
 
 import flax.linen as nn
 import jax
@@ -26,10 +26,49 @@ class PooledHead(nn.Module):
 
     @nn.compact
     def __call__(self, tokens):
-        width = tokens.shape[-1]
-        tokens = nn.LayerNorm(use_bias=False, use_scale=False)(tokens.astype(jnp.float32))
-        query = self.param("query", nn.initializers.normal(0.02), (self.queries, width))
-        scores = jnp.einsum("bld,qd->bql", tokens, query) / jnp.sqrt(width)
-        weights = jax.nn.softmax(scores, axis=-1)  # [B, Q, L]
-        pooled = jnp.einsum("bql,bld->bqd", weights, tokens)
-        return Dense(self.tags, name="tags")(pooled.reshape(len(pooled), -1))
+        return Dense(self.tags, name="tags")(pooled(self, tokens, self.queries))
+
+
+class EmbeddingHead(nn.Module):
+    """The same weighted means of the tokens, and one linear layer to a place on the unit sphere.
+
+    Args of the call:
+      tokens: [B, L, D].
+
+    Returns:
+      [B, E] float32 of length one.
+    """
+
+    size: int  # E
+    queries: int  # Q
+
+    @nn.compact
+    def __call__(self, tokens):
+        return unit(Dense(self.size, name="projection")(pooled(self, tokens, self.queries)))
+
+
+class TextHead(nn.Module):
+    """A text's pooled vector, linearly, to a place on the same sphere.  # [B, P] -> [B, E]"""
+
+    size: int  # E
+
+    @nn.compact
+    def __call__(self, pooled):
+        return unit(Dense(self.size, name="projection")(pooled))
+
+
+def pooled(module, tokens, queries):
+    """Attention pooling inside a compact module, its queries a parameter.  # -> [B, Q * D]"""
+    width = tokens.shape[-1]
+    tokens = nn.LayerNorm(use_bias=False, use_scale=False)(tokens.astype(jnp.float32))
+    query = module.param("query", nn.initializers.normal(0.02), (queries, width))
+    scores = jnp.einsum("bld,qd->bql", tokens, query) / jnp.sqrt(width)
+    weights = jax.nn.softmax(scores, axis=-1)  # [B, Q, L]
+    means = jnp.einsum("bql,bld->bqd", weights, tokens)
+    return means.reshape(len(means), -1)
+
+
+def unit(vectors):
+    """Of length one, and zero where there is nothing, with a gradient everywhere.  # [B, E]"""
+    square = jnp.sum(vectors**2, axis=-1, keepdims=True)
+    return vectors * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

@@ -66,7 +66,7 @@ def test_modern_has_the_base_s_parameters_and_fewer_flops():
         params = jax.eval_shape(model.init, jax.random.key(0), x_t, jnp.zeros(1))["params"]
         work.append((sum(p.size for p in jax.tree.leaves(params)), sum(forward_flops(model))))
     assert work[0][0] == pytest.approx(work[1][0], rel=0.02) and work[0][1] <= work[1][1]
-    with pytest.raises(ValueError, match="has XS, S, B, L, not 'huge'"):
+    with pytest.raises(ValueError, match="has XS, S, B, L, XL, not 'huge'"):
         modern.get_config("huge")
 
 

@@ -8,7 +8,6 @@ import os
 import sys
 
 import jax
-import orbax.checkpoint as ocp
 
 from specdiff_jax import logs
 
@@ -66,6 +65,8 @@ def leave(code):
 def meet(name):
     """Waits until every process of the job is here."""
     if not alone():
+        import orbax.checkpoint as ocp  # seconds that one process need not wait for
+
         ocp.multihost.sync_global_processes(name, timeout=PATIENCE)
 
 
@@ -87,4 +88,6 @@ def agreed(number):
     """The largest number that any process holds."""
     if alone():
         return number
-    return int(jax.experimental.multihost_utils.process_allgather(number).max())
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.process_allgather(number).max())

@@ -14,6 +14,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file_
 
 from conftest import small_config  # noqa: E402
 
+from experiments import collectives  # noqa: E402
 from specdiff_jax import checkpoints, meshes, prepare, train  # noqa: E402
 from specdiff_jax.run import Run  # noqa: E402
 
@@ -41,15 +42,10 @@ def restored(config, name, mesh):
         return [np.asarray(leaf) for leaf in leaves], split
 
 
-def compiled(config, mesh):
+def program(config, mesh):
     """The text of the training step's program on a mesh."""
     config.mesh.data, config.mesh.fsdp = mesh
-    with meshes.entered(config):
-        job = Run(config)
-        held, batches = job.feed([(0, 1)])
-        state = job.begin()
-        lowered = job.train_step().lower(state, held, np.arange(1, dtype=np.int32), next(batches))
-        return lowered.compile().as_text()
+    return collectives.compiled(config)[0]
 
 
 def main(workdir, music, caches):
@@ -62,7 +58,7 @@ def main(workdir, music, caches):
     eight, split = restored(config, f"{workdir}/(1, 8)", (1, 8))
     told["same"] = all((a == b).all() for a, b in zip(one, eight, strict=True))
     told["split"] = split
-    told["program"] = {"data": compiled(config, (8, 1)), "fsdp": compiled(config, (1, 8))}
+    told["program"] = {"data": program(config, (8, 1)), "fsdp": program(config, (1, 8))}
     print(json.dumps(told))
 
 

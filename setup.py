@@ -25,6 +25,7 @@ setup(
         "scipy",
         "scikit-learn",
         "pebble>=5",
+        "threadpoolctl",
         "pyloudnorm",
         "tqdm",
         "tensorboardX",

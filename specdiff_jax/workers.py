@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 
+import numpy  # noqa: F401, so that its threads are there to be limited
 import pebble
+import threadpoolctl
 
 EXTRA_BYTES = 3 << 29  # of memory that a worker may take beyond what it starts with
 
@@ -58,6 +60,7 @@ def outcome(job, future, seconds):
 def prepare_worker():
     """The parent stops the pool at Ctrl-C; memory is limited where the system can."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpoolctl.threadpool_limits(1)  # there is a process for each core
     if sys.platform == "linux":
         import resource
 

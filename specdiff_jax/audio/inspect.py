@@ -17,7 +17,7 @@ EVERY = 16  # frames apart: the transforms would be most of what measuring costs
 FRAME, BANDS = 4096, 128  # a band is a 128th of the Nyquist frequency, 172 Hz at 44.1 kHz
 HANN = np.hanning(FRAME + 1)[:-1].astype(np.float32)
 POWER = np.square(HANN).sum()
-PIECE = 1 << 14  # samples summed in float64 at a time: they stay in the processor's cache
+PIECE = 1 << 15  # numbers summed in float64 at a time: they stay in the processor's cache
 ABREAST = 256  # of them summed side by side: sums over the few channels of a sample are slow
 NOISE = 10 ** (-90 / 10)  # power; 6 dB above the white noise of dithered 16-bit samples
 BELOW_LOUDEST = 10 ** (-80 / 10)  # what a resampler or the window leaks is weaker than this
@@ -132,13 +132,15 @@ def _loudest(wave, window):
 def _sums(wave):
     """Sums [channels] and the sum of squares of [N, channels], in float64."""
     channels = wave.shape[1]
-    line, total, squares = wave.reshape(-1), np.zeros(ABREAST * channels), 0.0
-    room = np.zeros(PIECE * channels)  # float64
+    abreast = ABREAST * channels
+    line, total, squares = wave.reshape(-1), np.zeros(abreast), 0.0
+    ones = np.ones(max(1, PIECE // abreast))  # float64, as all below
+    room = np.zeros(len(ones) * abreast)
     for first in range(0, len(line), len(room)):
         piece = line[first : first + len(room)]
         room[: len(piece)], room[len(piece) :] = piece, 0
-        squares += float(np.einsum("n,n->", room, room))  # vdot would start threads
-        total += room.reshape(-1, len(total)).sum(axis=0)
+        total += ones @ room.reshape(-1, abreast)
+        squares += float(room @ room)
     return total.reshape(ABREAST, channels).sum(axis=0), squares
 
 
@@ -194,7 +196,7 @@ def _heard(wave):
     frames = wave[: count * FRAME].reshape(count, FRAME, wave.shape[1])
     channel, place = np.divmod(np.arange(0, count * wave.shape[1], EVERY), max(count, 1))
     spectrum = fft.rfft(frames[place, :, channel] * HANN)[:, 1:]
-    power = np.abs(spectrum) ** 2 / POWER
+    power = (spectrum.real**2 + spectrum.imag**2) / POWER  # abs is slow
     bands = power.reshape(len(power), BANDS, FRAME // 2 // BANDS)
     power = bands.mean(axis=2)  # of white noise: its variance
     heard = power > np.maximum(NOISE, BELOW_LOUDEST * power.max(axis=1, keepdims=True))

@@ -138,7 +138,7 @@ def get_config(size="base"):
     model.scan = False  # one compiled body for all blocks
     model.attention = "auto"  # plain, blockwise (never an L x L map), cudnn (GPU, bfloat16)
     model.remat = "none"  # recompute in the backward pass, for memory: none, dots (all but matrix
-    # products), block (all but what enters each block)
+    # products), block (all but what enters each block); a CPU gains by it only with scan
     model.dtype = "float32"  # of the arithmetic; parameters are always float32
 
     config.optimizer = optimizer = ConfigDict()

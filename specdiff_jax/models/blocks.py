@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.layers import MLPS, CrossAttention, SelfAttention, norm
+from specdiff_jax.models.products import PRODUCT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Stack(nn.Module):
 
     @nn.compact
     def __call__(self, tokens, time, angles, told=None):
-        block = REMATS[self.remat](BLOCKS[self.block])
+        block = rematted(BLOCKS[self.block], self.remat, self.scan)
         if self.scan:
             return self.scanned(block, tokens, time, angles, told)
         features = []
@@ -137,12 +138,17 @@ class Stack(nn.Module):
 
 
 BLOCKS = {"pre_ln": PreLnBlock, "adaln_zero": AdaLnZeroBlock}
-REMATS = {
-    "none": lambda block: block,  # keep everything for the backward pass
-    "block": lambda block: nn.remat(block, prevent_cse=False),  # keep what enters each block
-    "dots": lambda block: nn.remat(  # keep matrix products, recompute the rest
-        block,
-        prevent_cse=False,
-        policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    ),
+keep_named = jax.checkpoint_policies.save_only_these_names
+REMATS = {  # what is kept for the backward pass
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dots": keep_named(PRODUCT),  # results of linear layers and attention, not what lies between
+    "block": jax.checkpoint_policies.nothing_saveable,  # but what enters each block
 }
+
+
+def rematted(block, remat, scan):
+    """A block class whose backward pass recomputes what REMATS[remat] does not keep."""
+    if remat == "none":
+        return block
+    # Without a loop around it XLA would find the recomputation and merge it with the first.
+    return nn.remat(block, prevent_cse=not scan, policy=REMATS[remat])

@@ -6,7 +6,9 @@ the narrower of the two, behind barriers that keep XLA from folding the transpos
 """
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 
+PRODUCT = "product"  # of what a backward pass may keep, see blocks.REMATS
 barrier = jax.lax.optimization_barrier
 
 
@@ -33,8 +35,9 @@ matmul_cpu.defvjp(matmul_forward, matmul_backward)
 def matmul(x, w):
     """[..., D] @ [D, K] -> [..., K], in the form that suits the backend."""
     if jax.default_backend() != "cpu":
-        return x @ w
-    return matmul_cpu(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
+        return checkpoint_name(x @ w, PRODUCT)
+    y = matmul_cpu(x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[-1])
+    return checkpoint_name(y, PRODUCT)
 
 
 def dense_dot_general(x, w, dimension_numbers, precision=None, **_):

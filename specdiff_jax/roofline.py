@@ -31,3 +31,10 @@ def bytes_moved(compiled):
     """
     costs = compiled.cost_analysis()
     return (costs[0] if isinstance(costs, list) else costs)["bytes accessed"]
+
+
+def peak_bytes(compiled):
+    """Memory that a compiled program takes while it runs, what it is given included."""
+    memory = compiled.memory_analysis()
+    kept = memory.output_size_in_bytes - memory.alias_size_in_bytes  # not in place of an input
+    return int(memory.temp_size_in_bytes + memory.argument_size_in_bytes + kept)

@@ -13,8 +13,8 @@ from specdiff_jax import checkpoints, train
 from specdiff_jax.logs import Logs, say, write_json
 
 
-def best_folder(config):
-    return pathlib.Path(config.workdir) / "best"
+def best_folder(workdir):
+    return pathlib.Path(workdir) / "best"
 
 
 def trained(job, told, validation):
@@ -60,7 +60,7 @@ class Best:
     def __init__(self, job, kind, score, patience, step):
         self.job, self.kind, self.score, self.patience = job, kind, score, patience
         self.history = history(job.config.workdir, kind, score)
-        self.folder = best_folder(job.config)
+        self.folder = best_folder(job.config.workdir)
         for later in checkpoints.steps(self.folder):  # saved by a run that was killed after it
             if later > step:
                 shutil.rmtree(checkpoints.folder_of(self.folder, later))

@@ -132,7 +132,7 @@ def tested(config):
     before = read_json(path)
     if before is not None and before["sha256"] == sha256:
         return say(f"tested already: {path}")
-    folder = best.best_folder(config)
+    folder = best.best_folder(config.workdir)
     step = checkpoints.trained_step(folder)
     found = Scores(job, job.held_out("test")).of(params)
     about = {"name": config.name, "step": step, "sha256": sha256, "embed": config.embed.to_dict()}

@@ -98,7 +98,7 @@ def song_means(likely):
 
 def tested(job):
     """Scores the best on the test songs, once, and writes what was found."""
-    config, folder = job.config, best_folder(job.config)
+    config, folder = job.config, best_folder(job.config.workdir)
     workdir = pathlib.Path(config.workdir)
     step = checkpoints.trained_step(folder)
     sha256 = checkpoints.manifest_sha256(folder, step)

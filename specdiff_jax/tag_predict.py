@@ -1,6 +1,5 @@
 """--mode=tag --predict FILE...: what a trained tagger says of sound files of any length."""
 
-import pathlib
 
 import jax
 import numpy as np
@@ -8,6 +7,7 @@ from ml_collections import ConfigDict
 
 from specdiff_jax import backbone, checkpoints, collection, tagging, trained
 from specdiff_jax.audio.ingest import ingest
+from specdiff_jax.best import best_folder
 from specdiff_jax.evaluation import tag_scores
 from specdiff_jax.logs import say, write_json
 
@@ -39,7 +39,7 @@ def run(config, paths):
 
 def best(workdir):
     """(Tagger, params, thresholds [V] or None) of the best checkpoint of a run."""
-    folder = pathlib.Path(workdir) / "best"
+    folder = best_folder(workdir)
     if not checkpoints.steps(folder):
         raise ValueError(f"workdir={workdir} holds no tagger; run --mode=tag without --predict")
     step = checkpoints.trained_step(folder)

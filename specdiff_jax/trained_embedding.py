@@ -1,7 +1,6 @@
 """A trained embedding as an embedder: the best checkpoint of a run of --mode=embed."""
 
 import functools
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from specdiff_jax import checkpoints, prompts, trained
+from specdiff_jax.best import best_folder
 from specdiff_jax.embedders.embedder import Embedder
 from specdiff_jax.embedding import Embedding
 
@@ -18,7 +18,7 @@ BATCH = 8
 
 def there(workdir):
     """Whether a run is one of --mode=embed that has kept a best checkpoint."""
-    folder = pathlib.Path(workdir) / "best"
+    folder = best_folder(workdir)
     steps = checkpoints.steps(folder)
     return bool(steps) and "embedding" in checkpoints.read_run(folder, steps[-1])
 
@@ -31,7 +31,7 @@ def best(workdir):
     """
     if not there(workdir):
         raise ValueError(f"embed:{workdir}: no embedding was trained there; run --mode=embed first")
-    folder = pathlib.Path(workdir) / "best"
+    folder = best_folder(workdir)
     step = checkpoints.trained_step(folder)
     job = Embedding(ConfigDict(trained.completed(checkpoints.read_run(folder, step))["config"]))
     params = job.restore(folder, step).ema_params

@@ -175,7 +175,7 @@ def test_training_stops_when_valid_no_longer_gets_better_and_the_best_is_kept(co
     )
     job = job_of(config)
     tag.trained(job)
-    assert checkpoints.steps(tag.best_folder(config)) == [20]
+    assert checkpoints.steps(tag.best_folder(config.workdir)) == [20]
     assert checkpoints.steps(config.workdir)[-1] == 40
     tag.trained(job_of(config))  # nothing is left to do
     assert next(scores) == 0.95
@@ -190,7 +190,7 @@ def test_thresholds_and_the_best_never_see_the_test(config, probe, monkeypatch):
     job = job_of(config)
     tag.trained(job)
     assert set(asked) == {"valid"}
-    folder = tag.best_folder(probe)
+    folder = tag.best_folder(probe.workdir)
     saved = checkpoints.read_run(folder, checkpoints.newest_good(folder))
     of_page = [row["threshold"] for row in found(probe)["tags"]]
     assert of_page == saved["thresholds"]

@@ -40,6 +40,6 @@ setup(
         "demo": ["gradio>=6.31"],
         "search": ["usearch>=2.26"],
         "test": ["pytest", "pytest-xdist", "ruff", "usearch>=2.26"],
-        "benchmark": ["torch"],
+        "benchmark": ["torch", "diffusers"],
     },
 )

@@ -4,11 +4,12 @@ python -m experiments.benchmark [--settings base short tiny] [--rounds N] [--dev
 
 A step is: draw t and noise, forward, backward, Adam, moving average of the parameters; float32 on a
 CPU, bfloat16 with float32 parameters on a CUDA GPU. The JAX arm is the library's own train step,
-which also guards against non-finite gradients. Options and samplers are timed at the settings of
---costs. Each arm
-runs alone in a process of its own, so that its peak memory is its own and threads do not fight.
-This parent stays small: a child's ru_maxrss begins at its parent's. Rows of what is not asked for
-stay in the CSV. PyTorch is needed for this script only: pip install -e '.[benchmark]'.
+which also guards against non-finite gradients. Beside it stand its twin in PyTorch, which is the
+same function, and the DiT of diffusers of equal depth and width, which is not; both are needed for
+this script only: pip install -e '.[benchmark]'. Options and samplers are timed at the settings of
+--costs. Each arm runs alone in a process of its own, so that its peak memory is its own and threads
+do not fight; this parent stays small, for a child's ru_maxrss begins at its parent's. Rows of what
+is not asked for stay in the CSV.
 """
 
 import argparse
@@ -23,7 +24,13 @@ import sys
 
 from experiments.tables import RESULTS, read_csv, write_csv
 
-FRAMEWORKS = ("jax", "torch eager", "torch compile")
+FRAMEWORKS = (
+    "jax",
+    "torch eager",
+    "torch compile",
+    "diffusers eager",
+    "diffusers compile",
+)
 COSTS = ("options", "samplers")
 QUIET = 0.2  # cores; above it, numbers are of a busy machine and OpenMP's suffer most
 COLUMNS = (

@@ -4,6 +4,7 @@ An arm is `f(setting, rounds, device)` -> a row, or a list of them; rounds None:
 """
 
 import dataclasses
+import importlib.util
 import sys
 import time
 
@@ -152,13 +153,40 @@ def jax_arm(setting, rounds, device):
 
 def torch_arm(setting, rounds, device, compiled=False):
     """The same step of the twin."""
+    from experiments import torch_dit
+
+    config, shape = job(setting, device)
+    model = build.model(config, shape[1:])
+    make = lambda: torch_dit.DiT(model)
+    return torch_row(make, model, shape, (setting, rounds, device, compiled))
+
+
+def diffusers_arm(setting, rounds, device, compiled=False):
+    """A step of diffusers' DiT of the same depth and width on a square of about as many tokens."""
+    if importlib.util.find_spec("diffusers") is None:
+        return {"note": "diffusers is not installed"}
+    from experiments import diffusers_dit
+
+    config, shape = job(setting, device)
+    model = build.model(config, shape[1:])
+    if not diffusers_dit.fits(model):
+        return {"note": f"diffusers has no patches of {model.patch}"}
+    side, make = diffusers_dit.side(model), lambda: diffusers_dit.DiT(model)
+    square = (shape[0], side * model.patch[0], side * model.patch[1], shape[3])
+    row = torch_row(make, model, square, (setting, rounds, device, compiled))
+    return row | {"tokens": side**2} if "tokens" in row else row
+
+
+def torch_row(make, model, shape, how):
+    """One row: the step of the PyTorch model that `make` makes, which stands for our `model`."""
     import torch
 
     from experiments import torch_dit
 
-    config, shape = job(setting, device)
-    model, before = build.model(config, shape[1:]), peak_rss()
-    one = torch_dit.train_step(model, config, shape, device, compiled)
+    setting, rounds, device, compiled = how
+    config, before = job(setting, device)[0], peak_rss()
+    theirs = make()
+    one = torch_dit.train_step(theirs, config, shape, device, compiled)
     start = time.perf_counter()
     try:
         one(0)
@@ -171,6 +199,7 @@ def torch_arm(setting, rounds, device, compiled=False):
     seconds, others = timed({"": one}, rounds or SETTINGS[setting][3])
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_rss() - before
     facts = about(model, shape) | {"other_cores": others, "peak_gb": peak / 1e9}
+    facts |= {"parameters": sum(p.numel() for p in theirs.parameters())}
     if compiled:
         facts |= {"compile_s": max(0.0, first - min(seconds[""]))}
     return facts | {"seconds": seconds[""]}
@@ -221,6 +250,8 @@ ARMS = {
     "jax": jax_arm,
     "torch eager": torch_arm,
     "torch compile": lambda *args: torch_arm(*args, compiled=True),
+    "diffusers eager": diffusers_arm,
+    "diffusers compile": lambda *args: diffusers_arm(*args, compiled=True),
     "options": options,
     "samplers": samplers,
 }

@@ -219,13 +219,13 @@ def ddpm_linear(steps, beta_min, beta_max, device):
     return (0.5 * log_alpha_bar).exp().float(), (-torch.expm1(log_alpha_bar)).sqrt().float()
 
 
-def train_step(flax_model, config, x_shape, device, compiled):
-    """A function that takes one step of a new twin on random x_0 of `x_shape` [B, F, T, C].
+def train_step(model, config, x_shape, device, compiled):
+    """A function that takes one step of a new model on random x_0 of `x_shape` [B, F, T, C].
 
     Fused Adam, moving average of the parameters, automatic mixed precision on a GPU.
     """
     o, s, (batch, bins, frames, channels) = config.optimizer, config.schedule, x_shape
-    model = DiT(flax_model).to(device)
+    model = model.to(device)
     x_0 = torch.randn(batch, channels, bins, frames, device=device)
     tables = ddpm_linear(s.steps, s.beta_min, s.beta_max, device)
     params = list(model.parameters())

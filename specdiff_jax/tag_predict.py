@@ -1,6 +1,5 @@
 """--mode=tag --predict FILE...: what a trained tagger says of sound files of any length."""
 
-
 import jax
 import numpy as np
 from ml_collections import ConfigDict

@@ -10,7 +10,7 @@ import soundfile
 from specdiff_jax import cache, collection, data, prepare
 from specdiff_jax.audio import files, synth
 from specdiff_jax.audio.ingest import Intake, ingest, lufs
-from specdiff_jax.sources import songbook
+from specdiff_jax.sources import folder, rows, songbook
 
 RATE = 8000
 
@@ -166,6 +166,49 @@ def test_a_broken_list_is_one_line(nano, tmp_path, text, message):
     nano.data.source = str(tmp_path / "list.jsonl")
     with pytest.raises(ValueError, match=message):
         list(collection.source(nano))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("list.csv", 'path,caption\na.wav,"two\nlines \u2028 \x85"\n')]
+    + [("list.jsonl", '{"path": "a.wav", "caption": "two\\nlines \u2028 \x85"}\n')],
+)
+def test_a_text_s_own_line_ends_divide_no_row(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    [row] = rows.read(tmp_path / name)
+    assert row["caption"] == "two\nlines \u2028 \x85"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("path,caption\na.wav,slow, sad\n", "line 2 has more cells than the header")]
+    + [('path,caption\na.wav,"open\nb.wav,x\n', "unexpected end of data; are quotes closed")]
+    + [(f'path\n"{"x" * (1 << 25)}"\n', "line 1: field larger than field limit")],
+)
+def test_what_a_broken_table_would_lose_is_an_error(tmp_path, text, message):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        rows.read(tmp_path / "list.csv")
+
+
+def test_empty_cells_at_the_end_of_a_row_are_nothing(tmp_path):
+    (tmp_path / "list.csv").write_text("path,caption\na.wav,slow,,\n")
+    assert rows.read(tmp_path / "list.csv") == [{"path": "a.wav", "caption": "slow"}]
+
+
+def test_hostile_json_is_refused_like_any_that_is_broken(tmp_path):
+    """Nested deeper than the parser goes; a byte-order mark; a file name that is a number."""
+    for number in range(3):
+        files.write(tmp_path / f"{number}.wav", np.ones(9), RATE)
+    (tmp_path / "0.json").write_text("[" * 200_000)
+    (tmp_path / "1.json").write_bytes(b'\xef\xbb\xbf{"labels": ["x"]}')
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": 5}')
+    deep, marked, _, missing = folder.songs(tmp_path)
+    assert "0.json beside it is not JSON" in deep.reason and marked.labels == ("x",)
+    assert missing.name == "5"
+    (tmp_path / "metadata.jsonl").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match="line 1 is not JSON"):
+        list(folder.songs(tmp_path))
 
 
 @pytest.fixture(params=["parquet file", "folder of parquet", "save_to_disk"])

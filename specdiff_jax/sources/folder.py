@@ -5,7 +5,6 @@ song.txt                         beside song.mp3: a caption a line
 song.json                        beside song.mp3: the fields of one row
 """
 
-import json
 import os
 import pathlib
 
@@ -66,9 +65,9 @@ def metadata(root):
     found = {}
     for table in [path for path in files.find(root, TABLES) if path.name in TABLES]:
         for number, row in enumerate(rows.read(table), 1):
-            if not rows.text(row.get("file_name")):
+            if not (name := rows.text(row.get("file_name"))):
                 raise ValueError(f"{table}: row {number} has no file_name")
-            path = pathlib.Path(os.path.normpath(table.parent / row["file_name"]))
+            path = pathlib.Path(os.path.normpath(table.parent / name))
             try:
                 told = rows.fields(row)
             except ValueError as error:
@@ -88,17 +87,14 @@ def beside(path):
         if not other.is_file():
             continue
         with open(other, "rb") as file:
-            content = file.read(MAX_TEXT).decode("utf-8", errors="replace")
+            content = file.read(MAX_TEXT).decode("utf-8-sig", errors="replace")
         if suffix == ".txt":
             yield {"captions": [line for line in content.splitlines() if line.strip()]}
             continue
         try:
-            row = json.loads(content)
+            yield rows.json_object(content)
         except ValueError as error:
-            raise ValueError(f"{other.name} beside it is not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{other.name} beside it is not an object with named fields")
-        yield row
+            raise ValueError(f"{other.name} beside it {error}") from error
 
 
 def fingerprint(folder):

@@ -10,7 +10,7 @@ import soundfile
 from specdiff_jax import cache, collection, data, prepare
 from specdiff_jax.audio import files, synth
 from specdiff_jax.audio.ingest import Intake, ingest, lufs
-from specdiff_jax.sources import folder, rows, songbook
+from specdiff_jax.sources import folder, huggingface, rows, songbook
 
 RATE = 8000
 
@@ -312,6 +312,48 @@ def test_splits_of_a_data_set_are_kept(fresh, music, tmp_path):
     for name, split in (("train", "train"), ("validation", "valid"), ("test", "test")):
         songs = {song["name"] for song in found["songs"] if song["split"] == split}
         assert songs == {path.as_posix() for path in parts[name]}
+
+
+def test_parquet_files_say_their_split_by_name(tmp_path):
+    """As a data set of the Hub that was downloaded; a song's name is its own in all of them."""
+    for part in ("train-00000-of-00001", "validation-00000", "my_test", "2nd"):
+        row = {"audio": {"bytes": part.encode(), "path": None}}
+        (tmp_path / "data").mkdir(exist_ok=True)
+        datasets.Dataset.from_list([row]).to_parquet(str(tmp_path / "data" / f"{part}.parquet"))
+    found = list(huggingface.songs(str(tmp_path), {}))
+    split_of = {song.audio.decode(): song.split for song in found}
+    assert split_of == {
+        "train-00000-of-00001": "train",
+        "validation-00000": "valid",
+        "my_test": "test",
+        "2nd": None,
+    }
+    assert len({song.name for song in found}) == 4
+
+
+def test_class_labels_are_their_names(tmp_path):
+    kind = datasets.ClassLabel(names=["rock", "jazz"])
+    audio = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    columns = {"audio": audio, "genre": kind, "tags": datasets.Sequence(kind)}
+    rows = [
+        {"audio": {"bytes": b"a"}, "genre": 1, "tags": [0, 1]},
+        {"audio": {"bytes": b"b"}, "genre": -1, "tags": []},
+    ]
+    table = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
+    table.save_to_disk(str(tmp_path / "saved"))
+    found = list(huggingface.songs(str(tmp_path / "saved"), {"label": "genre,tags"}))
+    assert [song.labels for song in found] == [("jazz", "rock"), ()]
+
+
+def test_a_column_that_holds_something_else_is_named(tmp_path):
+    rows = [{"number": 1, "audio": {"bytes": b"a", "path": None}, "bpm": "fast"}]
+    datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "one.parquet"))
+    for columns, message in (
+        ({"audio": "number"}, "data.audio_column: 'number' of .* holds no sound"),
+        ({"tempo": "bpm"}, "row 0: tempo='fast' is not a number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            list(huggingface.songs(str(tmp_path / "one.parquet"), columns))
 
 
 def test_a_streamed_data_set_gives_the_same_songs(nano, dataset):

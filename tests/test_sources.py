@@ -1,6 +1,7 @@
 """A folder and a Hugging Face data set become the same cache: songs, splits, named skips."""
 
 import json
+import os
 
 import datasets
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 
 from specdiff_jax import cache, collection, data, prepare
-from specdiff_jax.audio import files, synth
+from specdiff_jax.audio import files, inspect, synth
 from specdiff_jax.audio.ingest import Intake, ingest, lufs
 from specdiff_jax.sources import folder, huggingface, rows, songbook
 
@@ -390,3 +391,44 @@ def test_a_hub_name_is_pinned_to_a_commit(nano, monkeypatch):
     with pytest.raises(ValueError, match=r"commit of 'someone/gone' \(no network\); without"):
         prepare.cache_of(nano)
     assert len(asked) == 2
+
+
+def test_a_list_is_prepared_anew_where_its_files_change(nano, tmp_path, monkeypatch):
+    """Its own name, size and time say nothing of them; a ~ is the home folder."""
+    tones(tmp_path / "songs", 2)
+    (tmp_path / "list.csv").write_text("path\nsongs/0.wav\nsongs/1.wav\n")
+    nano.data.source = str(tmp_path / "list.csv")
+    before = prepare.cache_of(nano)
+    assert prepare.cache_of(nano) == before
+    tones(tmp_path / "songs", 1, seconds=3.0)
+    assert prepare.cache_of(nano) != before
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in ("~/list.csv", "~/songs"):
+        nano.data.source = source
+        assert prepare.cache_of(nano) and len(list(collection.source(nano))) == 2
+
+
+def test_a_list_that_asks_for_more_than_there_is_is_told(tmp_path):
+    [path] = files.find(tones(tmp_path, 1))
+    facts = [ingest(str(path), Intake(RATE), 0.5, end)[1] for end in (2.0, 20.0)]
+    assert [fact["seconds"] for fact in facts] == [1.5, 1.5]
+    assert not any("claims" in line for line in inspect.findings(facts[0]))
+    assert "1.5 s of the 19.5 s it claims" in inspect.findings(facts[1])
+
+
+def test_a_wav_that_was_cut_or_lies_is_told_and_one_that_streamed_is_not(tmp_path):
+    """libsndfile says that what is left of a WAV is all; two seconds, a second of them cut off."""
+    [path] = files.find(tones(tmp_path, 1))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 44 + (len(whole) - 44) // 2])
+    facts = ingest(str(path), Intake(RATE))[1]
+    assert (facts["seconds"], facts["claimed_seconds"]) == (1.0, 2.0)
+    path.write_bytes(whole[:40] + b"\xff\xff\xff\xff" + whole[44:])  # as written into a pipe
+    facts = ingest(str(path), Intake(RATE))[1]
+    assert (facts["seconds"], facts["claimed_seconds"]) == (2.0, 2.0)
+
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path):
+    tones(tmp_path, 1)
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert "pipe or device" in list(folder.songs(tmp_path))[1].reason

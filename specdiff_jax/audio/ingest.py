@@ -75,6 +75,8 @@ class Held:
     def claimed(self):
         return self.wave.shape[1]
 
+    asked = claimed
+
     def __iter__(self):
         for first in range(0, self.claimed, files.BLOCK):
             yield self.wave[:, first : first + files.BLOCK]
@@ -99,7 +101,7 @@ def decoded(sound, intake):
         parts.append(files.to_int16(resampler.resample_chunk(silence, last=True)))
     if not measured:
         raise ValueError("holds no samples")
-    return np.concatenate(parts), inspect.combine(measured, sound.claimed)
+    return np.concatenate(parts), inspect.combine(measured, sound.asked)
 
 
 def mix(block, channels):

@@ -38,6 +38,9 @@ def songs(folder, folder_labels=False):
         if path.suffix.lower() in files.FOREIGN:
             yield Skipped(name, f"{path.suffix} is not read by libsndfile; convert it to flac")
             continue
+        if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
+            yield Skipped(name, "a folder, pipe or device, not a file")
+            continue
         try:
             yield song_of(path, root, told, folder_labels)
         except ValueError as error:
@@ -104,10 +107,5 @@ def fingerprint(folder):
     found = []
     for path in files.find(root, suffixes):
         name = path.relative_to(root).as_posix().encode("utf-8", "surrogateescape").hex()
-        try:
-            stat = path.stat()
-        except OSError:  # a dangling link, a folder without permission
-            found.append((name, None, None))
-            continue
-        found.append((name, stat.st_size, stat.st_mtime_ns))
+        found.append((name, *files.stamp(path)))
     return found

@@ -126,7 +126,12 @@ def hold(lock, cache):
 
 def read_manifest(cache):
     """The manifest of a cache folder, a dict."""
-    return json.loads((pathlib.Path(cache) / "manifest.json").read_text())
+    path = pathlib.Path(cache) / "manifest.json"
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        mend = f"delete {path.parent} and prepare it again"
+        raise ValueError(f"{path} is damaged ({error}); {mend}") from error
 
 
 def verify(cache):

@@ -197,3 +197,9 @@ def test_wrong_values_are_refused_before_a_song_is_read(nano, fields, message):
     with pytest.raises(ValueError, match=message):
         build.check(nano)
         collection.kind_of(nano)
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"songs": [')
+    with pytest.raises(ValueError, match=r"manifest.json is damaged .*prepare it again"):
+        cache.read_manifest(tmp_path)

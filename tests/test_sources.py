@@ -12,6 +12,7 @@ from specdiff_jax import cache, collection, data, prepare
 from specdiff_jax.audio import files, inspect, synth
 from specdiff_jax.audio.ingest import Intake, ingest, lufs
 from specdiff_jax.sources import folder, huggingface, rows, songbook
+from specdiff_jax.sources import manifest as manifest_source
 
 RATE = 8000
 
@@ -416,13 +417,14 @@ def test_a_list_that_asks_for_more_than_there_is_is_told(tmp_path):
     assert "1.5 s of the 19.5 s it claims" in inspect.findings(facts[1])
 
 
-def test_a_wav_that_was_cut_or_lies_is_told_and_one_that_streamed_is_not(tmp_path):
-    """libsndfile says that what is left of a WAV is all; two seconds, a second of them cut off."""
+def test_a_wav_that_was_cut_is_left_out_as_a_flac_is_and_one_that_streamed_is_not(tmp_path):
+    """libsndfile says that what is left of a WAV is all; here one of two seconds."""
     [path] = files.find(tones(tmp_path, 1))
     whole = path.read_bytes()
     path.write_bytes(whole[: 44 + (len(whole) - 44) // 2])
-    facts = ingest(str(path), Intake(RATE))[1]
-    assert (facts["seconds"], facts["claimed_seconds"]) == (1.0, 2.0)
+    with pytest.raises(ValueError, match="truncated, 8000 of 16000 samples are there"):
+        ingest(str(path), Intake(RATE))
+    assert ingest(str(path), Intake(RATE), end=0.5)[1]["seconds"] == 0.5  # a part that is whole
     path.write_bytes(whole[:40] + b"\xff\xff\xff\xff" + whole[44:])  # as written into a pipe
     facts = ingest(str(path), Intake(RATE))[1]
     assert (facts["seconds"], facts["claimed_seconds"]) == (2.0, 2.0)
@@ -432,3 +434,23 @@ def test_a_pipe_keeps_nobody_waiting(tmp_path):
     tones(tmp_path, 1)
     os.mkfifo(tmp_path / "pipe.wav")
     assert "pipe or device" in list(folder.songs(tmp_path))[1].reason
+
+
+def test_what_a_worker_cannot_hold_is_refused_before_it_is_decoded():
+    """An hour in stereo at 44.1 kHz; half of it, as a part that a list names, is taken."""
+    hour = np.broadcast_to(np.float32(0), (1, 3600 * 1000)), 1000
+    with pytest.raises(ValueError, match="1.0 hours long; cut it, or list parts"):
+        ingest(hour, Intake(44_100, channels=2))
+    with pytest.raises(ValueError, match="silent"):
+        ingest((hour[0][:, : 1800 * 1000], 1000), Intake(44_100, channels=2))
+
+
+def test_columns_that_nobody_reads_are_told(tmp_path, capsys):
+    tones(tmp_path, 1)
+    for name, own in (("metadata.csv", "file_name"), ("list.csv", "path")):
+        table = tmp_path / name
+        table.write_text(f"{own},label,artist\n0.wav,rock,Ann\n")
+        [song] = folder.songs(tmp_path) if own == "file_name" else manifest_source.songs(table)
+        assert song.artist == "Ann" and not song.labels
+        assert f"{table}: not read: 'label'; what is: {own}, artist" in capsys.readouterr().err
+        table.unlink()

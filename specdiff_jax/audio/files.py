@@ -45,8 +45,10 @@ class Sound:
         self.first = round((start or 0) * self.sample_rate)
         last = self.file.frames if end is None else round(end * self.sample_rate)
         self.claimed = min(last, self.file.frames) - self.first  # frames
-        # A list can ask for more than there is, and a header can claim it.
-        self.asked = (told_frames(self.file) if end is None else last) - self.first
+        self.asked = last - self.first  # a list can ask for more than there is
+        told = told_frames(self.file)
+        if end is None and self.file.frames < 0.99 * told:
+            raise ValueError(f"truncated, {self.file.frames} of {told} samples are there")
         if self.claimed <= 0:
             raise ValueError(f"holds no samples between start={start} and end={end}")
 

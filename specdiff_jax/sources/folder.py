@@ -67,7 +67,9 @@ def metadata(root):
     """{path: fields} from every metadata table under `root`, rows of the same file joined."""
     found = {}
     for table in [path for path in files.find(root, TABLES) if path.name in TABLES]:
-        for number, row in enumerate(rows.read(table), 1):
+        read = rows.read(table)
+        rows.tell_unused(table, read, "file_name")
+        for number, row in enumerate(read, 1):
             if not (name := rows.text(row.get("file_name"))):
                 raise ValueError(f"{table}: row {number} has no file_name")
             path = pathlib.Path(os.path.normpath(table.parent / name))

@@ -21,8 +21,9 @@ def songs(path):
       ValueError: the list is broken, empty or without paths.
     """
     path = pathlib.Path(path)
-    listed = {}
-    for number, row in enumerate(rows.read(path), 1):
+    listed, table = {}, rows.read(path)
+    rows.tell_unused(path, table, "path")
+    for number, row in enumerate(table, 1):
         if not (audio := rows.text(row.get("path"))):
             raise ValueError(f"{path}: row {number} has no path")
         try:

@@ -5,6 +5,8 @@ import io
 import json
 import math
 
+from specdiff_jax.logs import say
+
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
 MAX_CELL = 1 << 24  # characters
@@ -94,6 +96,15 @@ def fields(row):
         "end": number("end", row.get("end"), "a time in seconds"),
         "tempo": number("tempo", row.get("tempo"), "a number of beats a minute") or None,
     }
+
+
+def tell_unused(path, table, own):
+    """Says which columns of a table nobody reads: a `label` for `labels` would be lost unsaid."""
+    known = [own, *fields({}), "caption", "license"]
+    unused = dict.fromkeys(name for row in table for name in row if name not in known)
+    if unused:
+        names = ", ".join(map(repr, unused))[:300]
+        say(f"data: {path}: not read: {names}; what is: {', '.join(known)}")
 
 
 def text(value):

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax import conditions, finetuning, meshes, optimizers, sampling
+from specdiff_jax import collection, conditions, finetuning, meshes, optimizers, sampling
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import augment
 from specdiff_jax.audio.spectral_loss import spectral_loss
@@ -282,6 +282,7 @@ def denoiser(config, model, params, schedule):
 
 def check(config):
     """Refuses wrong values and impossible combinations before any work."""
+    collection.check(config)
     rep, made = representation(config), schedule(config)
     check_framing(rep.n_fft, rep.hop)
     model(config, rep.shape)

@@ -86,9 +86,11 @@ class Writer:
     def publish(self, manifest):
         """Writes the manifest, and gives the whole its name in one step."""
         write_json(self.folder / "manifest.json", manifest)
-        for index in self.folder.glob("shard-*"):
+        whole = self.folder.rename(self.folder.with_name(self.folder.name.removesuffix(".partial")))
+        # Only now: killed among these, a cache that still grows would lack some.
+        for index in whole.glob("shard-*"):
             index.unlink()
-        return self.folder.rename(self.folder.with_name(self.folder.name.removesuffix(".partial")))
+        return whole
 
 
 def partial_of(cache):
@@ -101,18 +103,35 @@ def locked(cache):
     """Only one process prepares a cache; another waits here, then finds it whole."""
     folder = cache.parent
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f".{cache.name}.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"data: another process is preparing {cache}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        lock = open(folder / f".{cache.name}.lock", "w")  # noqa: SIM115, closed below
+    except OSError:  # a cache that another machine prepared is often there to be read only
+        if not (cache / "manifest.json").exists():
+            raise
+        lock = None
+    with lock or contextlib.nullcontext():
+        if lock:
+            hold(lock, cache)
         yield
+
+
+def hold(lock, cache):
+    """Waits until the lock is this process's."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"data: another process is preparing {cache}; waiting for it")
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def read_manifest(cache):
     """The manifest of a cache folder, a dict."""
-    return json.loads((pathlib.Path(cache) / "manifest.json").read_text())
+    path = pathlib.Path(cache) / "manifest.json"
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        mend = f"delete {path.parent} and prepare it again"
+        raise ValueError(f"{path} is damaged ({error}); {mend}") from error
 
 
 def verify(cache):

@@ -1,6 +1,7 @@
 """config.data as a source of items: where songs come from and what form they are brought to."""
 
 import functools
+import os
 import pathlib
 
 from specdiff_jax.audio import files
@@ -9,12 +10,13 @@ from specdiff_jax.fields import call, choose, set_fields
 from specdiff_jax.sources import folder, huggingface, manifest, songbook
 
 OPTIONS = ("song_seconds", "folder_labels", "split", "revision", "streaming")
+FEEDS = ("auto", "device", "host")
 COLUMNS = tuple(f"{name}_column" for name in huggingface.COLUMNS)
 
 
 def source(config):
     """An iterator of Song, More and Skipped over the configured collection."""
-    kind, name = kind_of(config), config.data.source
+    kind, name = kind_of(config), place_of(config)
     fields = {k: v for k, v in set_fields(config.data).items() if k in OPTIONS + COLUMNS}
     if kind == "songbook":
         maker = lambda song_seconds=songbook.SECONDS: songbook.songs(
@@ -33,20 +35,25 @@ def source(config):
     return call("data.", maker, fields, "a Hugging Face source")
 
 
+def place_of(config):
+    """data.source, its ~ written out: no shell does that behind a =."""
+    return os.path.expanduser(config.data.source)
+
+
 def kind_of(config):
     """songbook, folder, manifest, local (a Hugging Face data set on disk) or hub.
 
     Raises:
       ValueError: none of these.
     """
-    name, path = config.data.source, pathlib.Path(config.data.source).expanduser()
+    name, path = config.data.source, pathlib.Path(place_of(config))
     if songbook.pieces_of(name):
         return "songbook"
     if path.suffix in manifest.SUFFIXES and path.is_file():
         return "manifest"
     if path.is_file() and path.suffix in (".parquet", ".arrow"):
         return "local"
-    if path.is_dir():
+    if path.is_dir() and name:
         saved = any((path / f"dataset_{kind}.json").exists() for kind in ("info", "dict"))
         tables = any(files.find(path, (".parquet", ".arrow")))
         return "local" if saved or (tables and not files.find(path)) else "folder"
@@ -73,13 +80,15 @@ def revision(config):
 
 def fingerprint(config):
     """What must stay the same for a cache to stay valid, for JSON."""
-    kind, path = kind_of(config), pathlib.Path(config.data.source)
+    kind, path = kind_of(config), pathlib.Path(place_of(config))
     if kind == "songbook":
         return songbook.versions()
     if kind == "hub":
         return revision(config)
     if path.is_dir():
         return folder.fingerprint(path)
+    if kind == "manifest":
+        return manifest.fingerprint(path)
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns]
 
@@ -90,8 +99,29 @@ def expected(config):
     if kind == "songbook":
         return songbook.pieces_of(config.data.source)
     if kind == "folder":
-        return len(files.find(config.data.source, files.SUFFIXES + files.FOREIGN))
+        return len(files.find(place_of(config), files.SUFFIXES + files.FOREIGN))
     return None
+
+
+def check(config):
+    """Refuses wrong values of config.data before any work.
+
+    Raises:
+      ValueError: a share that is none, held-out music that leaves none to train with.
+    """
+    d = config.data
+    for name in ("max_bad_fraction", "valid_fraction", "test_fraction"):
+        if not 0 <= d[name] <= 1:
+            raise ValueError(f"data.{name}={d[name]} is not a share from 0 to 1")
+    if d.valid_fraction + d.test_fraction >= 1:
+        raise ValueError(
+            f"data.valid_fraction={d.valid_fraction} and data.test_fraction={d.test_fraction} "
+            "leave nothing to train with; lower one"
+        )
+    if d.trim_db is not None and d.trim_db >= 0:
+        raise ValueError(f"data.trim_db={d.trim_db} cuts everything: full scale is 0; try -60")
+    choose(dict.fromkeys(FEEDS), "data.feed", d.feed)
+    intake(config)
 
 
 def intake(config):

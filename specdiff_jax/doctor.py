@@ -67,6 +67,7 @@ def examine(manifest):
         "splits": [split_facts(split, songs) for split in (*SPLITS, "all")],
         "skipped": manifest["skipped"],
         "findings": ill,
+        "files": [{key: song[key] for key in ("name", "facts")} for song in songs],
         "duplicates": copies,
         "histograms": histograms(songs, facts),
         "labels": labels,
@@ -139,12 +140,14 @@ def histograms(songs, facts):
     captions = collections.Counter(min(len(song["captions"]), 9) for song in songs)
     counts = range(max(captions, default=-1) + 1)
     rates = collections.Counter(fact["sample_rate"] for fact in facts)
+    channels = collections.Counter(fact["channels"] for fact in facts)
     licences = collections.Counter(song["licence"] or "not stated" for song in songs)
     return {
         "Duration": histogram((song["seconds"] for song in songs), DURATIONS),
         "Loudness (RMS)": histogram((fact["rms_db"] for fact in facts), LOUDNESS),
         "Bandwidth": histogram((fact["bandwidth_hz"] for fact in facts), BANDWIDTH),
         "Sample rate": [[f"{rate:,} Hz", rates[rate]] for rate in sorted(rates)],
+        "Channels": [[f"{n}", channels[n]] for n in sorted(channels)],
         "Captions per song": [["9 or more" if n == 9 else f"{n}", captions[n]] for n in counts],
         "Licence": licences.most_common(),
     }

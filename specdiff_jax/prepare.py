@@ -84,6 +84,8 @@ def write_cache(place, config):
     for item, made, reason in ingested(items, intake, writer.seen, collection.expected(config)):
         record(writer, item, made, reason)
     writer.close_shard()
+    if not writer.songs:
+        list_bad(writer.skipped)
     manifest = finish(writer, config)
     doctor.write(writer.folder, manifest, spectrograms(writer.folder, manifest))
     refuse_bad(manifest, writer.folder, config)
@@ -182,14 +184,19 @@ def refuse_bad(manifest, folder, config):
     limit = config.data.max_bad_fraction
     if songbook.pieces_of(config.data.source) or len(bad) <= limit * found:
         return
-    for skip in bad:
-        say(f"bad: {printable(skip['name'])}: {printable(skip['reason'])}")
+    list_bad(bad)
     kinds = collections.Counter(skip["reason"].split(" (")[0] for skip in bad).most_common(1)
     raise ValueError(
         f"data: {len(bad)} of {found} files are bad (most often: {kinds[0][0]}), more than "
         f"data.max_bad_fraction={limit}; see {folder / 'data_report.html'}; mend or remove them, "
         "or raise the limit: what was decoded is kept"
     )
+
+
+def list_bad(skipped):
+    """Says what is bad, a line each."""
+    for skip in skipped:
+        say(f"bad: {printable(skip['name'])}: {printable(skip['reason'])}")
 
 
 def spectrograms(place, manifest):
@@ -212,7 +219,10 @@ def report(manifest, place):
     for warning in manifest["warnings"]:
         say(f"warning: {printable(warning)}")
     if pairs := manifest["duplicates"]:
-        say(f"copies: {len(pairs)} pairs of songs are the same recording, kept on one side each")
+        split_of = {song["name"]: song["split"] for song in manifest["songs"]}
+        torn = sum(split_of[pair["first"]] != split_of[pair["second"]] for pair in pairs)
+        sides = f"{torn} of them divided by the given split" if torn else "kept on one side each"
+        say(f"copies: {len(pairs)} pairs of songs are the same recording, {sides}")
     for split in splits.SPLITS:
         songs = [song for song in manifest["songs"] if song["split"] == split]
         minutes = sum(song["seconds"] for song in songs) / 60

@@ -47,9 +47,13 @@ def assign(entries, duplicates, valid_fraction, test_fraction):
     if not entries:
         raise ValueError("data.source: no song could be read; see the reasons above")
     names, warnings = leak_groups([entry["artist"] for entry in entries], duplicates), []
-    if len(set(names)) < 2:
-        warnings.append(f"all songs are of {names[0]!r}: split by song, held-out music is not new")
-        names = leak_groups([entry["name"] for entry in entries], duplicates)
+    for kind in ("album", "name") if len(set(names)) < 2 else ():
+        finer = leak_groups([entry.get(kind) or entry["name"] for entry in entries], duplicates)
+        if kind == "name" or len(set(finer)) > 1:
+            kind = kind.replace("name", "song")
+            warnings.append(f"all songs are of {names[0]!r}: split by {kind}, not by artist")
+            names = finer
+            break
     ordered = sorted(set(names), key=split_number)
     if len(ordered) < 2:
         raise ValueError("data.source: one song only; a held-out split needs at least two")
@@ -57,14 +61,26 @@ def assign(entries, duplicates, valid_fraction, test_fraction):
     split_of = {
         name: given.get(name) or by_hash(name, valid_fraction, test_fraction) for name in ordered
     }
-    free = [name for name in ordered if name not in given] or ordered
-    for split, name in (("valid", free[0]), ("train", free[-1])):
+    free = [name for name in ordered if name not in given]
+    for split, name in (("valid", free[0]), ("train", free[-1])) if free else ():
         if split not in split_of.values():
             split_of[name] = split
+    taken = taken_from_train(ordered, split_of, valid_fraction)
+    if taken:
+        warnings.append(f"the data set gives no valid split: {len(taken)} artists of train are it")
     for entry, name in zip(entries, names, strict=True):
+        told = entry.pop("given_split", None)
         entry["group"] = name
-        entry["split"] = entry.pop("given_split", None) or split_of[name]
+        entry["split"] = "valid" if name in taken else told or split_of[name]
     return warnings + leaks
+
+
+def taken_from_train(ordered, split_of, fraction):
+    """Groups of train that become valid where there is none: a data set often gives two splits."""
+    train = [name for name in ordered if split_of[name] == "train"]
+    if "valid" in split_of.values() or len(train) < 2:
+        return set()
+    return {name for name in train[:-1] if split_number(name) < fraction} or {train[0]}
 
 
 def by_hash(name, valid_fraction, test_fraction):

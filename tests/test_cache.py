@@ -1,12 +1,13 @@
 """A cache is whole or does not exist; what was done before a kill is not done again."""
 
 import json
+import pathlib
 import shutil
 
 import numpy as np
 import pytest
 
-from specdiff_jax import cache, collection, prepare, splits
+from specdiff_jax import build, cache, collection, prepare, splits
 from specdiff_jax.audio import files, synth
 
 
@@ -142,3 +143,63 @@ def test_wrong_options_are_refused_before_any_work(nano):
     nano.data.update(channels=1, loudness="loud")
     with pytest.raises(ValueError, match="data.loudness='loud' is not one of"):
         collection.intake(nano)
+
+
+def test_where_nothing_is_good_the_reasons_are_told(fresh, tmp_path, capsys):
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / "a.wav").write_text("not sound")
+    fresh.data.source = str(tmp_path / "songs")
+    with pytest.raises(ValueError, match="no song could be read"):
+        prepare.run(fresh)
+    assert "bad: a.wav: not readable" in capsys.readouterr().err
+
+
+def test_a_cache_that_may_only_be_read_is_read(nano, monkeypatch):
+    """As another machine's; one that is not there yet cannot be made so."""
+    prepare.run(nano)
+    place = prepare.cache_of(nano)
+
+    def refused(path, mode="r", *rest):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(cache, "open", refused, raising=False)
+    with cache.locked(place):
+        pass
+    with pytest.raises(PermissionError), cache.locked(place.with_name("other")):
+        pass
+
+
+def test_a_kill_while_a_cache_gets_its_name_leaves_it_whole(tmp_path, monkeypatch):
+    writer = cache.Writer(tmp_path / "songs")
+    writer.add({"name": "a"}, np.ones((9, 1), np.int16), np.zeros((0, 2), np.int32))
+    writer.count_item()
+    writer.close_shard()
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pathlib.Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        writer.publish({"channels": 1, "shards": writer.shards, "songs": writer.songs})
+    cache.verify(tmp_path / "songs")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"max_bad_fraction": -1.0}, "data.max_bad_fraction=-1.0 is not a share")]
+    + [({"valid_fraction": 0.7, "test_fraction": 0.6}, "leave nothing to train with")]
+    + [({"feed": "disk"}, "data.feed='disk' is not one of auto, device, host")]
+    + [({"trim_db": 6.0}, "data.trim_db=6.0 cuts everything")]
+    + [({"source": ""}, "data.source='' is not")],
+)
+def test_wrong_values_are_refused_before_a_song_is_read(nano, fields, message):
+    nano.data.update(fields)
+    with pytest.raises(ValueError, match=message):
+        build.check(nano)
+        collection.kind_of(nano)
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"songs": [')
+    with pytest.raises(ValueError, match=r"manifest.json is damaged .*prepare it again"):
+        cache.read_manifest(tmp_path)

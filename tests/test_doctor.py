@@ -186,12 +186,13 @@ def test_counts_add_up(tmp_path):
     page, report = written(tmp_path, manifest_of(songs, skipped, [pair("song 1", "song 4")]))
     line = "43 files found: 40 accepted, 3 left out. 7 songs with findings, 1 group of duplicates."
     assert line in page and report["verdict"] == line and not report["healthy"]
+    assert [one["facts"] for one in report["files"]] == [one["facts"] for one in songs]
     *splits, total = report["splits"]
     assert sum(split["songs"] for split in splits) == total["songs"] == 40
     assert total["artists"] == len({one["artist"] for one in songs})
     assert total["hours"] == pytest.approx(sum(one["seconds"] for one in songs) / 3600)
     for name, rows in report["histograms"].items():
-        measured = name in ("Loudness (RMS)", "Bandwidth", "Sample rate")
+        measured = name in ("Loudness (RMS)", "Bandwidth", "Sample rate", "Channels")
         assert sum(count for _, count in rows) == 40 - measured, name
     labels = collections.Counter(label for one in songs for label in one["labels"])
     assert dict(report["labels"]) == labels and report["unlabelled"] == 1

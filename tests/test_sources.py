@@ -1,6 +1,7 @@
 """A folder and a Hugging Face data set become the same cache: songs, splits, named skips."""
 
 import json
+import os
 
 import datasets
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import soundfile
 
 from specdiff_jax import cache, collection, data, prepare
-from specdiff_jax.audio import files, synth
+from specdiff_jax.audio import files, inspect, synth
 from specdiff_jax.audio.ingest import Intake, ingest, lufs
-from specdiff_jax.sources import songbook
+from specdiff_jax.sources import folder, huggingface, rows, songbook
+from specdiff_jax.sources import manifest as manifest_source
 
 RATE = 8000
 
@@ -168,6 +170,49 @@ def test_a_broken_list_is_one_line(nano, tmp_path, text, message):
         list(collection.source(nano))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("list.csv", 'path,caption\na.wav,"two\nlines \u2028 \x85"\n')]
+    + [("list.jsonl", '{"path": "a.wav", "caption": "two\\nlines \u2028 \x85"}\n')],
+)
+def test_a_text_s_own_line_ends_divide_no_row(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    [row] = rows.read(tmp_path / name)
+    assert row["caption"] == "two\nlines \u2028 \x85"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("path,caption\na.wav,slow, sad\n", "line 2 has more cells than the header")]
+    + [('path,caption\na.wav,"open\nb.wav,x\n', "unexpected end of data; are quotes closed")]
+    + [(f'path\n"{"x" * (1 << 25)}"\n', "line 1: field larger than field limit")],
+)
+def test_what_a_broken_table_would_lose_is_an_error(tmp_path, text, message):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        rows.read(tmp_path / "list.csv")
+
+
+def test_empty_cells_at_the_end_of_a_row_are_nothing(tmp_path):
+    (tmp_path / "list.csv").write_text("path,caption\na.wav,slow,,\n")
+    assert rows.read(tmp_path / "list.csv") == [{"path": "a.wav", "caption": "slow"}]
+
+
+def test_hostile_json_is_refused_like_any_that_is_broken(tmp_path):
+    """Nested deeper than the parser goes; a byte-order mark; a file name that is a number."""
+    for number in range(3):
+        files.write(tmp_path / f"{number}.wav", np.ones(9), RATE)
+    (tmp_path / "0.json").write_text("[" * 200_000)
+    (tmp_path / "1.json").write_bytes(b'\xef\xbb\xbf{"labels": ["x"]}')
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": 5}')
+    deep, marked, _, missing = folder.songs(tmp_path)
+    assert "0.json beside it is not JSON" in deep.reason and marked.labels == ("x",)
+    assert missing.name == "5"
+    (tmp_path / "metadata.jsonl").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match="line 1 is not JSON"):
+        list(folder.songs(tmp_path))
+
+
 @pytest.fixture(params=["parquet file", "folder of parquet", "save_to_disk"])
 def dataset(request, music, tmp_path):
     """The folder's songs in each local form of a Hugging Face data set."""
@@ -271,6 +316,48 @@ def test_splits_of_a_data_set_are_kept(fresh, music, tmp_path):
         assert songs == {path.as_posix() for path in parts[name]}
 
 
+def test_parquet_files_say_their_split_by_name(tmp_path):
+    """As a data set of the Hub that was downloaded; a song's name is its own in all of them."""
+    for part in ("train-00000-of-00001", "validation-00000", "my_test", "2nd"):
+        row = {"audio": {"bytes": part.encode(), "path": None}}
+        (tmp_path / "data").mkdir(exist_ok=True)
+        datasets.Dataset.from_list([row]).to_parquet(str(tmp_path / "data" / f"{part}.parquet"))
+    found = list(huggingface.songs(str(tmp_path), {}))
+    split_of = {song.audio.decode(): song.split for song in found}
+    assert split_of == {
+        "train-00000-of-00001": "train",
+        "validation-00000": "valid",
+        "my_test": "test",
+        "2nd": None,
+    }
+    assert len({song.name for song in found}) == 4
+
+
+def test_class_labels_are_their_names(tmp_path):
+    kind = datasets.ClassLabel(names=["rock", "jazz"])
+    audio = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    columns = {"audio": audio, "genre": kind, "tags": datasets.Sequence(kind)}
+    rows = [
+        {"audio": {"bytes": b"a"}, "genre": 1, "tags": [0, 1]},
+        {"audio": {"bytes": b"b"}, "genre": -1, "tags": []},
+    ]
+    table = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
+    table.save_to_disk(str(tmp_path / "saved"))
+    found = list(huggingface.songs(str(tmp_path / "saved"), {"label": "genre,tags"}))
+    assert [song.labels for song in found] == [("jazz", "rock"), ()]
+
+
+def test_a_column_that_holds_something_else_is_named(tmp_path):
+    rows = [{"number": 1, "audio": {"bytes": b"a", "path": None}, "bpm": "fast"}]
+    datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "one.parquet"))
+    for columns, message in (
+        ({"audio": "number"}, "data.audio_column: 'number' of .* holds no sound"),
+        ({"tempo": "bpm"}, "row 0: tempo='fast' is not a number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            list(huggingface.songs(str(tmp_path / "one.parquet"), columns))
+
+
 def test_a_streamed_data_set_gives_the_same_songs(nano, dataset):
     if (dataset / "dataset_info.json").exists():
         pytest.skip("save_to_disk is read from memory maps, never streamed")
@@ -305,3 +392,65 @@ def test_a_hub_name_is_pinned_to_a_commit(nano, monkeypatch):
     with pytest.raises(ValueError, match=r"commit of 'someone/gone' \(no network\); without"):
         prepare.cache_of(nano)
     assert len(asked) == 2
+
+
+def test_a_list_is_prepared_anew_where_its_files_change(nano, tmp_path, monkeypatch):
+    """Its own name, size and time say nothing of them; a ~ is the home folder."""
+    tones(tmp_path / "songs", 2)
+    (tmp_path / "list.csv").write_text("path\nsongs/0.wav\nsongs/1.wav\n")
+    nano.data.source = str(tmp_path / "list.csv")
+    before = prepare.cache_of(nano)
+    assert prepare.cache_of(nano) == before
+    tones(tmp_path / "songs", 1, seconds=3.0)
+    assert prepare.cache_of(nano) != before
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in ("~/list.csv", "~/songs"):
+        nano.data.source = source
+        assert prepare.cache_of(nano) and len(list(collection.source(nano))) == 2
+
+
+def test_a_list_that_asks_for_more_than_there_is_is_told(tmp_path):
+    [path] = files.find(tones(tmp_path, 1))
+    facts = [ingest(str(path), Intake(RATE), 0.5, end)[1] for end in (2.0, 20.0)]
+    assert [fact["seconds"] for fact in facts] == [1.5, 1.5]
+    assert not any("claims" in line for line in inspect.findings(facts[0]))
+    assert "1.5 s of the 19.5 s it claims" in inspect.findings(facts[1])
+
+
+def test_a_wav_that_was_cut_is_left_out_as_a_flac_is_and_one_that_streamed_is_not(tmp_path):
+    """libsndfile says that what is left of a WAV is all; here one of two seconds."""
+    [path] = files.find(tones(tmp_path, 1))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 44 + (len(whole) - 44) // 2])
+    with pytest.raises(ValueError, match="truncated, 8000 of 16000 samples are there"):
+        ingest(str(path), Intake(RATE))
+    assert ingest(str(path), Intake(RATE), end=0.5)[1]["seconds"] == 0.5  # a part that is whole
+    path.write_bytes(whole[:40] + b"\xff\xff\xff\xff" + whole[44:])  # as written into a pipe
+    facts = ingest(str(path), Intake(RATE))[1]
+    assert (facts["seconds"], facts["claimed_seconds"]) == (2.0, 2.0)
+
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path):
+    tones(tmp_path, 1)
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert "pipe or device" in list(folder.songs(tmp_path))[1].reason
+
+
+def test_what_a_worker_cannot_hold_is_refused_before_it_is_decoded():
+    """An hour in stereo at 44.1 kHz; half of it, as a part that a list names, is taken."""
+    hour = np.broadcast_to(np.float32(0), (1, 3600 * 1000)), 1000
+    with pytest.raises(ValueError, match="1.0 hours long; cut it, or list parts"):
+        ingest(hour, Intake(44_100, channels=2))
+    with pytest.raises(ValueError, match="silent"):
+        ingest((hour[0][:, : 1800 * 1000], 1000), Intake(44_100, channels=2))
+
+
+def test_columns_that_nobody_reads_are_told(tmp_path, capsys):
+    tones(tmp_path, 1)
+    for name, own in (("metadata.csv", "file_name"), ("list.csv", "path")):
+        table = tmp_path / name
+        table.write_text(f"{own},label,artist\n0.wav,rock,Ann\n")
+        [song] = folder.songs(tmp_path) if own == "file_name" else manifest_source.songs(table)
+        assert song.artist == "Ann" and not song.labels
+        assert f"{table}: not read: 'label'; what is: {own}, artist" in capsys.readouterr().err
+        table.unlink()

@@ -63,3 +63,26 @@ def test_one_artist_is_split_by_song_and_one_song_is_refused():
     with pytest.raises(ValueError, match="no song could be read"):
         assigned([])
     assert set(assigned(made(["a", "b"]))[0]) == {"train", "valid"}
+
+
+def test_one_artist_is_split_by_album_where_there_are_some():
+    """Parts of one file are of one album: no file is on both sides."""
+    entries = made(["a"] * 40)
+    for number, entry in enumerate(entries):
+        entry["album"] = f"album {number % 8}"
+    found, warnings = assigned(entries)
+    assert found == found[:8] * 5 and {"train", "valid"} <= set(found)
+    assert "split by album" in warnings[0]
+
+
+def test_a_data_set_without_a_valid_split_gives_some_of_train():
+    """As many on the Hub: what is given as test stays test, no artist is divided."""
+    entries = made([f"artist {i % 50}" for i in range(200)])
+    for number, entry in enumerate(entries):
+        entry["given_split"] = "test" if number % 50 < 10 else "train"
+    found, warnings = assigned(entries)
+    assert found == found[:50] * 4 and found[:10] == ["test"] * 10
+    assert 0 < found[10:50].count("valid") < 10 and "test" not in found[10:50]
+    assert "gives no valid split" in warnings[0]
+    few = made(["a", "b", "c"], given_split="train")
+    assert sorted(assigned(few)[0]) == ["train", "train", "valid"]

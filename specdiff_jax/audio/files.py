@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 import numpy as np
 import soundfile
@@ -11,6 +12,7 @@ FOREIGN = (".m4a", ".aac", ".wma", ".ape", ".mka", ".mp4", ".wv")  # sound that 
 SAMPLE_RATES = (1000, 768_000)  # Hz, what a real file may claim
 MAX_CHANNELS = 64
 NO_TAGS = {"artist": None, "album": None}
+STREAMED = 0x7FFF_0000  # bytes that a WAV claims whose writer could not know its length
 BLOCK = 1 << 18  # frames decoded at a time
 
 
@@ -43,6 +45,10 @@ class Sound:
         self.first = round((start or 0) * self.sample_rate)
         last = self.file.frames if end is None else round(end * self.sample_rate)
         self.claimed = min(last, self.file.frames) - self.first  # frames
+        self.asked = last - self.first  # a list can ask for more than there is
+        told = told_frames(self.file)
+        if end is None and self.file.frames < 0.99 * told:
+            raise ValueError(f"truncated, {self.file.frames} of {told} samples are there")
         if self.claimed <= 0:
             raise ValueError(f"holds no samples between start={start} and end={end}")
 
@@ -64,6 +70,13 @@ class Sound:
             self.file.close()
         if found < 0.99 * self.claimed:
             raise ValueError(f"truncated, {found} of {self.claimed} samples decode")
+
+
+def told_frames(file):
+    """Frames that the header claims: libsndfile counts what is left of a WAV that was cut."""
+    found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    told, there = map(int, found.groups()) if found else (0, 0)
+    return file.frames * told // there if 0 < there < told < STREAMED else file.frames
 
 
 def tag(value):
@@ -103,3 +116,12 @@ def find(folder, suffixes=SUFFIXES, unreadable=None):
         chosen = (name for name in names if name.lower().endswith(suffixes))
         found += [pathlib.Path(root) / name for name in chosen]
     return sorted(found)
+
+
+def stamp(path):
+    """[size, modification time] of a file; nothing where it cannot be asked, as a dangling link."""
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):
+        return [None, None]
+    return [stat.st_size, stat.st_mtime_ns]

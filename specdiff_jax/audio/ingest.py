@@ -9,7 +9,8 @@ import soxr
 from specdiff_jax.audio import files, inspect
 from specdiff_jax.audio.fingerprint import fingerprint
 
-MAX_SECONDS = 3 * 3600.0  # of one song: what bounds a worker's memory
+MAX_SECONDS = 3 * 3600.0  # of one song
+MAX_BYTES = 320_000_000  # of its samples, 2 h in mono at 22 kHz: workers.EXTRA_BYTES hold 4 copies
 SILENCE_DB = -80.0  # a song whose loudest sample is below holds nothing to learn
 TRIM_WINDOW = 0.05  # seconds
 LOUDNESS_SECONDS = 600.0  # LUFS are measured over at most so much
@@ -40,8 +41,10 @@ def ingest(audio, intake, start=None, end=None):
       ValueError: not usable; one line that says why.
     """
     sound = opened(audio, start, end)
-    if sound.claimed > MAX_SECONDS * sound.sample_rate:
-        hours = sound.claimed / sound.sample_rate / 3600
+    seconds = sound.claimed / sound.sample_rate
+    size = 2 * intake.channels * intake.sample_rate * seconds
+    if seconds > MAX_SECONDS or size > MAX_BYTES:
+        hours = seconds / 3600
         raise ValueError(f"{hours:.1f} hours long; cut it, or list parts of it in a manifest")
     pcm, facts = decoded(sound, intake)
     if not pcm.size or peak(pcm) < 10 ** (SILENCE_DB / 20):
@@ -75,6 +78,8 @@ class Held:
     def claimed(self):
         return self.wave.shape[1]
 
+    asked = claimed
+
     def __iter__(self):
         for first in range(0, self.claimed, files.BLOCK):
             yield self.wave[:, first : first + files.BLOCK]
@@ -99,7 +104,7 @@ def decoded(sound, intake):
         parts.append(files.to_int16(resampler.resample_chunk(silence, last=True)))
     if not measured:
         raise ValueError("holds no samples")
-    return np.concatenate(parts), inspect.combine(measured, sound.claimed)
+    return np.concatenate(parts), inspect.combine(measured, sound.asked)
 
 
 def mix(block, channels):

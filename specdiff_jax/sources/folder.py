@@ -5,7 +5,6 @@ song.txt                         beside song.mp3: a caption a line
 song.json                        beside song.mp3: the fields of one row
 """
 
-import json
 import os
 import pathlib
 
@@ -39,6 +38,9 @@ def songs(folder, folder_labels=False):
         if path.suffix.lower() in files.FOREIGN:
             yield Skipped(name, f"{path.suffix} is not read by libsndfile; convert it to flac")
             continue
+        if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
+            yield Skipped(name, "a folder, pipe or device, not a file")
+            continue
         try:
             yield song_of(path, root, told, folder_labels)
         except ValueError as error:
@@ -65,10 +67,12 @@ def metadata(root):
     """{path: fields} from every metadata table under `root`, rows of the same file joined."""
     found = {}
     for table in [path for path in files.find(root, TABLES) if path.name in TABLES]:
-        for number, row in enumerate(rows.read(table), 1):
-            if not rows.text(row.get("file_name")):
+        read = rows.read(table)
+        rows.tell_unused(table, read, "file_name")
+        for number, row in enumerate(read, 1):
+            if not (name := rows.text(row.get("file_name"))):
                 raise ValueError(f"{table}: row {number} has no file_name")
-            path = pathlib.Path(os.path.normpath(table.parent / row["file_name"]))
+            path = pathlib.Path(os.path.normpath(table.parent / name))
             try:
                 told = rows.fields(row)
             except ValueError as error:
@@ -88,17 +92,14 @@ def beside(path):
         if not other.is_file():
             continue
         with open(other, "rb") as file:
-            content = file.read(MAX_TEXT).decode("utf-8", errors="replace")
+            content = file.read(MAX_TEXT).decode("utf-8-sig", errors="replace")
         if suffix == ".txt":
             yield {"captions": [line for line in content.splitlines() if line.strip()]}
             continue
         try:
-            row = json.loads(content)
+            yield rows.json_object(content)
         except ValueError as error:
-            raise ValueError(f"{other.name} beside it is not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{other.name} beside it is not an object with named fields")
-        yield row
+            raise ValueError(f"{other.name} beside it {error}") from error
 
 
 def fingerprint(folder):
@@ -108,10 +109,5 @@ def fingerprint(folder):
     found = []
     for path in files.find(root, suffixes):
         name = path.relative_to(root).as_posix().encode("utf-8", "surrogateescape").hex()
-        try:
-            stat = path.stat()
-        except OSError:  # a dangling link, a folder without permission
-            found.append((name, None, None))
-            continue
-        found.append((name, stat.st_size, stat.st_mtime_ns))
+        found.append((name, *files.stamp(path)))
     return found

@@ -29,19 +29,24 @@ def songs(source, columns, split=None, streaming=False, revision=None):
     columns = {"audio": "audio"} | columns
     seen, names = {}, set()
     for given, table in load(source, split, streaming, revision):
+        features = table.features or {}
         for index, row in enumerate(checked(table, columns, source)):
-            told = told_by(row, columns, given)
+            place = f"{given or ''} row {index}".strip()
+            try:
+                told = told_by(row, columns, given, features)
+            except ValueError as error:
+                raise ValueError(f"data.source: {place}: {error}") from error
             sound = row[columns["audio"]] or {}
             audio = sound.get("bytes") or sound.get("path")
             if not audio:
-                yield Skipped(f"{given or ''} row {index}".strip(), "the row holds no audio")
+                yield Skipped(place, "the row holds no audio")
                 continue
             key = key_of(row, columns, audio)
             if key in seen:
                 yield More(seen[key], told["labels"], told["captions"])
                 continue
-            name = (key if "song" in columns else sound.get("path")) or f"row {index}"
-            seen[key] = name = name if name not in names else f"{name}#{index}"
+            name = (key if "song" in columns else sound.get("path")) or place
+            seen[key] = name = name if name not in names else f"{name}#{len(names)}"
             names.add(name)
             yield Song(name=name, audio=audio, **told)
 
@@ -60,8 +65,8 @@ def load(source, split, streaming, revision):
         elif path.exists():
             found = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
             found = found or sorted(path.rglob("*.arrow"))
-            kind, names = found[0].suffix[1:], [str(file) for file in found]
-            loaded = datasets.load_dataset(kind, data_files=names, streaming=streaming)
+            kind, parts = found[0].suffix[1:], by_split(found, path)
+            loaded = datasets.load_dataset(kind, data_files=parts, streaming=streaming)
         else:
             loaded = datasets.load_dataset(
                 source, split=split, streaming=streaming, revision=revision
@@ -76,11 +81,21 @@ def load(source, split, streaming, revision):
     return [(rows.SPLITS.get(name), table) for name, table in loaded.items()]
 
 
+def by_split(paths, root):
+    """{split or 'unsaid': files}, by a word of their names, as the Hub tells them."""
+    found = {}
+    for path in paths:
+        words = re.split("[^a-z]+", path.relative_to(root).as_posix().lower())
+        split = next((rows.SPLITS[word] for word in words if word in rows.SPLITS), "unsaid")
+        found.setdefault(split, []).append(str(path))
+    return found
+
+
 def checked(table, columns, source):
     """The table with its audio undecoded.
 
     Raises:
-      ValueError: a named column is not there.
+      ValueError: a named column is not there, or that of the audio holds none.
     """
     import datasets
 
@@ -91,23 +106,39 @@ def checked(table, columns, source):
                 raise ValueError(
                     f"data.{kind}_column: {source!r} has no column {column!r}, but {there}"
                 )
-    return table.cast_column(columns["audio"], datasets.Audio(decode=False))
+    try:
+        return table.cast_column(columns["audio"], datasets.Audio(decode=False))
+    except Exception as error:  # the library raises many kinds; the user needs one line
+        raise ValueError(
+            f"data.audio_column: {columns['audio']!r} of {source!r} holds no sound ({error})"
+        ) from error
 
 
-def told_by(row, columns, given):
+def told_by(row, columns, given, features):
     """The Song fields of a row; a list in a column gives several labels or captions."""
     plain = {
         kind: row[column] for kind, column in columns.items() if kind not in ("audio", "label")
     }
     plain["captions"] = as_list(plain.pop("caption", None))
     named = columns.get("label", "").split(",") if "label" in columns else []
-    plain["labels"] = [label for column in named for label in as_list(row[column])]
+    plain["labels"] = [
+        label for column in named for label in spelled(row[column], features.get(column))
+    ]
     return rows.fields(plain) | {"split": given}
 
 
 def as_list(value):
     """None, one value or several as a list; one caption is not cut at its semicolons."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def spelled(value, feature):
+    """Labels as a list; a ClassLabel's numbers, or a list of them, by their names."""
+    kind = getattr(feature, "feature", feature)  # of a list's members
+    if not hasattr(kind, "int2str"):
+        return as_list(value)
+    # A row of a test set may have -1: no label.
+    return [kind.int2str(k) for k in as_list(value) if k is not None and k >= 0]
 
 
 def key_of(row, columns, audio):

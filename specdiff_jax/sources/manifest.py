@@ -4,6 +4,7 @@ licence, tempo. Paths are relative to the list. One file may give several songs 
 
 import pathlib
 
+from specdiff_jax.audio import files
 from specdiff_jax.sources import rows
 from specdiff_jax.sources.song import Skipped, Song
 
@@ -20,8 +21,9 @@ def songs(path):
       ValueError: the list is broken, empty or without paths.
     """
     path = pathlib.Path(path)
-    listed = {}
-    for number, row in enumerate(rows.read(path), 1):
+    listed, table = {}, rows.read(path)
+    rows.tell_unused(path, table, "path")
+    for number, row in enumerate(table, 1):
         if not (audio := rows.text(row.get("path"))):
             raise ValueError(f"{path}: row {number} has no path")
         try:
@@ -40,3 +42,9 @@ def songs(path):
             yield Song(name=audio + part, audio=str(place), **told)
         else:
             yield Skipped(audio + part, "listed, but not there")
+
+
+def fingerprint(path):
+    """What must stay the same for a cache to stay valid: the list, and the files that it names."""
+    named = {text for row in rows.read(path) if (text := rows.text(row.get("path")))}
+    return [files.stamp(path), *([name, files.stamp(path.parent / name)] for name in sorted(named))]

@@ -1,11 +1,15 @@
 """Rows of metadata (JSON Lines or CSV) and what they say about a song."""
 
 import csv
+import io
 import json
 import math
 
+from specdiff_jax.logs import say
+
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
+MAX_CELL = 1 << 24  # characters
 CSV_LIST = ";"  # between labels, and between captions, of one CSV cell
 
 
@@ -19,20 +23,52 @@ def read(path):
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as UTF-8 text ({error})") from error
-    if path.suffix == ".csv":
-        csv.field_size_limit(1 << 24)
-        return list(csv.DictReader(text.splitlines()))
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    return list(csv_rows(path, text) if path.suffix == ".csv" else json_rows(path, text))
+
+
+def csv_rows(path, text):
+    """Yields the rows of a CSV table; a cell in quotes may hold commas and line breaks."""
+    csv.field_size_limit(MAX_CELL)
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in table:
+            # Spreadsheets end every row with empty cells; others would be lost.
+            if any(row.pop(None, ())):
+                raise ValueError(
+                    f"{path}: line {table.line_num} has more cells than the header; put cells with "
+                    "commas in quotes"
+                )
+            yield row
+    except csv.Error as error:  # an open quote swallows all that follows
+        raise ValueError(f"{path}: line {table.line_num}: {error}; are quotes closed?") from error
+
+
+def json_rows(path, text):
+    """Yields the rows of JSON Lines."""
+    # Not splitlines(): a JSON text may hold other characters that end a line, as U+2028.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            row = json_object(line)
         except ValueError as error:
-            raise ValueError(f"{path}: line {number} is not JSON ({error})") from error
-        if not isinstance(rows[-1], dict):
-            raise ValueError(f"{path}: line {number} is not an object with named fields")
-    return rows
+            raise ValueError(f"{path}: line {number} {error}") from error
+        yield row
+
+
+def json_object(text):
+    """The dict that a JSON text holds.
+
+    Raises:
+      ValueError: it holds none; says what it is instead.
+    """
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise ValueError("is not an object with named fields")
+    return row
 
 
 def fields(row):
@@ -60,6 +96,15 @@ def fields(row):
         "end": number("end", row.get("end"), "a time in seconds"),
         "tempo": number("tempo", row.get("tempo"), "a number of beats a minute") or None,
     }
+
+
+def tell_unused(path, table, own):
+    """Says which columns of a table nobody reads: a `label` for `labels` would be lost unsaid."""
+    known = [own, *fields({}), "caption", "license"]
+    unused = dict.fromkeys(name for row in table for name in row if name not in known)
+    if unused:
+        names = ", ".join(map(repr, unused))[:300]
+        say(f"data: {path}: not read: {names}; what is: {', '.join(known)}")
 
 
 def text(value):

@@ -35,7 +35,7 @@ def draw(path, summary):
         mark = "o" if change <= FARTHEST else ">"  # farther out than the figure goes
         face = "white" if math.isnan(half) else colour
         style = {"fmt": mark, "color": colour, "markerfacecolor": face, "capsize": 3}
-        xerr = 0 if math.isnan(half) else half
+        xerr = 0 if math.isnan(half) or change > FARTHEST else half
         axes.errorbar(min(change, FARTHEST), place, xerr=xerr, **style)
     axes.set_yticks(range(len(summary)), [line["name"] for line in reversed(summary)])
     axes.axvline(0, color="#888", linewidth=1)

@@ -48,6 +48,7 @@ def prepared(config):
     with cache.locked(place):
         if (place / "manifest.json").exists():
             cache.verify(place)
+            refuse_bad(cache.read_manifest(place), place, config)  # the limit may be lower now
         else:
             write_cache(place, config)
         if config.condition.text:

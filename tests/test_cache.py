@@ -122,6 +122,9 @@ def test_too_many_bad_files_stop_it_and_nothing_is_lost(fresh, music, tmp_path, 
     place = prepare.cache_of(fresh)
     assert {path.name: path.stat().st_mtime_ns for path in place.glob("pcm-*")} == stamps
     assert len(whole(fresh)[0]["skipped"]) == 2
+    fresh.data.max_bad_fraction = 0.05  # of a whole cache too
+    with pytest.raises(ValueError, match="2 of 18 files are bad"):
+        prepare.run(fresh)
 
 
 def test_the_report_lies_beside_the_songs(nano):

@@ -23,11 +23,10 @@ ROWS = [
         "profiling",
     },
     {"cache", "checkpoints", "optimizers", "scores"},
-    {"data", "sampling", "text_features", "charts", "workdir", "edits"},
+    {"data", "sampling", "text_features", "charts", "workdir", "edits", "collection"},
     {"conditions", "pages", "vector_index", "song_crops"},
     {"build", "prompts", "listening", "tags", "tags_page"},
     {
-        "collection",
         "doctor",
         "sidecars",
         "fidelity",

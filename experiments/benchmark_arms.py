@@ -157,8 +157,8 @@ def torch_arm(setting, rounds, device, compiled=False):
 
     config, shape = job(setting, device)
     model = build.model(config, shape[1:])
-    make = lambda: torch_dit.DiT(model)
-    return torch_row(make, model, shape, (setting, rounds, device, compiled))
+    make, steps = lambda: torch_dit.DiT(model), rounds or SETTINGS[setting][3]
+    return torch_row(make, config, shape, about(model, shape), steps, device, compiled)
 
 
 def diffusers_arm(setting, rounds, device, compiled=False):
@@ -173,20 +173,18 @@ def diffusers_arm(setting, rounds, device, compiled=False):
         return {"note": f"diffusers has no patches of {model.patch}"}
     side, make = diffusers_dit.side(model), lambda: diffusers_dit.DiT(model)
     square = (shape[0], side * model.patch[0], side * model.patch[1], shape[3])
-    row = torch_row(make, model, square, (setting, rounds, device, compiled))
-    return row | {"tokens": side**2} if "tokens" in row else row
+    facts, steps = about(model, square) | {"tokens": side**2}, rounds or SETTINGS[setting][3]
+    return torch_row(make, config, square, facts, steps, device, compiled)
 
 
-def torch_row(make, model, shape, how):
-    """One row: the step of the PyTorch model that `make` makes, which stands for our `model`."""
+def torch_row(make, config, shape, facts, steps, device, compiled):
+    """One row: `facts`, and the step of the PyTorch model that `make` makes."""
     import torch
 
     from experiments import torch_dit
 
-    setting, rounds, device, compiled = how
-    config, before = job(setting, device)[0], peak_rss()
-    theirs = make()
-    one = torch_dit.train_step(theirs, config, shape, device, compiled)
+    before, model = peak_rss(), make()
+    one = torch_dit.train_step(model, config, shape, device, compiled)
     start = time.perf_counter()
     try:
         one(0)
@@ -196,10 +194,10 @@ def torch_row(make, model, shape, how):
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return {"note": f"torch.compile failed: {reason}"}
     first = time.perf_counter() - start  # compiling and one step
-    seconds, others = timed({"": one}, rounds or SETTINGS[setting][3])
+    seconds, others = timed({"": one}, steps)
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_rss() - before
-    facts = about(model, shape) | {"other_cores": others, "peak_gb": peak / 1e9}
-    facts |= {"parameters": sum(p.numel() for p in theirs.parameters())}
+    facts = facts | {"other_cores": others, "peak_gb": peak / 1e9}
+    facts |= {"parameters": sum(p.numel() for p in model.parameters())}
     if compiled:
         facts |= {"compile_s": max(0.0, first - min(seconds[""]))}
     return facts | {"seconds": seconds[""]}

@@ -32,7 +32,7 @@ def collectives(text):
 
 
 def compiled(config):
-    """The text of one compiled training step on the configured mesh, and the parameters' bytes."""
+    """One training step compiled on the configured mesh, and the parameters' bytes."""
     import jax
 
     from specdiff_jax import meshes, preflight
@@ -41,9 +41,8 @@ def compiled(config):
     with meshes.entered(config):
         job = Run(config)
         arguments = preflight.dispatched(job, 1)
-        step = job.train_step().lower(*arguments).compile()
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(arguments[0].params))
-        return step.as_text(), size
+        return job.train_step().lower(*arguments).compile(), size
 
 
 def expected(size, data, fsdp):
@@ -74,10 +73,10 @@ def main():
             config.mesh.fsdp = fsdp
             config.train.update(batch_size=args.devices, steps_per_dispatch=1)
             prepare.run(config)
-            text, parameters = compiled(config)
+            step, parameters = compiled(config)
             mesh = {"data": args.devices // fsdp, "fsdp": fsdp}
             row = {"size": size, **mesh, "parameters_mb": round(parameters / 1e6, 2)}
-            for kind, (count, moved) in collectives(text).items():
+            for kind, (count, moved) in collectives(step.as_text()).items():
                 row |= {f"{kind}s": count, f"{kind}_mb": round(moved / 1e6, 2)}
             row |= expected(parameters, **mesh)
             print(row, flush=True)

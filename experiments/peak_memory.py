@@ -12,26 +12,27 @@ import itertools
 import jax
 
 from configs import base
+from experiments.collectives import compiled
 from experiments.tables import RESULTS, write_csv
-from specdiff_jax import meshes, preflight, prepare, roofline
-from specdiff_jax.run import Run
+from specdiff_jax import prepare, roofline
+from specdiff_jax.models.blocks import REMATS
 
-REMATS = ("none", "dots", "block")
 CUTS = (1, 2, 8)  # micro-batches of the batch
+
+
+def songs_config():
+    config = base.get_config()
+    config.data.source = "songbook:60"
+    return config
 
 
 def row_of(batch, scan, remat, accumulate):
     """One row, the songs on the device included: 60 of them."""
-    config = base.get_config()
-    config.data.source = "songbook:60"
+    config = songs_config()
     config.train.batch_size = batch
     config.model.update(scan=scan, remat=remat)
     config.optimizer.accumulate = accumulate
-    prepare.run(config)
-    with meshes.entered(config):
-        job = Run(config)
-        arguments = preflight.dispatched(job, 1)
-        step = job.train_step().lower(*arguments).compile()
+    step, _ = compiled(config)
     return {
         "device": jax.devices()[0].device_kind,
         "batch": batch,
@@ -47,6 +48,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
+    prepare.run(songs_config())
     rows = []
     for scan, remat, cuts in itertools.product((False, True), REMATS, CUTS):
         if args.batch % cuts == 0:

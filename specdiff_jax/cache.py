@@ -135,7 +135,7 @@ def read_manifest(cache):
 
 
 def verify(cache):
-    """Reads every song once.
+    """Reads every song once and returns the manifest, a dict.
 
     Raises:
       ValueError: a shard is missing or cut, or a song in it changed.
@@ -152,6 +152,7 @@ def verify(cache):
         if hashlib.sha256(pcm).hexdigest() != song["sha256"]:
             path = cache / manifest["shards"][song["shard"]]["file"]
             raise ValueError(f"{path} is damaged (sha256 of {song['name']!r}); {mend}")
+    return manifest
 
 
 def open_shards(cache, manifest):

@@ -47,8 +47,7 @@ def prepared(config):
     place = cache_of(config)
     with cache.locked(place):
         if (place / "manifest.json").exists():
-            cache.verify(place)
-            refuse_bad(cache.read_manifest(place), place, config)  # the limit may be lower now
+            refuse_bad(cache.verify(place), place, config)  # the limit may be lower now
         else:
             write_cache(place, config)
         if config.condition.text:

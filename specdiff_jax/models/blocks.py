@@ -140,7 +140,7 @@ class Stack(nn.Module):
 BLOCKS = {"pre_ln": PreLnBlock, "adaln_zero": AdaLnZeroBlock}
 keep_named = jax.checkpoint_policies.save_only_these_names
 REMATS = {  # what is kept for the backward pass
-    "none": jax.checkpoint_policies.everything_saveable,
+    "none": None,  # all
     "dots": keep_named(PRODUCT),  # results of linear layers and attention, not what lies between
     "block": jax.checkpoint_policies.nothing_saveable,  # but what enters each block
 }
@@ -148,7 +148,7 @@ REMATS = {  # what is kept for the backward pass
 
 def rematted(block, remat, scan):
     """A block class whose backward pass recomputes what REMATS[remat] does not keep."""
-    if remat == "none":
+    if REMATS[remat] is None:
         return block
     # Without a loop around it XLA would find the recomputation and merge it with the first.
     return nn.remat(block, prevent_cse=not scan, policy=REMATS[remat])

@@ -45,7 +45,7 @@ def restored(config, name, mesh):
 def program(config, mesh):
     """The text of the training step's program on a mesh."""
     config.mesh.data, config.mesh.fsdp = mesh
-    return collectives.compiled(config)[0]
+    return collectives.compiled(config)[0].as_text()
 
 
 def main(workdir, music, caches):

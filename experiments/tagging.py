@@ -1,6 +1,7 @@
 """What is a diffusion trunk worth to a tagger? Against scratch, a random trunk and plain features.
 
     python -m experiments.tagging --trunk runs/tiny [--steps 600] [--seeds 0 1 2 3 4] [--scan]
+                                  [--songs 60] [--source songs.jsonl --kinds game]
 
 Trains configs/tagging.py:tiny for each way and seed, and logistic regressions on log-mel
 statistics and on musicnn's embedding, on the same songs. Writes results/tagging.csv (a row for
@@ -39,10 +40,13 @@ PLAIN = ("log-mel statistics", "musicnn")
 def config_of(way, trunk, seed, args, **fields):
     """The config of one tagger."""
     config = tagging.get_config(f"tiny,{WAYS[way]}")
+    config.data.max_songs = args.songs
+    if args.source is not None:  # a small collection
+        config.data.update(source=args.source, valid_fraction=0.2, test_fraction=0.3)
     fields |= {"learns": "held"} if way == "random held" else {}
     config.tag.update(robustness=False, kinds=tuple(args.kinds), **fields)
     told = "".join(f"_{name}{value}" for name, value in fields.items())
-    config.workdir = str(RUNS / f"{way.replace(' ', '_')}{told}_{seed}_{args.steps}")
+    config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}{told}_{seed}_{args.steps}")
     config.seed = seed
     if config.finetune.init_from is not None:
         config.finetune.init_from = trunk
@@ -177,6 +181,8 @@ def main(arguments=None, nano=None):
     parser.add_argument("--trunk", required=True)
     parser.add_argument("--name", default="tagging")
     parser.add_argument("--kinds", nargs="+", default=["instrument"])
+    parser.add_argument("--source", help="other songs than the songbook's")
+    parser.add_argument("--songs", type=int, help="to learn from, so many and no more")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--scan", action="store_true")

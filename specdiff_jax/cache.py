@@ -1,7 +1,8 @@
 """Prepared songs on disk: flat int16 shards, an index, and a manifest that is written last.
 
     NAME/            manifest.json  pcm-00000.int16  pcm-00001.int16 ...
-    NAME.partial/    the same while it grows: each finished shard with shard-00000.json and .npz
+    NAME.partial/    the same while it grows: each finished shard with shard-00000.json and .npz,
+                     and song-* that workers have made and no shard holds yet
 
 A cache without its manifest does not exist. A preparation that was killed goes on after its last
 finished shard; what it had begun after that is written again.
@@ -15,6 +16,7 @@ import pathlib
 
 import numpy as np
 
+from specdiff_jax import aside
 from specdiff_jax.logs import say, write_json
 
 SHARD_BYTES = 1 << 27  # a shard is closed by the first song that takes it past this
@@ -31,6 +33,7 @@ class Writer:
     def __init__(self, cache):
         self.folder = partial_of(cache)
         self.folder.mkdir(parents=True, exist_ok=True)
+        aside.clear(self.folder)
         self.shards, self.songs, self.skipped, self.more, self.landmarks = [], [], [], [], []
         self.seen = 0
         while (index := self.folder / f"shard-{len(self.shards):05d}.json").exists():
@@ -52,15 +55,13 @@ class Writer:
         self.samples, self.seen_before = 0, self.seen
         self.first = {name: len(getattr(self, name)) for name in ("songs", "skipped", "more")}
 
-    def add(self, entry, pcm, landmarks):
-        """Appends a song: its manifest entry without a place, and pcm [N, A] int16."""
-        pcm = np.ascontiguousarray(pcm)
-        self.file.write(pcm)
-        place = {"shard": len(self.shards), "start": self.samples, "samples": len(pcm)}
-        place["sha256"] = hashlib.sha256(pcm).hexdigest()
-        self.songs.append(entry | place)
+    def add(self, entry, song, landmarks):
+        """Appends a song: its manifest entry without a place, and its samples, an `Aside`."""
+        aside.move(song, self.file)
+        place = {"shard": len(self.shards), "start": self.samples, "samples": song.samples}
+        self.songs.append(entry | place | {"sha256": song.sha256})
         self.landmarks.append(landmarks)
-        self.samples += len(pcm)
+        self.samples += song.samples
 
     def count_item(self):
         """Says that one more item of the source is dealt with; may close a shard."""
@@ -85,6 +86,7 @@ class Writer:
 
     def publish(self, manifest):
         """Writes the manifest, and gives the whole its name in one step."""
+        aside.clear(self.folder)  # a worker that was killed leaves one
         write_json(self.folder / "manifest.json", manifest)
         whole = self.folder.rename(self.folder.with_name(self.folder.name.removesuffix(".partial")))
         # Only now: killed among these, a cache that still grows would lack some.

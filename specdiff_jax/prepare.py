@@ -29,7 +29,7 @@ from specdiff_jax.audio import fingerprint
 from specdiff_jax.logs import say
 from specdiff_jax.sources import songbook
 from specdiff_jax.sources.song import More
-from specdiff_jax.sources.taking import take
+from specdiff_jax.sources.taking import take_aside
 
 FORMAT = 5  # raise it when the cache's layout or the songbook's sound or words change
 FEEDING = ("cache_dir", "feed", "device_gigabytes", "max_bad_fraction")  # not what songs are
@@ -81,7 +81,8 @@ def write_cache(place, config):
     writer = cache.Writer(place)
     if writer.seen:
         say(f"data: {writer.seen} items were prepared before; going on")
-    for item, made, reason in ingested(items, intake, writer.seen, collection.expected(config)):
+    one = functools.partial(take_aside, intake=intake, folder=writer.folder)
+    for item, made, reason in done(one, items, writer.seen, collection.expected(config)):
         record(writer, item, made, reason)
     writer.close_shard()
     if not writer.songs:
@@ -92,15 +93,14 @@ def write_cache(place, config):
     report(manifest, writer.publish(manifest))
 
 
-def ingested(items, intake, seen, total):
-    """Yields (item, (pcm, facts, landmarks) or None, reason or None) of items not yet seen."""
+def done(one, items, seen, total):
+    """Yields (item, what `one` made of it or None, reason or None) of items not yet seen."""
     for _ in zip(range(seen), items):  # noqa: B905, the range is the shorter one
         pass
     with tqdm.tqdm(initial=seen, total=total, desc="prepare", unit=" songs") as bar:
-        one = functools.partial(take, intake=intake)
-        for done in workers.in_order(one, items, FILE_SECONDS):
+        for outcome in workers.in_order(one, items, FILE_SECONDS):
             bar.update()
-            yield done
+            yield outcome
 
 
 def record(writer, item, made, reason):
@@ -111,7 +111,7 @@ def record(writer, item, made, reason):
     elif reason:
         writer.skipped.append({"name": item.name, "reason": reason})
     else:
-        pcm, facts, landmarks = made
+        song, facts, landmarks = made
         tags = facts.pop("tags")
         album = item.album or tags["album"]
         entry = {
@@ -125,7 +125,7 @@ def record(writer, item, made, reason):
             "tempo": item.tempo,
             "facts": facts,
         }
-        writer.add(entry, pcm, landmarks)
+        writer.add(entry, song, landmarks)
     writer.count_item()
 
 

@@ -14,11 +14,15 @@ import threadpoolctl
 EXTRA_BYTES = 3 << 29  # of memory that a worker may take beyond what it starts with
 
 
+class Stop(OSError):
+    """Raised by a job where no other could do better: a full disk is no fault of a song."""
+
+
 def in_order(function, jobs, seconds, count=None):
     """Yields (job, result, None) or (job, None, reason) for each job, in the jobs' order.
 
     Args:
-      function: importable; what it raises becomes the reason.
+      function: importable; what it raises becomes the reason, but a Stop is raised here too.
       jobs: iterable of picklable values, drawn only a few ahead of the results.
       seconds: limit for one job; the worker is killed then, and a new one goes on.
       count: processes; None for one each usable core.
@@ -51,6 +55,8 @@ def outcome(job, future, seconds):
         return job, None, "crashed the decoder"
     except MemoryError:
         return job, None, f"needs more than {EXTRA_BYTES / 1e9:.1f} GB of memory"
+    except Stop:
+        raise
     except ValueError as error:
         return job, None, str(error)
     except Exception as error:  # a hostile file can raise anything; the next one goes on

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from specdiff_jax import build, cache, collection, prepare, splits
+from specdiff_jax import aside, build, cache, collection, prepare, splits
 from specdiff_jax.audio import files, synth
+from specdiff_jax.workers import Stop
 
 
 @pytest.fixture
@@ -62,6 +63,18 @@ def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, mon
     for ours, theirs in zip(shards, expected[1], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert not cache.partial_of(prepare.cache_of(fresh)).exists()
+
+
+def test_songs_aside_are_moved_cleared_or_a_reason_to_stop(tmp_path):
+    pcm = np.arange(18, dtype=np.int16).reshape(9, 2)
+    left, song = aside.put(pcm + 1, tmp_path), aside.put(pcm[:, ::-1], tmp_path)
+    with open(tmp_path / "pcm", "wb") as shard:
+        aside.move(song, shard)
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "pcm", np.int16), pcm[:, ::-1].ravel())
+    aside.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pcm"] and left.samples == 9
+    with pytest.raises(Stop, match="cannot write into .*gone: No such file"):
+        aside.put(pcm, tmp_path / "gone")
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing"])
@@ -174,7 +187,8 @@ def test_a_cache_that_may_only_be_read_is_read(nano, monkeypatch):
 
 def test_a_kill_while_a_cache_gets_its_name_leaves_it_whole(tmp_path, monkeypatch):
     writer = cache.Writer(tmp_path / "songs")
-    writer.add({"name": "a"}, np.ones((9, 1), np.int16), np.zeros((0, 2), np.int32))
+    song = aside.put(np.ones((9, 1), np.int16), writer.folder)
+    writer.add({"name": "a"}, song, np.zeros((0, 2), np.int32))
     writer.count_item()
     writer.close_shard()
 

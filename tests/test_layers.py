@@ -8,6 +8,7 @@ ROWS = [
     {"wheels", "contrastive"},
     {"audio", "diffusion", "models", "text", "evaluation"},
     {"workers", "embedders", "weights", "logs", "meshes", "roofline"},
+    {"aside"},
     {
         "sources",
         "splits",

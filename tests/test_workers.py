@@ -4,6 +4,7 @@ import os
 import time
 
 import numpy as np
+import pytest
 
 from specdiff_jax import workers
 
@@ -20,6 +21,8 @@ def work(job):
         raise ValueError("not this one")
     if job == "surprise":
         raise KeyError("two\nlines")
+    if job == "full":
+        raise workers.Stop("no space left")
     return job * job
 
 
@@ -34,6 +37,13 @@ def test_every_job_ends_in_order_with_a_result_or_a_reason():
     assert [r for job, r, _ in done if not isinstance(job, str)] == [
         job * job for job in jobs if not isinstance(job, str)
     ]
+
+
+def test_what_is_no_fault_of_the_job_stops_them_all():
+    done = workers.in_order(work, [1, "full", 2], 60.0, count=2)
+    assert next(done) == (1, 1, None)
+    with pytest.raises(workers.Stop, match="no space left"):
+        next(done)
 
 
 def test_jobs_are_drawn_only_a_few_ahead():

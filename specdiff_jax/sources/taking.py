@@ -1,5 +1,6 @@
 """What a worker process does with one item of a source; it imports neither jax nor a config."""
 
+from specdiff_jax import aside
 from specdiff_jax.audio.ingest import ingest
 from specdiff_jax.sources.song import More, Skipped
 
@@ -15,3 +16,9 @@ def take(item, intake):
     if isinstance(item, More):
         return None
     return ingest(item.audio, intake, item.start, item.end)
+
+
+def take_aside(item, intake, folder):
+    """As `take`, with the samples put into a file of `folder`: (Aside, facts, landmarks)."""
+    made = take(item, intake)
+    return made and (aside.put(made[0], folder), *made[1:])

@@ -197,7 +197,8 @@ def _heard(wave):
     channel, place = np.divmod(np.arange(0, count * wave.shape[1], EVERY), max(count, 1))
     spectrum = fft.rfft(frames[place, :, channel] * HANN)[:, 1:]
     power = (spectrum.real**2 + spectrum.imag**2) / POWER  # abs is slow
-    bands = power.reshape(len(power), BANDS, FRAME // 2 // BANDS)
-    power = bands.mean(axis=2)  # of white noise: its variance
+    bins = FRAME // 2 // BANDS
+    bands = power.reshape(len(power), BANDS, bins)
+    power = bands @ np.full(bins, 1 / bins, np.float32)  # of white noise: its variance
     heard = power > np.maximum(NOISE, BELOW_LOUDEST * power.max(axis=1, keepdims=True))
     return int(heard.any(axis=1).sum()), heard.sum(axis=0)

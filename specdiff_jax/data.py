@@ -113,13 +113,7 @@ def selected(songs, only=None, without=None, most=None):
     Raises:
       ValueError: a label that no song has, or no song is left.
     """
-    there = sorted({label for entry in songs.entries for label in entry["labels"]})
-    wanted, banned = (
-        {labels.known(name.strip(), there, "of the songs") for name in text.split(",")}
-        if text
-        else set()
-        for text in (only, without)
-    )
+    wanted, banned = known_labels(songs.entries, only), known_labels(songs.entries, without)
     kept = np.array(
         [
             not banned & set(entry["labels"])
@@ -134,6 +128,13 @@ def selected(songs, only=None, without=None, most=None):
     if not kept.any():
         raise ValueError(f"data: no song is left by only={only!r}, without={without!r}")
     return some(songs, kept)
+
+
+def known_labels(entries, text):
+    """The labels that a text lists with commas between them; ValueError where no song has one."""
+    there = sorted({label for entry in entries for label in entry["labels"]})
+    named = text.split(",") if text else ()
+    return {labels.known(name.strip(), there, "of the songs") for name in named}
 
 
 def crops_of(songs, samples):

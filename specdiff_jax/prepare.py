@@ -47,9 +47,12 @@ def prepared(config):
     place = cache_of(config)
     with cache.locked(place):
         if (place / "manifest.json").exists():
-            refuse_bad(cache.verify(place), place, config)  # the limit may be lower now
+            manifest = cache.verify(place)
+            refuse_bad(manifest, place, config)  # the limit may be lower now
         else:
-            write_cache(place, config)
+            manifest = write_cache(place, config)
+        for chosen in (config.data.only, config.data.without):
+            data.known_labels(manifest["songs"], chosen)
         if config.condition.text:
             text_features.prepare(place, config.condition.text, config.condition.max_tokens)
     say(f"data: {place}")
@@ -76,7 +79,10 @@ def songs_of(config, split, samples):
 
 
 def write_cache(place, config):
-    """Decodes every song into `place`; a preparation that was killed goes on where it stood."""
+    """Decodes every song into `place`, and returns its manifest.
+
+    A preparation that was killed goes on where it stood.
+    """
     intake, items = collection.intake(config), collection.source(config)  # refuse wrong options
     writer = cache.Writer(place)
     if writer.seen:
@@ -91,6 +97,7 @@ def write_cache(place, config):
     doctor.write(writer.folder, manifest, spectrograms(writer.folder, manifest))
     refuse_bad(manifest, writer.folder, config)
     report(manifest, writer.publish(manifest))
+    return manifest
 
 
 def done(one, items, seen, total):

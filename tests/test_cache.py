@@ -170,6 +170,17 @@ def test_where_nothing_is_good_the_reasons_are_told(fresh, tmp_path, capsys):
     assert "bad: a.wav: not readable" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("field", ["only", "without"])
+def test_a_label_that_no_song_has_is_refused_by_prepare_already(nano, field):
+    nano.data.folder_labels = True
+    nano.data[field] = "artist 0, artist 9"
+    for _ in range(2):  # a cache that is there is asked too
+        with pytest.raises(ValueError, match="'artist 9' .*of the songs"):
+            prepare.run(nano)
+    nano.data[field] = "artist 0"
+    prepare.run(nano)
+
+
 def test_a_cache_that_may_only_be_read_is_read(nano, monkeypatch):
     """As another machine's; one that is not there yet cannot be made so."""
     prepare.run(nano)

@@ -194,15 +194,3 @@ def of_trunk(rate, held_steps):
     return optax.GradientTransformation(
         lambda params: finetuning.Steps(jnp.zeros((), jnp.int32)), update
     )
-
-
-def held_average(config, section):
-    """The configured average, which leaves what does not learn as it is, to the bit."""
-    average = optimizers.averaging(config)
-
-    def of(old, params, opt_state, step):
-        new = average(old, params, opt_state, step)
-        pick = lambda kept, moved, learns: moved if learns else kept
-        return jax.tree.map(pick, old, new, learning(config, section, params))
-
-    return of

@@ -17,6 +17,7 @@ from specdiff_jax import (
     contrastive,
     data,
     embed_rules,
+    optimizers,
     prepare,
     run,
     song_crops,
@@ -138,7 +139,7 @@ class Embedding:
         return run.fed(self.config, self.songs, self.samples, self.tables, dispatches, draw)
 
     def train_step(self):
-        average = backbone.held_average(self.config, "embed")
+        average = optimizers.averaging(self.config)
         return run.dispatch_of(self.config, self.samples, tell, self.loss(), self.tx, average)
 
     def loss(self):

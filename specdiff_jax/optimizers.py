@@ -79,10 +79,17 @@ def averaging(config):
 
 
 def moving_average(decay):
-    """The exponential moving average whose decay is a function of the step."""
-    return lambda average, params, opt_state, step: optax.incremental_update(
-        params, average, 1 - decay(step)
-    )
+    """The exponential moving average whose decay is a function of the step.
+
+    It moves by a share of the difference: what does not learn stays as it is to the bit, which a
+    weighted sum of two equal numbers (optax.incremental_update) does not promise.
+    """
+
+    def of(average, params, opt_state, step):
+        share = 1 - decay(step)
+        return jax.tree.map(lambda old, new: old + share * (new - old), average, params)
+
+    return of
 
 
 def constant(ema_decay):

@@ -14,6 +14,7 @@ from specdiff_jax import (
     checkpoints,
     conditions,
     data,
+    optimizers,
     prepare,
     run,
     tag_rules,
@@ -94,7 +95,7 @@ class Tagger:
 
     def train_step(self):
         told = conditions.Vocabulary(self.tags.names)  # the loss is told the tags
-        average = backbone.held_average(self.config, "tag")
+        average = optimizers.averaging(self.config)
         tell = run.telling(told)
         return run.dispatch_of(self.config, self.samples, tell, self.loss(), self.tx, average)
 

@@ -1,5 +1,6 @@
 """Averages of the parameters are those of their papers; schedules begin and end where they say."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -36,6 +37,15 @@ def test_a_power_average_weighs_the_run_by_its_power_and_has_its_width(length):
     width = np.sqrt((weights * places**2).sum() - (weights * places).sum() ** 2)
     assert width == pytest.approx(length, rel=0.1)
     assert averaged(average, np.ones(20)) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("average", [optimizers.constant(0.999), optimizers.power(0.1)])
+def test_what_does_not_learn_is_its_average_to_the_bit(average):
+    held = jax.random.normal(jax.random.key(0), (10_000,))
+    mean, one = held, jax.jit(lambda mean, step: average(mean, held, None, step))
+    for step in range(20):
+        mean = one(mean, step)
+    np.testing.assert_array_equal(mean, held)
 
 
 def test_a_power_average_that_cannot_be_is_refused():

@@ -11,7 +11,6 @@ import argparse
 import json
 import pathlib
 import shutil
-import subprocess
 
 import numpy as np
 import soundfile
@@ -43,18 +42,19 @@ def write_facts(path, workdir, health):
     ratios = {name: model / np.mean(values) for name, values in health["baselines"].items()}
     trains = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     speeds = [record["steps_per_second"] for record in trains if record["kind"] == "train"]
-    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, text=True)
     facts = {name: value for name, value in read(workdir / "preflight.json").items()}
     reference = read(workdir / "reference" / "reference.json")
     summary = {
-        "commit": commit.strip(),
+        "code": facts["code"],
         "verdict": health["verdict"],
         "x0_error": round(float(model), 5),
         "ratio_to": {name: round(float(ratio), 4) for name, ratio in ratios.items()},
         "median_steps_per_second": round(float(np.median(speeds)), 3),
         "ceiling_snr_db": reference["snr_db"],
         "ceiling_log_spectral_distance_db": reference["log_spectral_distance_db"],
-        "preflight": {k: v for k, v in facts.items() if k not in ("lines", "disk_free_bytes")},
+        "preflight": {
+            k: v for k, v in facts.items() if k not in ("code", "lines", "disk_free_bytes")
+        },
     }
     path.write_text(json.dumps(summary, indent=1) + "\n")
 

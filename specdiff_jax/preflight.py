@@ -8,7 +8,7 @@ import time
 import jax
 import numpy as np
 
-from specdiff_jax import meshes, roofline
+from specdiff_jax import meshes, provenance, roofline
 from specdiff_jax.logs import say, write_json
 from specdiff_jax.models.dit import forward_flops, num_tokens
 from specdiff_jax.run import Run
@@ -47,6 +47,7 @@ def measure(job):
     state_bytes = size_of(state)
     clip_bytes = 2 * job.rep.samples + 500_000  # WAV, PNG and sidecar
     facts = {
+        "code": provenance.code(),
         "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "tokens": num_tokens(job.rep.shape, model.patch),
@@ -113,7 +114,7 @@ def describe(facts, config):
     """The facts as lines for a reader."""
     rate = facts["matmul_flops_per_s"]
     lines = [
-        f"device: {facts['device']}",
+        f"device: {facts['device']}; specdiff_jax {facts['code']}",
         f"parameters: {facts['parameters']:,}; tokens: {facts['tokens']:,} an example",
         f"work: {facts['training_flops_an_example'] / 1e9:,.1f} GFLOP a training example "
         f"(forward: linear layers {facts['forward_flops_linear'] / 1e9:,.1f}, attention "

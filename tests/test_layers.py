@@ -5,7 +5,7 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
-    {"wheels", "contrastive"},
+    {"wheels", "contrastive", "provenance"},
     {"audio", "diffusion", "models", "text", "evaluation"},
     {"workers", "embedders", "weights", "logs", "meshes", "roofline"},
     {"aside"},

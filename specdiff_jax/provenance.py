@@ -1,0 +1,20 @@
+"""Which program made a result."""
+
+import pathlib
+import subprocess
+
+import specdiff_jax
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def code():
+    """The version and, in a checkout, its commit: "0.1.0 1d9278c", "-dirty" where files differ."""
+    if not (ROOT / ".git").exists():
+        return specdiff_jax.__version__
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # no git
+        commit = ""
+    return f"{specdiff_jax.__version__} {commit}".strip()

@@ -134,7 +134,7 @@ def describe(facts, config):
     if jax.default_backend() == "cpu" and facts["training_seconds"] > SLOW_HOURS * 3600:
         lines.append(
             f"this is a CPU: {config.name} would take {duration(facts['training_seconds'])}; for "
-            "music within a quarter of an hour stop it and run\n"
+            "music within half an hour stop it and run\n"
             "  python -m specdiff_jax.main --config=configs/base.py:tiny"
         )
     return lines

@@ -14,6 +14,8 @@ from specdiff_jax.text import encoders
 from specdiff_jax.text import features as text_features_of
 from tests.conftest import RATE, small_config
 
+pytestmark = pytest.mark.slow
+
 
 def made_up(place, revision=None):
     """A text encoder that counts letters: no download, and other words are other features."""

@@ -140,6 +140,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch
     assert checkpoints.steps(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs fork")
 def test_a_kill_at_any_moment_of_a_save_leaves_a_good_step(tmp_path):
     """A child saves steps without end and is killed after a while, three times."""

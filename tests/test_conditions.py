@@ -136,9 +136,12 @@ INPUTS = Inputs(labels=3, numbers=2, text=6, pooled=5, cross_heads=1)
 STYLES = [{}, {"block": "pre_ln"}, {"scan": True}, {"remat": "block"}]
 
 
-@pytest.fixture(scope="module", params=range(len(STYLES)), ids=str)
+OTHERS = [pytest.param(style, marks=pytest.mark.slow) for style in STYLES[1:]]
+
+
+@pytest.fixture(scope="module", params=[STYLES[0], *OTHERS], ids=str)
 def asked(request):
-    return model_of(INPUTS, **STYLES[request.param])
+    return model_of(INPUTS, **request.param)
 
 
 def full(seed=0):

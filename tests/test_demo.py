@@ -52,6 +52,7 @@ def test_an_order_is_what_sample_makes_bit_for_bit(config):
         assert path.with_suffix(".png").is_file() and path.with_suffix(".json").is_file()
 
 
+@pytest.mark.slow
 def test_orders_that_differ_in_data_alone_share_a_program(config, monkeypatch):
     traced, denoiser = [], build.denoiser
     monkeypatch.setattr(build, "denoiser", lambda *a: traced.append(a) or denoiser(*a))
@@ -133,6 +134,7 @@ def test_uploads_are_refused_by_name(config, song, tmp_path):
     assert tell(tmp_path / "no.wav").startswith("no.wav is not readable as sound")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "told",
     [

@@ -169,7 +169,8 @@ def test_a_partner_can_be_anywhere_and_a_step_always_has_the_same(config):
 # ---- training
 
 
-@pytest.mark.parametrize("loss", ["softmax", pytest.param("sigmoid", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_training_makes_crops_of_a_song_find_each_other(veiled, caches, tmp_path, loss):
     """Much better than the same head on the same trunk before it learned."""
     config = made(veiled, caches, tmp_path, loss=loss)

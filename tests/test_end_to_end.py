@@ -64,7 +64,7 @@ def test_training_learns_and_leaves_music_a_page_and_a_verdict(nano):
     assert list((workdir / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("feed", ["device", "host"])
+@pytest.mark.parametrize("feed", ["device", pytest.param("host", marks=pytest.mark.slow)])
 def test_three_and_resume_and_three_is_six_bit_for_bit(nano, trained_nano, feed):
     """Six steps at once were trained from one feed: so host and device feeds agree too."""
     whole = nano.copy_and_resolve_references()

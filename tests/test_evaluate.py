@@ -11,6 +11,8 @@ from conftest import RATE, small_config
 from specdiff_jax import controls, evaluate, prepare, sweep, train
 from specdiff_jax.audio import files, synth
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
@@ -98,14 +100,12 @@ def test_the_page_escapes_names_and_holds_every_set(found):
     assert (found[0] / "listening.html").stat().st_size > 100_000
 
 
-@pytest.mark.slow
 def test_a_second_evaluation_is_the_same_to_the_bit(found, config):
     config.evaluate.listening = 2
     evaluate.run(config)
     assert json.loads((found[0] / "evaluation.json").read_text()) == found[1]
 
 
-@pytest.mark.slow
 def test_a_folder_of_sounds_is_evaluated_like_a_checkpoint(found, config, tmp_path):
     folder = tmp_path / "made"
     for path in (found[0] / "clips" / "generated").glob("*.wav"):
@@ -133,7 +133,6 @@ def files_wave(path):
         ("lost.json", b"{}", "lost.json: has no sound beside it"),
     ],
 )
-@pytest.mark.slow
 def test_a_file_that_is_missing_or_damaged_ends_it(config, tmp_path, name, content, message):
     rng = np.random.default_rng(0)
     for index in range(1, 5):
@@ -148,7 +147,6 @@ def test_a_file_that_is_missing_or_damaged_ends_it(config, tmp_path, name, conte
     assert left == [str(tmp_path / name)]
 
 
-@pytest.mark.slow
 def test_a_sweep_chooses_on_valid_and_reports_test_once(config):
     config.sweep.update(samplers=("ddim/uniform",), evaluations=(1, 6), guidance=(1.0,))
     sweep.run(config)

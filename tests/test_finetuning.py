@@ -81,6 +81,7 @@ def test_what_is_held_stays_to_the_bit_and_has_no_optimiser_state(config, first,
     assert sum(sizes) == 2 * sum(x.size for name, x in before.items() if learns(name))
 
 
+@pytest.mark.slow
 def test_lora_changes_nothing_at_first_and_at_strength_zero(config, first):
     config.finetune.update(LORA)
     job, old = Run(config), trained.load(first.workdir)

@@ -71,6 +71,7 @@ def test_the_main_job_runs_to_its_end_and_then_finds_nothing_to_do(config_file, 
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_preflight_writes_its_json_and_trains_nothing(config_file, tmp_path):
     facts = tmp_path / "facts.json"
     done = run(f"--config={config_file}", "--mode=preflight", f"--json={facts}")

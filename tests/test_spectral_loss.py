@@ -35,6 +35,7 @@ def test_its_gradient_is_finite_for_silence_and_leads_to_the_sound():
     assert loss(found) < 0.8 * before
 
 
+@pytest.mark.slow
 def test_a_run_trains_by_it(nano):
     nano.representation.update(kind="complex", power=0.5, floor_db=None)
     nano.representation.update(n_mels=None, iterations=None)

@@ -141,6 +141,7 @@ def test_a_trunk_held_first_moves_after_so_many_steps_at_its_own_rate(config):
     tag_rules.check(config)
 
 
+@pytest.mark.slow
 def test_one_of_a_kind_is_found_from_the_data_and_songs_without_are_left_out(config):
     config.tag.kinds = ("register",)
     tag.run(config)
@@ -165,6 +166,7 @@ def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_training_stops_when_valid_no_longer_gets_better_and_the_best_is_kept(config, monkeypatch):
     config.tag.patience = 2
     config.train.num_steps = 80

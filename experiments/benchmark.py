@@ -23,6 +23,7 @@ import subprocess
 import sys
 
 from experiments.tables import RESULTS, read_csv, write_csv
+from specdiff_jax import provenance
 
 FRAMEWORKS = (
     "jax",
@@ -38,7 +39,6 @@ COLUMNS = (
     "fastest:.3g peak_gb:.2f compile_s:.1f jax_over_this:.2f time_over_none:.3f real_time:.1f "
     "other_cores:.1f note"
 )
-GIT = ["git", "describe", "--always", "--dirty"]
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -53,8 +53,7 @@ def main():
         sys.exit("error: the benchmark needs PyTorch: pip install -e '.[benchmark]'")
     about = child("probe", "tiny", args)
     args.device = about["device"]
-    git = subprocess.run(GIT, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    facts = about | {"commit": git, "date": datetime.date.today().isoformat()}
+    facts = about | {"commit": provenance.commit(), "date": datetime.date.today().isoformat()}
     print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
 
     rows = [row for setting in args.settings for row in beside_torch(setting, args)]

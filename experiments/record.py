@@ -45,7 +45,7 @@ def write_facts(path, workdir, health):
     facts = {name: value for name, value in read(workdir / "preflight.json").items()}
     reference = read(workdir / "reference" / "reference.json")
     summary = {
-        "code": facts["code"],
+        "code": facts.get("code", "of before it was kept"),
         "verdict": health["verdict"],
         "x0_error": round(float(model), 5),
         "ratio_to": {name: round(float(ratio), 4) for name, ratio in ratios.items()},

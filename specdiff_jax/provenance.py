@@ -9,12 +9,16 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def code():
-    """The version and, in a checkout, its commit: "0.1.0 1d9278c", "-dirty" where files differ."""
+    """The version and, in a checkout, its commit: "0.1.0 1d9278c"."""
+    return f"{specdiff_jax.__version__} {commit()}".strip()
+
+
+def commit():
+    """Of the checkout, "-dirty" where files differ from it; nothing where there is none."""
     if not (ROOT / ".git").exists():
-        return specdiff_jax.__version__
+        return ""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:  # no git
-        commit = ""
-    return f"{specdiff_jax.__version__} {commit}".strip()
+        return ""

@@ -13,7 +13,7 @@ import numpy  # noqa: F401, so that its threads are there to be limited
 import pebble
 import threadpoolctl
 
-KEPT_BYTES = 1 << 25  # glibc's most; -3 and -1 are its M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, KEPT_BYTES = -3, -1, 1 << 25  # the most that glibc takes
 EXTRA_BYTES = 3 << 29  # of memory that a worker may take beyond what it starts with
 
 
@@ -71,16 +71,20 @@ def prepare_worker():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpoolctl.threadpool_limits(1)  # there is a process for each core
     if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # another C library
-            # Arrays of megabytes are made and freed all the time: asking the system for their
-            # pages anew each time is 4 % of the work.
-            for option in (-3, -1):
-                ctypes.CDLL(None).mallopt(option, KEPT_BYTES)
+        keep_freed_memory()
         import resource
 
         with open("/proc/self/statm") as statm:
             now = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (now + EXTRA_BYTES, resource.RLIM_INFINITY))
+
+
+def keep_freed_memory():
+    """Arrays of megabytes come and go: asking for their pages anew each time is 4 % of the work."""
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        library = ctypes.CDLL(None)
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            library.mallopt(option, KEPT_BYTES)
 
 
 def cores():

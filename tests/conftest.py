@@ -4,7 +4,7 @@ import os
 import pathlib
 import sys
 
-# The same programs from a quicker compiler: LLVM's passes were half of the suite's time.
+# The same programs from a quicker compiler: LLVM's passes were a fifth of the suite's time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax

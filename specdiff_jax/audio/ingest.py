@@ -110,9 +110,8 @@ def decoded(sound, intake):
 def mix(block, channels):
     """[any, n] float32 -> [n, channels] float32."""
     if channels == 1:
-        return (block.T @ np.full(len(block), 1 / len(block), np.float32))[
-            :, None
-        ]  # mean() is slow
+        shares = np.full((len(block), 1), 1 / len(block), np.float32)
+        return block.T @ shares  # mean() is slow
     chosen = block[:2] if len(block) > 1 else np.repeat(block, 2, axis=0)
     return np.ascontiguousarray(chosen.T)
 

@@ -2,14 +2,15 @@
 
 python -m experiments.benchmark [--settings base short tiny] [--rounds N] [--device cpu] [--out CSV]
 
-A step is: draw t and noise, forward, backward, Adam, moving average of the parameters; float32 on a
-CPU, bfloat16 with float32 parameters on a CUDA GPU. The JAX arm is the library's own train step,
-which also guards against non-finite gradients. Beside it stand its twin in PyTorch, which is the
-same function, and the DiT of diffusers of equal depth and width, which is not; both are needed for
-this script only: pip install -e '.[benchmark]'. Options and samplers are timed at the settings of
---costs. Each arm runs alone in a process of its own, so that its peak memory is its own and threads
-do not fight; this parent stays small, for a child's ru_maxrss begins at its parent's. Rows of what
-is not asked for stay in the CSV.
+base@16 is base at a batch of 16. A step is: draw t and noise, forward, backward, Adam, moving
+average of the parameters; float32 on a CPU, bfloat16 with float32 parameters on a CUDA GPU. The JAX
+arm is the library's own train step, which also guards against non-finite gradients. Beside it stand
+its twin in PyTorch, which is the same function, and the DiT of diffusers of equal depth and width,
+which is not; both are needed for this script only: pip install -e '.[benchmark]'. Options and
+samplers are timed at the settings of --costs. Each arm runs alone in a process of its own, so that
+its peak memory is its own and threads do not fight; this parent stays small, for a child's
+ru_maxrss begins at its parent's. Rows of what is not asked for, and of other kinds of device, stay
+in the CSV.
 """
 
 import argparse
@@ -32,7 +33,8 @@ FRAMEWORKS = (
     "diffusers eager",
     "diffusers compile",
 )
-COSTS = ("options", "samplers")
+PARTS = ("options", "samplers")  # of what a setting's costs are
+NAMES = ("base", "modern", "short", "tiny")
 QUIET = 0.2  # cores; above it, numbers are of a busy machine and OpenMP's suffer most
 COLUMNS = (
     "setting framework change parameters:, tokens batch dtype examples_per_s:.3g slowest:.3g "
@@ -47,7 +49,7 @@ def main():
     if args.arm:
         from experiments.benchmark_arms import ARMS
 
-        print(json.dumps(ARMS[args.arm](args.settings[0], args.rounds, args.device)))
+        print(json.dumps(tried(ARMS[args.arm], args.settings[0], args.rounds, args.device)))
         return
     if importlib.util.find_spec("torch") is None:
         sys.exit("error: the benchmark needs PyTorch: pip install -e '.[benchmark]'")
@@ -57,18 +59,29 @@ def main():
     print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
 
     rows = [row for setting in args.settings for row in beside_torch(setting, args)]
-    rows += [row for s in args.costs for arm in COSTS for row in measured(arm, s, args)]
+    rows += [row for s in args.costs for arm in args.parts for row in measured(arm, s, args)]
     rows = [row | facts for row in rows]
     print(table(rows))
     write_csv(args.out, rows + kept(read_csv(args.out), rows))
 
 
+def tried(arm, *asked):
+    """What an arm returns, or a note that the device has too little memory for it."""
+    try:
+        return arm(*asked)
+    except RuntimeError as error:  # both frameworks' is one
+        if not any(words in str(error).lower() for words in ("out of memory", "exhausted")):
+            raise
+        return {"note": "does not fit the device's memory"}
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sizes = ("base", "base16", "short", "tiny")
     usual = ["base", "short", "tiny"]
-    parser.add_argument("--settings", nargs="*", choices=sizes, default=usual)
-    parser.add_argument("--costs", nargs="*", choices=sizes, default=["tiny"], help="whose options")
+    parser.add_argument("--settings", nargs="*", type=setting, default=usual, help="NAME[@BATCH]")
+    parser.add_argument("--costs", nargs="*", type=setting, default=["tiny"], help="whose options")
+    parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the costs")
     parser.add_argument("--rounds", type=int, help="timed steps of every arm")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda if both see a GPU")
     parser.add_argument("--out", default=RESULTS / "benchmark.csv")
@@ -77,6 +90,14 @@ def arguments():
     if args.rounds is not None and args.rounds < 1:
         parser.error("--rounds must be at least 1")
     return args
+
+
+def setting(text):
+    """A NAME of NAMES, or NAME@BATCH."""
+    name, _, batch = text.partition("@")
+    if name not in NAMES or ("@" in text and not (batch.isdigit() and int(batch))):
+        raise argparse.ArgumentTypeError(f"not {' | '.join(NAMES)}, or one with @BATCH: {text!r}")
+    return text
 
 
 def child(arm, setting, args):
@@ -96,10 +117,11 @@ def beside_torch(setting, args):
     """Rows of the same step in each framework, once both are known to be the same function."""
     error = child("check", setting, args)["relative_error"]
     print(f"{setting}: the forward passes agree to {error:.1e} of the largest output")
-    rows = [row for arm in FRAMEWORKS for row in measured(arm, setting, args)]
+    rows = [row for arm in args.frameworks for row in measured(arm, setting, args)]
+    ours = next((row for row in rows if row["framework"] == "jax"), {})
     for row in rows:
-        if "examples_per_s" in row:  # above one: JAX is faster
-            row["jax_over_this"] = rows[0]["examples_per_s"] / row["examples_per_s"]
+        if "examples_per_s" in row and "examples_per_s" in ours:  # above one: JAX is faster
+            row["jax_over_this"] = ours["examples_per_s"] / row["examples_per_s"]
     return rows
 
 
@@ -138,10 +160,16 @@ def summarise(row, plain):
 
 
 def kept(old, new):
-    """The old rows of settings and costs that were not measured again, with their date."""
-    part = lambda row: (row["setting"], bool(row.get("change")))
+    """The old rows of what was not measured again, with their date."""
     again = {part(row) for row in new}
     return [row for row in old if part(row) not in again]
+
+
+def part(row):
+    """What is measured as one: a framework, all options or all samplers, at a setting."""
+    change = row.get("change") or ""
+    which = row["framework"] if not change else PARTS[change.startswith("sampler=")]
+    return row["setting"], row["device"], which
 
 
 def table(rows):

@@ -1,6 +1,7 @@
 """What experiments/benchmark.py measures, each arm in a process of its own.
 
 An arm is `f(setting, rounds, device)` -> a row, or a list of them; rounds None: the setting's own.
+A setting is one of SETTINGS, or NAME@BATCH.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from configs import base
+from configs import base, modern
 from experiments.stopwatch import cpu_name, peak_rss, timed
 from specdiff_jax import build, optimizers, prompts, sample
 from specdiff_jax.conditions import Vocabulary
@@ -21,12 +22,12 @@ from specdiff_jax.models.dit import num_tokens
 from specdiff_jax.state import make_train_step
 from specdiff_jax.trained import Trained
 
-# name: (config of configs/base.py, frames or None for the config's, batch, timed steps)
+# name: (config, frames or None for the config's, batch, timed steps)
 SETTINGS = {
-    "base": ("base", None, 1, 3),  # 5,388,802 parameters, 8192 tokens
-    "base16": ("base", None, 16, 10),  # the same at a GPU's batch
-    "short": ("base", 128, 4, 7),  # 1024 tokens
-    "tiny": ("tiny", None, 16, 30),  # 64 tokens of 128 x 4
+    "base": (base.get_config, None, 1, 3),  # 5,388,802 parameters, 8192 tokens
+    "modern": (modern.get_config, None, 4, 5),  # as many parameters, 1024 tokens of 64 x 8
+    "short": (base.get_config, 128, 4, 7),  # 1024 tokens
+    "tiny": (lambda: base.get_config("tiny"), None, 16, 30),  # 64 tokens of 128 x 4
 }
 TOLERANCE = 2e-5  # of the largest output: float32 rounding through four blocks
 
@@ -60,13 +61,19 @@ CLIPS, EVALUATIONS, SAMPLINGS = 8, 20, 5
 
 def job(setting, device):
     """(config, x_0 shape): the setting's model under the base's noise and optimiser."""
-    size, frames, batch, _ = SETTINGS[setting]
-    config, common = base.get_config(size), base.get_config()
+    name, _, batch = setting.partition("@")
+    make, frames, usual, _ = SETTINGS[name]
+    config, common = make(), base.get_config()
     for section in ("schedule", "diffusion", "optimizer"):
         config[section] = common[section]
     config.representation.frames = frames or config.representation.frames
     config.model.dtype = "bfloat16" if device == "cuda" else "float32"
-    return config, (batch, *build.representation(config).shape)
+    return config, (int(batch or usual), *build.representation(config).shape)
+
+
+def steps_of(setting, rounds):
+    """Timed steps."""
+    return rounds or SETTINGS[setting.partition("@")[0]][3]
 
 
 def probe(setting, rounds, device):
@@ -145,7 +152,7 @@ def jax_arm(setting, rounds, device):
     """One row: the step as it is, and the most memory it held."""
     before = peak_rss()
     one, facts = train_step(*job(setting, device))
-    seconds, others = timed({"": one}, rounds or SETTINGS[setting][3])
+    seconds, others = timed({"": one}, steps_of(setting, rounds))
     memory = jax.devices()[0].memory_stats() if device == "cuda" else None
     peak = memory["peak_bytes_in_use"] if memory else peak_rss() - before
     return facts | {"seconds": seconds[""], "other_cores": others, "peak_gb": peak / 1e9}
@@ -157,7 +164,7 @@ def torch_arm(setting, rounds, device, compiled=False):
 
     config, shape = job(setting, device)
     model = build.model(config, shape[1:])
-    make, steps = lambda: torch_dit.DiT(model), rounds or SETTINGS[setting][3]
+    make, steps = lambda: torch_dit.DiT(model), steps_of(setting, rounds)
     return torch_row(make, config, shape, about(model, shape), steps, device, compiled)
 
 
@@ -173,7 +180,7 @@ def diffusers_arm(setting, rounds, device, compiled=False):
         return {"note": f"diffusers has no patches of {model.patch}"}
     side, make = diffusers_dit.side(model), lambda: diffusers_dit.DiT(model)
     square = (shape[0], side * model.patch[0], side * model.patch[1], shape[3])
-    facts, steps = about(model, square) | {"tokens": side**2}, rounds or SETTINGS[setting][3]
+    facts, steps = about(model, square) | {"tokens": side**2}, steps_of(setting, rounds)
     return torch_row(make, config, square, facts, steps, device, compiled)
 
 
@@ -217,7 +224,7 @@ def options(setting, rounds, device):
         config.model.update(plain | change)
         made[name] = train_step(config, shape)
     steps = {name: step for name, (step, _) in made.items()}
-    seconds, others = timed(steps, rounds or SETTINGS[setting][3])
+    seconds, others = timed(steps, steps_of(setting, rounds))
     row = lambda name: {"change": name, "seconds": seconds[name], "other_cores": others}
     return [made[name][1] | row(name) for name in made]
 

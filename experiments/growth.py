@@ -1,15 +1,17 @@
 """How the cost of a training step grows with tokens, width, depth and batch, beside the formula.
 
-    python -m experiments.growth [--most-tokens 32768] [--rounds 2]
+    python -m experiments.growth [--most-tokens 32768] [--rounds 2] [--at-once 1]
 
 Forward and backward pass of configs/modern.py's network on noise, each axis by itself from one
-middle point; float32 on a CPU, bfloat16 elsewhere. Writes results/growth.csv and
-figures/growth.png: measured seconds, and what the FLOPs of models/dit.py would take at the rate
-of the middle point.
+middle point; float32 on a CPU, bfloat16 elsewhere. Writes the rows of this device to
+results/growth.csv, and figures/growth_cpu.png or growth_gpu.png: measured seconds, and what the
+FLOPs of models/dit.py would take at the rate of the middle point. --at-once: programs compiled
+side by side; they are timed one by one in any case.
 """
 
 import argparse
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from configs import modern
-from experiments.tables import RESULTS, write_csv
+from experiments.tables import RESULTS, read_csv, write_csv
 from specdiff_jax import build
 from specdiff_jax.models.dit import forward_flops
 
@@ -41,26 +43,26 @@ def network(tokens, width, depth):
     return build.model(config, (512, PATCH[1] * tokens // bands, 2))
 
 
-def measured(tokens, width, depth, batch, rounds):
-    """One row: seconds, memory and FLOPs of a step."""
-    model = network(tokens, width, depth)
-    x, t = jnp.ones((batch, *model.shape)), jnp.full(batch, 0.5)
+def step_of(point):
+    """The compiled gradient of one point, its parameters and its FLOPs."""
+    model = network(point["tokens"], point["width"], point["depth"])
+    x, t = jnp.ones((point["batch"], *model.shape)), jnp.full(point["batch"], 0.5)
     params = jax.jit(model.init)(jax.random.key(0), x[:1], t[:1], None)["params"]
     loss = lambda params: jnp.mean(jnp.square(model.apply({"params": params}, x, t, None)[0] - 1))
-    step = jax.jit(jax.grad(loss)).lower(params).compile()
+    flops = 3 * point["batch"] * sum(forward_flops(model))
+    return jax.jit(jax.grad(loss)).lower(params).compile(), params, flops
+
+
+def measured(point, step, params, flops, rounds):
+    """One row: seconds, memory and FLOPs of a step."""
     seconds = float("inf")
     for _ in range(rounds):
         start = time.perf_counter()
         jax.block_until_ready(step(params))
         seconds = min(seconds, time.perf_counter() - start)
-    flops = 3 * batch * sum(forward_flops(model))
-    return {
-        "tokens": tokens,
-        "width": width,
-        "depth": depth,
-        "batch": batch,
+    return point | {
         "gflop": round(flops / 1e9, 2),
-        "seconds": round(seconds, 4),
+        "seconds": round(seconds, 5),
         "gflop_per_s": round(flops / seconds / 1e9, 1),
         "temporary_gb": round(step.memory_analysis().temp_size_in_bytes / 1e9, 3),
     }
@@ -81,26 +83,38 @@ def draw(rows):
         axes.minorticks_off()
     figure.axes[0].set_ylabel("seconds a step")
     figure.axes[0].legend(fontsize=7)
-    figure.savefig(RESULTS.parent / "figures" / "growth.png")
+    figure.savefig(RESULTS.parent / "figures" / f"growth_{jax.default_backend()}.png")
+
+
+def points(most_tokens):
+    """(axis, its point) of all rows."""
+    for axis, values in AXES.items():
+        for value in values:
+            if axis != "tokens":
+                yield axis, MIDDLE | {axis: value}
+            elif value <= most_tokens:
+                yield axis, MIDDLE | {"tokens": value, "batch": 1}  # the longest fit no more
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--most-tokens", type=int, default=32768)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--at-once", type=int, default=1)
     args = parser.parse_args()
-    rows = []
-    for axis, values in AXES.items():
-        for value in values:
-            if axis == "tokens" and value > args.most_tokens:
-                continue
-            point = MIDDLE | {axis: value}
-            if axis == "tokens":
-                point["batch"] = 1  # the longest fit no more
-            row = {"axis": axis, **measured(**point, rounds=args.rounds)}
+    device, rows = jax.devices()[0].device_kind, []
+    asked = list(points(args.most_tokens))
+    with ThreadPoolExecutor(args.at_once) as pool:
+        made = [pool.submit(step_of, point) for _, point in asked]
+        if args.at_once > 1:
+            wait(made)
+        for (axis, point), step in zip(asked, made, strict=True):
+            row = {"device": device, "axis": axis}
+            row |= measured(point, *step.result(), rounds=args.rounds)
             print(row, flush=True)
             rows.append(row)
-    write_csv(RESULTS / "growth.csv", rows)
+    path = RESULTS / "growth.csv"
+    write_csv(path, [row for row in read_csv(path) if row["device"] != device] + rows)
     draw(rows)
 
 

@@ -1,11 +1,12 @@
 """Which model of the base's size is strongest? Equal minutes on the base's songs and spectrogram.
 
     python -m experiments.modern [--minutes 4] [--names base patch_64x8 ...]
+    python -m experiments.modern --frames 1024 --batch 16     # a GPU, bfloat16
 
 Every candidate has the base's parameters within 2 % and no more of its FLOPs. A CPU cannot train
-8192 tokens, so crops are an eighth as long here (128 frames), which is kind to the base: its
+8192 tokens, so crops are an eighth as long there (128 frames), which is kind to the base: its
 attention costs an eighth, too. The time of a step is measured first, and so many steps are run, the
-learning rate decayed over them. Writes results/modern.csv.
+learning rate decayed over them. Writes the rows of this device to results/modern.csv.
 """
 
 import argparse
@@ -13,14 +14,16 @@ import json
 import pathlib
 import shutil
 
+import jax
+
 from configs import base, modern
 from experiments.ablation_arm import evaluate
-from experiments.tables import RESULTS, write_csv
+from experiments.tables import RESULTS, read_csv, write_csv
 from specdiff_jax import build, preflight, prepare, run, train
 from specdiff_jax.models.dit import forward_flops
 
 RUNS = pathlib.Path(__file__).parents[1] / "runs" / "modern"
-FRAMES, EVERY = 128, 10
+EVERY = 10
 
 # Changes of configs/modern.py's model; "base" is configs/base.py as it is.
 CANDIDATES = {
@@ -41,21 +44,22 @@ def config_of(name):
     return config
 
 
-def short(config):
-    """The same with crops of FRAMES frames."""
-    config.representation.frames = FRAMES
+def timed(config, frames, batch):
+    """The same with crops of so many frames, to be trained for a time."""
+    config.representation.frames = frames
+    config.model.dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     config.optimizer.ema_decay = 0.99
     config.valid.update(crops=64, baseline_crops=256)
-    config.train.update(num_epochs=None, steps_per_dispatch=EVERY)
+    config.train.update(num_epochs=None, steps_per_dispatch=EVERY, batch_size=batch)
     config.train.update(num_steps=EVERY, valid_every=EVERY, checkpoint_every=EVERY)
     return config
 
 
-def measure(name, minutes):
+def measure(name, minutes, frames, batch):
     """Trains one candidate for so long, and its row."""
     whole = config_of(name)
     made = build.model(whole, build.representation(whole).shape)
-    config = short(whole)
+    config = timed(whole, frames, batch)
     shutil.rmtree(config.workdir, ignore_errors=True)
     prepare.run(config)
     facts = preflight.measure(run.Run(config))
@@ -63,7 +67,8 @@ def measure(name, minutes):
     config.train.update(num_steps=steps, valid_every=steps, checkpoint_every=steps)
     build.check(config)
     train.run(config)
-    row = {"name": name, "minutes": minutes, "steps": steps}
+    row = {"device": jax.devices()[0].device_kind, "name": name, "minutes": minutes}
+    row |= {"frames": frames, "batch": batch, "dtype": config.model.dtype, "steps": steps}
     row |= {"parameters": facts["parameters"], "seconds_a_step": facts["seconds_a_step"]}
     row |= {"full_length_forward_gflop": sum(forward_flops(made)) / 1e9}
     return row | evaluate(config)
@@ -73,14 +78,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--names", nargs="+", default=list(CANDIDATES), choices=CANDIDATES)
+    parser.add_argument("--frames", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
-    rows = []
+    path, rows = RESULTS / "modern.csv", []
+    others = [row for row in read_csv(path) if row["device"] != jax.devices()[0].device_kind]
     for name in args.names:
-        row = measure(name, args.minutes)
+        row = measure(name, args.minutes, args.frames, args.batch)
         row.pop("x0_error_by_log_snr")
         rows.append({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()})
         print(json.dumps(rows[-1]), flush=True)
-    write_csv(RESULTS / "modern.csv", rows)
+        write_csv(path, others + rows)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class AdaLnZeroBlock(nn.Module):
 
 
 class DiT(nn.Module):
-    """x_t [B, C, F, T] and t [B] -> [B, C, F, T], with the options that base and tiny use."""
+    """x_t [B, C, F, T] and t [B] -> [B, C, F, T], with the options of base, tiny and modern."""
 
     def __init__(self, flax_model):
         super().__init__()
@@ -115,7 +115,8 @@ class DiT(nn.Module):
         (f, t, c), (pf, pt), d = m.shape, m.patch, m.width
         self.grid, self.fourier = (f // pf, t // pt), m.time_embedding == "fourier"
         self.width, self.pre_ln = d, m.block == "pre_ln"
-        self.patch_in = nn.Conv2d(c, d, (pf, pt), stride=(pf, pt))
+        self.patch_in = nn.Conv2d(c, m.bottleneck or d, (pf, pt), stride=(pf, pt))
+        self.widen = nn.Linear(m.bottleneck, d) if m.bottleneck else None
         if m.positions == "rotary":
             self.positions = None
             angles = torch.tensor(axial_angles(self.grid, d // m.heads))
@@ -137,6 +138,8 @@ class DiT(nn.Module):
     def forward(self, x_t, t):
         time = self.time(fourier_time(t, self.width) if self.fourier else t[:, None])
         tokens = self.patch_in(x_t).flatten(2).transpose(1, 2)  # [B, L, D]
+        if self.widen is not None:
+            tokens = self.widen(tokens)
         if self.positions is not None:
             tokens = tokens + self.positions
         if self.pre_ln:
@@ -174,6 +177,8 @@ def copy_from_flax(model, params):
     if model.positions is not None:
         written[model.positions] = params["positions"]
     patches(model.patch_in, params["patch_in"])
+    if model.widen is not None:
+        linear(model.widen, params["widen"])
     patches(model.patch_out, params["patch_out"])
     if model.pre_ln:
         norm(model.final_norm, params["final_norm"])

@@ -1,5 +1,6 @@
 """The benchmark's rows: every option has one, and the clock is fair to all of them."""
 
+import argparse
 import time
 
 import pytest
@@ -75,9 +76,36 @@ def test_a_row_says_the_median_and_how_much_longer_than_without_the_change():
 
 
 def test_rows_that_were_not_measured_again_stay(tmp_path):
-    row = lambda setting, **more: {"setting": setting, "examples_per_s": "1.0"} | more
-    old = [row("base"), row("tiny"), row("tiny", change="norm=rms")]
+    usual = {"framework": "jax", "device": "cpu", "examples_per_s": "1.0"}
+    row = lambda setting, **more: {"setting": setting} | usual | more
+    old = [
+        row("base"),
+        row("base", framework="torch eager"),
+        row("base", device="cuda"),
+        row("tiny", change="norm=rms"),
+        row("tiny", change="sampler=ddim"),
+    ]
     tables.write_csv(tmp_path / "b.csv", old)
     assert tables.read_csv(tmp_path / "b.csv") == old and tables.read_csv(tmp_path / "no.csv") == []
-    assert benchmark.kept(old, [row("tiny")]) == [old[0], old[2]]
-    assert benchmark.kept(old, [row("tiny", change="none")]) == old[:2]
+    assert benchmark.kept(old, [row("base")]) == old[1:]
+    assert benchmark.kept(old, [row("tiny", change="none")]) == old[:3] + old[4:]
+    assert benchmark.kept(old, [row("tiny", change="sampler=heun")]) == old[:4]
+
+
+def test_a_setting_may_name_its_batch():
+    assert [benchmark.setting(text) for text in ("base", "tiny@3")] == ["base", "tiny@3"]
+    assert benchmark_arms.job("tiny@3", "cpu")[1] == (3, 128, 256, 1)
+    assert benchmark_arms.steps_of("tiny@3", None) == benchmark_arms.steps_of("tiny", None) == 30
+    for wrong in ("huge", "base@", "base@0", "base@x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="with @BATCH"):
+            benchmark.setting(wrong)
+
+
+def test_what_does_not_fit_is_a_row_and_other_errors_are_errors():
+    def arm(error):
+        raise error
+
+    for words in ("RESOURCE_EXHAUSTED: Out of memory", "CUDA out of memory. Tried to"):
+        assert "does not fit" in benchmark.tried(arm, RuntimeError(words))["note"]
+    with pytest.raises(RuntimeError, match="else"):
+        benchmark.tried(arm, RuntimeError("something else"))

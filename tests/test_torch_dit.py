@@ -12,7 +12,7 @@ from experiments import torch_dit  # noqa: E402
 
 SMALL = {"shape": (16, 12, 2), "patch": (8, 4), "width": 24, "depth": 2, "heads": 3, "mlp_ratio": 4}
 KINDS = [("pre_ln", "dense", "learned"), ("adaln_zero", "fourier", "rotary")]
-NEWER = {"mlp": "swiglu", "qk_norm": True}
+NEWER = {"mlp": "swiglu", "qk_norm": True, "bottleneck": 10}
 
 
 @pytest.mark.parametrize(("block", "time_embedding", "positions"), KINDS)

@@ -1,0 +1,84 @@
+"""Which attention is fastest, and what it keeps: forward and gradient, by tokens.
+
+    python -m experiments.attention [--tokens 64 1024 8192 32768] [--together 65536]
+
+Queries, keys and values as base has them, 4 heads of 64 numbers, as many examples as make
+--together tokens; float32 on a CPU, bfloat16 elsewhere. Writes the rows of this device to
+results/attention.csv: seconds, the rate of the products that the formula counts (a backward pass as
+twice the forward, whatever is recomputed) and the memory between input and output by XLA's account.
+"""
+
+import argparse
+import time
+
+import jax
+import jax.numpy as jnp
+
+from experiments.tables import RESULTS, read_csv, write_csv
+from specdiff_jax.models.attention import ATTENTIONS
+
+HEADS, SIZE = 4, 64
+ROUNDS = 10
+MOST = 16e9  # bytes: a form that keeps more is not run
+
+
+def programs(attend, x):
+    """{part: the compiled forward pass, and forward with gradient} on queries like x."""
+    grad = jax.grad(lambda *qkv: jnp.sum(attend(*qkv).astype(jnp.float32) ** 2), (0, 1, 2))
+    parts = {"forward": attend, "gradient": grad}
+    return {name: jax.jit(part).lower(x, x, x).compile() for name, part in parts.items()}
+
+
+def fastest(program, qkv):
+    """Seconds of the fastest of ROUNDS runs."""
+    jax.block_until_ready(program(*qkv))
+    best = float("inf")
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        jax.block_until_ready(program(*qkv))
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def rows_of(name, tokens, together):
+    """A row for each part of one form of attention."""
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    shape = (max(1, together // tokens), tokens, HEADS, SIZE)
+    keys = jax.random.split(jax.random.key(0), 3)
+    qkv = [jax.random.normal(key, shape, dtype) for key in keys]
+    for part, program in programs(ATTENTIONS[name], qkv[0]).items():
+        kept = program.memory_analysis().temp_size_in_bytes
+        row = {"device": jax.devices()[0].device_kind, "attention": name, "part": part}
+        row |= {
+            "tokens": tokens,
+            "batch": shape[0],
+            "dtype": dtype,
+            "kept_gb": round(kept / 1e9, 3),
+        }
+        if kept < MOST:
+            seconds = fastest(program, qkv)
+            flop = 4 * shape[0] * tokens**2 * HEADS * SIZE * (1 if part == "forward" else 3)
+            row |= {"ms": round(1e3 * seconds, 3), "gflop_per_s": round(flop / seconds / 1e9, 1)}
+        yield row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[64, 1024, 8192, 32768])
+    parser.add_argument("--together", type=int, default=65536)
+    args = parser.parse_args()
+    names = [name for name in ATTENTIONS if name != "auto"]
+    if jax.default_backend() != "gpu":
+        names.remove("cudnn")
+    path, rows = RESULTS / "attention.csv", []
+    others = [row for row in read_csv(path) if row["device"] != jax.devices()[0].device_kind]
+    for name in names:
+        for tokens in args.tokens:
+            for row in rows_of(name, tokens, args.together):
+                print(row, flush=True)
+                rows.append(row)
+        write_csv(path, others + rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,10 +9,10 @@ import os
 import signal
 import sys
 
-import numpy  # noqa: F401, so that its threads are there to be limited
 import pebble
 import threadpoolctl
 
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, KEPT_BYTES = -3, -1, 1 << 25  # the most that glibc takes
 EXTRA_BYTES = 3 << 29  # of memory that a worker may take beyond what it starts with
 
@@ -69,7 +69,7 @@ def outcome(job, future, seconds):
 def prepare_worker():
     """The parent stops the pool at Ctrl-C; memory is limited where the system can."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threadpoolctl.threadpool_limits(1)  # there is a process for each core
+    one_thread()
     if sys.platform == "linux":
         keep_freed_memory()
         import resource
@@ -77,6 +77,16 @@ def prepare_worker():
         with open("/proc/self/statm") as statm:
             now = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (now + EXTRA_BYTES, resource.RLIM_INFINITY))
+
+
+def one_thread():
+    """There is a process for each core.
+
+    Told before a library is loaded where that can be: on a machine of many cores the buffers that
+    it takes for all of its threads are more than a worker may have.
+    """
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    threadpoolctl.threadpool_limits(1)  # of what is loaded already
 
 
 def keep_freed_memory():

@@ -21,6 +21,11 @@ def work(job):
         raise ValueError("not this one")
     if job == "surprise":
         raise KeyError("two\nlines")
+    if job == "threads":
+        import scipy.linalg  # noqa: F401, brings a second library of threads
+        import threadpoolctl
+
+        return [library["num_threads"] for library in threadpoolctl.threadpool_info()]
     if job == "full":
         raise workers.Stop("no space left")
     return job * job
@@ -44,6 +49,12 @@ def test_what_is_no_fault_of_the_job_stops_them_all():
     assert next(done) == (1, 1, None)
     with pytest.raises(workers.Stop, match="no space left"):
         next(done)
+
+
+def test_a_worker_starts_no_threads_of_its_own():
+    """A library loaded later neither: its buffers count in the memory that a worker may have."""
+    ((_, threads, reason),) = workers.in_order(work, ["threads"], 60.0, count=1)
+    assert reason is None and len(threads) >= 2 and set(threads) == {1}
 
 
 def test_jobs_are_drawn_only_a_few_ahead():

@@ -1,14 +1,15 @@
 """Which attention is fastest, and what it keeps: forward and gradient, by tokens.
 
-    python -m experiments.attention [--tokens 64 1024 8192 32768] [--together 65536]
+    python -m experiments.attention [--tokens 64 1024 8192 32768] [--heads 4] [--together 65536]
 
-Queries, keys and values as base has them, 4 heads of 64 numbers, as many examples as make
+Queries, keys and values of base's width, 256 numbers in --heads heads, as many examples as make
 --together tokens; float32 on a CPU, bfloat16 elsewhere. Writes the rows of this device to
 results/attention.csv: seconds, the rate of the products that the formula counts (a backward pass as
 twice the forward, whatever is recomputed) and the memory between input and output by XLA's account.
 """
 
 import argparse
+import itertools
 import time
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from experiments.tables import RESULTS, read_csv, write_csv
 from specdiff_jax.models.attention import ATTENTIONS
 
-HEADS, SIZE = 4, 64
+WIDTH = 256
 ROUNDS = 10
 MOST = 16e9  # bytes: a form that keeps more is not run
 
@@ -40,10 +41,10 @@ def fastest(program, qkv):
     return best
 
 
-def rows_of(name, tokens, together):
+def rows_of(name, tokens, heads, together):
     """A row for each part of one form of attention."""
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    shape = (max(1, together // tokens), tokens, HEADS, SIZE)
+    shape = (max(1, together // tokens), tokens, heads, WIDTH // heads)
     keys = jax.random.split(jax.random.key(0), 3)
     qkv = [jax.random.normal(key, shape, dtype) for key in keys]
     for part, program in programs(ATTENTIONS[name], qkv[0]).items():
@@ -57,7 +58,7 @@ def rows_of(name, tokens, together):
         }
         if kept < MOST:
             seconds = fastest(program, qkv)
-            flop = 4 * shape[0] * tokens**2 * HEADS * SIZE * (1 if part == "forward" else 3)
+            flop = 4 * shape[0] * tokens**2 * WIDTH * (1 if part == "forward" else 3)
             row |= {"ms": round(1e3 * seconds, 3), "gflop_per_s": round(flop / seconds / 1e9, 1)}
         yield row
 
@@ -65,6 +66,7 @@ def rows_of(name, tokens, together):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, nargs="+", default=[64, 1024, 8192, 32768])
+    parser.add_argument("--heads", type=int, nargs="+", default=[4])
     parser.add_argument("--together", type=int, default=65536)
     args = parser.parse_args()
     names = [name for name in ATTENTIONS if name != "auto"]
@@ -73,8 +75,8 @@ def main():
     path, rows = RESULTS / "attention.csv", []
     others = [row for row in read_csv(path) if row["device"] != jax.devices()[0].device_kind]
     for name in names:
-        for tokens in args.tokens:
-            for row in rows_of(name, tokens, args.together):
+        for tokens, heads in itertools.product(args.tokens, args.heads):
+            for row in rows_of(name, tokens, heads, args.together):
                 print(row, flush=True)
                 rows.append(row)
         write_csv(path, others + rows)

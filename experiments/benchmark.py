@@ -9,8 +9,9 @@ its twin in PyTorch, which is the same function, and the DiT of diffusers of equ
 which is not; both are needed for this script only: pip install -e '.[benchmark]'. Options and
 samplers are timed at the settings of --costs. Each arm runs alone in a process of its own, so that
 its peak memory is its own and threads do not fight; this parent stays small, for a child's
-ru_maxrss begins at its parent's. Rows of what is not asked for, and of other kinds of device, stay
-in the CSV.
+ru_maxrss begins at its parent's. --together saves a GPU the starts: then name the settings by
+memory, the least first, for a peak is the process's. Rows of what is not asked for, and of other
+kinds of device, stay in the CSV.
 """
 
 import argparse
@@ -49,17 +50,21 @@ def main():
     if args.arm:
         from experiments.benchmark_arms import ARMS
 
-        print(json.dumps(tried(ARMS[args.arm], args.settings[0], args.rounds, args.device)))
+        asked = (args.rounds, args.device)
+        print(json.dumps([tried(ARMS[args.arm], name, *asked) for name in args.settings]))
         return
     if importlib.util.find_spec("torch") is None:
         sys.exit("error: the benchmark needs PyTorch: pip install -e '.[benchmark]'")
-    about = child("probe", "tiny", args)
+    (about,) = child("probe", ["tiny"], args)
     args.device = about["device"]
+    if args.together and args.device == "cpu":
+        sys.exit("error: --together is for a GPU: a CPU's peak memory needs a process an arm")
     facts = about | {"commit": provenance.commit(), "date": datetime.date.today().isoformat()}
     print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
 
-    rows = [row for setting in args.settings for row in beside_torch(setting, args)]
-    rows += [row for s in args.costs for arm in args.parts for row in measured(arm, s, args)]
+    groups = [args.settings] if args.together else [[name] for name in args.settings]
+    rows = [row for group in groups for row in beside_torch(group, args)]
+    rows += [row for s in args.costs for arm in args.parts for row in measured(arm, [s], args)]
     rows = [row | facts for row in rows]
     print(table(rows))
     write_csv(args.out, rows + kept(read_csv(args.out), rows))
@@ -82,6 +87,7 @@ def arguments():
     parser.add_argument("--costs", nargs="*", type=setting, default=["tiny"], help="whose options")
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the costs")
+    parser.add_argument("--together", action="store_true", help="a process a framework")
     parser.add_argument("--rounds", type=int, help="timed steps of every arm")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda if both see a GPU")
     parser.add_argument("--out", default=RESULTS / "benchmark.csv")
@@ -100,44 +106,53 @@ def setting(text):
     return text
 
 
-def child(arm, setting, args):
-    """What an arm returns, run in a fresh process; its errors stop the benchmark."""
-    command = [sys.executable, "-m", "experiments.benchmark", "--arm", arm, "--settings", setting]
+def child(arm, settings, args):
+    """What an arm returns for each setting, run in a fresh process; its errors stop all."""
+    command = [sys.executable, "-m", "experiments.benchmark", "--arm", arm, "--settings", *settings]
     command += ["--rounds", str(args.rounds)] if args.rounds else []
     command += ["--device", args.device] if args.device else []
     hide = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     env = os.environ | (hide if args.device == "cpu" or arm == "check" else {})
     done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        sys.exit(f"error: {arm} at {setting} failed with exit code {done.returncode}, see above")
+        told = " ".join(settings)
+        sys.exit(f"error: {arm} at {told} failed with exit code {done.returncode}, see above")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def beside_torch(setting, args):
-    """Rows of the same step in each framework, once both are known to be the same function."""
-    error = child("check", setting, args)["relative_error"]
-    print(f"{setting}: the forward passes agree to {error:.1e} of the largest output")
-    rows = [row for arm in args.frameworks for row in measured(arm, setting, args)]
-    ours = next((row for row in rows if row["framework"] == "jax"), {})
+def beside_torch(settings, args):
+    """Rows of the same steps in each framework, once both are known to be the same function."""
+    for name, found in zip(settings, child("check", settings, args), strict=True):
+        error = found["relative_error"]
+        print(f"{name}: the forward passes agree to {error:.1e} of the largest output")
+    rows = [row for arm in args.frameworks for row in measured(arm, settings, args)]
+    ours = {row["setting"]: row.get("examples_per_s") for row in rows if row["framework"] == "jax"}
     for row in rows:
-        if "examples_per_s" in row and "examples_per_s" in ours:  # above one: JAX is faster
-            row["jax_over_this"] = ours["examples_per_s"] / row["examples_per_s"]
+        if "examples_per_s" in row and ours.get(row["setting"]):  # above one: JAX is faster
+            row["jax_over_this"] = ours[row["setting"]] / row["examples_per_s"]
     return rows
 
 
-def measured(arm, setting, args):
-    """The rows of an arm; where there are several, beside the one that changes nothing."""
-    print(f"{setting}: {arm} ...", end=" ", flush=True)
-    found = child(arm, setting, args)
+def measured(arm, settings, args):
+    """The rows of an arm; where there are several of a setting, beside what changes nothing."""
+    rows = []
+    print(f"{' '.join(settings)}: {arm} ...", end=" ", flush=True)
+    for name, found in zip(settings, child(arm, settings, args), strict=True):
+        rows += rows_of(arm, name, found)
+    busy = max(row.get("other_cores") or 0.0 for row in rows)
+    warning = f" (not quiet: other programs used {busy:.1f} cores)" if busy > QUIET else ""
+    seconds = sum(row["batch"] / row["examples_per_s"] for row in rows if "batch" in row)
+    print(rows[0].get("note") or f"{seconds:.3g} s a round{warning}", flush=True)
+    return rows
+
+
+def rows_of(arm, setting, found):
+    """The rows of what an arm returned for a setting."""
     framework = arm if arm in FRAMEWORKS else "jax"
     rows = [{"setting": setting, "framework": framework} | row for row in as_list(found)]
     plain = next((row["seconds"] for row in rows if row.get("change") == "none"), None)
     for row in rows:
         summarise(row, plain)
-    busy = max(row.get("other_cores") or 0.0 for row in rows)
-    warning = f" (not quiet: other programs used {busy:.1f} cores)" if busy > QUIET else ""
-    seconds = sum(row["batch"] / row["examples_per_s"] for row in rows if "batch" in row)
-    print(rows[0].get("note") or f"{seconds:.3g} s a round{warning}", flush=True)
     return rows
 
 

@@ -191,6 +191,7 @@ def torch_row(make, config, shape, facts, steps, device, compiled):
     from experiments import torch_dit
 
     before, model = peak_rss(), make()
+    torch.compiler.reset()  # else a second setting is compiled for sizes that vary
     one = torch_dit.train_step(model, config, shape, device, compiled)
     start = time.perf_counter()
     try:

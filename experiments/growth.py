@@ -1,6 +1,7 @@
 """How the cost of a training step grows with tokens, width, depth and batch, beside the formula.
 
-    python -m experiments.growth [--most-tokens 32768] [--rounds 2] [--at-once 1]
+    python -m experiments.growth [--axes tokens width depth batch] [--most-tokens 32768]
+        [--rounds 2] [--at-once 1]
 
 Forward and backward pass of configs/modern.py's network on noise, each axis by itself from one
 middle point; float32 on a CPU, bfloat16 elsewhere. Writes the rows of this device to
@@ -69,11 +70,13 @@ def measured(point, step, params, flops, rounds):
 
 
 def draw(rows):
-    figure = Figure(figsize=(11, 3), dpi=110, layout="constrained")
+    names = [axis for axis in AXES if any(row["axis"] == axis for row in rows)]
+    figure = Figure(figsize=(2.75 * len(names), 3), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, axis in zip(figure.subplots(1, 4, sharey=True), AXES, strict=True):
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, axis in zip(panels, names, strict=True):
         mine = [row for row in rows if row["axis"] == axis]
-        middle = next(row for row in mine if row[axis] == MIDDLE[axis])
+        middle = next((row for row in mine if row[axis] == MIDDLE[axis]), mine[0])
         x = [row[axis] for row in mine]
         formula = [row["gflop"] / middle["gflop_per_s"] for row in mine]
         axes.loglog(x, [row["seconds"] for row in mine], marker="o", label="measured")
@@ -86,10 +89,10 @@ def draw(rows):
     figure.savefig(RESULTS.parent / "figures" / f"growth_{jax.default_backend()}.png")
 
 
-def points(most_tokens):
+def points(axes, most_tokens):
     """(axis, its point) of all rows."""
-    for axis, values in AXES.items():
-        for value in values:
+    for axis in axes:
+        for value in AXES[axis]:
             if axis != "tokens":
                 yield axis, MIDDLE | {axis: value}
             elif value <= most_tokens:
@@ -98,12 +101,13 @@ def points(most_tokens):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES))
     parser.add_argument("--most-tokens", type=int, default=32768)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--at-once", type=int, default=1)
     args = parser.parse_args()
     device, rows = jax.devices()[0].device_kind, []
-    asked = list(points(args.most_tokens))
+    asked = list(points(args.axes, args.most_tokens))
     with ThreadPoolExecutor(args.at_once) as pool:
         made = [pool.submit(step_of, point) for _, point in asked]
         if args.at_once > 1:

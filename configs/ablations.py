@@ -187,6 +187,11 @@ def long_skips(config):
     config.model.update(long_skips=True, depth=max(3, config.model.depth))
 
 
+def bfloat16(config):
+    """Does the arithmetic of a GPU cost anything?"""
+    config.model.dtype = "bfloat16"
+
+
 def adam(config):
     """No weight decay?"""
     config.optimizer.update(kind="adam", weight_decay=None)

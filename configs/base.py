@@ -139,7 +139,8 @@ def get_config(size="base"):
     model.attention = "auto"  # plain, blockwise (never an L x L map), cudnn (GPU, bfloat16)
     model.remat = "none"  # recompute in the backward pass, for memory: none, dots (all but matrix
     # products), block (all but what enters each block); a CPU gains by it only with scan
-    model.dtype = "float32"  # of the arithmetic; parameters are always float32
+    model.dtype = "auto"  # of the arithmetic: float32, bfloat16; auto: bfloat16 on a GPU, else
+    # float32; parameters are always float32
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.kind = "adam"  # adam, adamw, muon, schedule_free

@@ -39,7 +39,6 @@ def network(tokens, width, depth):
     config = modern.get_config()
     heads = max(width // 64, 1)
     config.model.update(width=width, depth=depth, heads=heads, patch=PATCH, bottleneck=None)
-    config.model.dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     bands = 512 // PATCH[0]
     return build.model(config, (512, PATCH[1] * tokens // bands, 2))
 

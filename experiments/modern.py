@@ -47,7 +47,6 @@ def config_of(name):
 def timed(config, frames, batch):
     """The same with crops of so many frames, to be trained for a time."""
     config.representation.frames = frames
-    config.model.dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     config.optimizer.ema_decay = 0.99
     config.valid.update(crops=64, baseline_crops=256)
     config.train.update(num_epochs=None, steps_per_dispatch=EVERY, batch_size=batch)
@@ -68,7 +67,7 @@ def measure(name, minutes, frames, batch):
     build.check(config)
     train.run(config)
     row = {"device": jax.devices()[0].device_kind, "name": name, "minutes": minutes}
-    row |= {"frames": frames, "batch": batch, "dtype": config.model.dtype, "steps": steps}
+    row |= {"frames": frames, "batch": batch, "dtype": made.dtype, "steps": steps}
     row |= {"parameters": facts["parameters"], "seconds_a_step": facts["seconds_a_step"]}
     row |= {"full_length_forward_gflop": sum(forward_flops(made)) / 1e9}
     return row | evaluate(config)

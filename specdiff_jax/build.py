@@ -32,7 +32,7 @@ MODEL_CHOICES = {
     "norm": NORMS,
     "attention": ATTENTIONS,
     "remat": REMATS,
-    "dtype": ("float32", "bfloat16"),
+    "dtype": ("auto", "float32", "bfloat16"),
 }
 
 
@@ -87,7 +87,14 @@ def model(config, shape, vocabulary=None):
         rotary = fields["positions"] == "rotary"
         axial_angles(grid, fields["width"] // (fields["heads"] if rotary else 1))
     inputs = vocabulary and vocabulary.inputs(config.condition.cross_heads or 0)
-    return DiT(shape=shape, inputs=inputs, **(fields | {"patch": tuple(fields["patch"])}))
+    fields |= {"patch": tuple(fields["patch"]), "dtype": dtype(fields["dtype"])}
+    return DiT(shape=shape, inputs=inputs, **fields)
+
+
+def dtype(name):
+    """Of the network's arithmetic; "auto" is what the device is fast in."""
+    fast = "bfloat16" if jax.default_backend() == "gpu" else "float32"
+    return fast if name == "auto" else name
 
 
 def num_steps(config, crops):

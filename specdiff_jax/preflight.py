@@ -88,11 +88,12 @@ def timing(job):
         steps = steps + count
         if seconds > 20:
             break
-    rate = roofline.matmul_rate(job.config.model.dtype)
+    rate = roofline.matmul_rate(job.model.dtype)
     return {
         "peak_bytes": roofline.peak_bytes(compiled),
         "moved_bytes": roofline.bytes_moved(compiled),
         "matmul_flops_per_s": rate,
+        "dtype": job.model.dtype,
         "trace_seconds": trace_seconds,
         "compile_seconds": compile_seconds,
         "seconds_a_step": seconds / count,
@@ -125,7 +126,7 @@ def describe(facts, config):
         f"speed: {facts['seconds_a_step']:.3f} s a step, traced in "
         f"{facts['trace_seconds']:.1f} s, compiled in {facts['compile_seconds']:.1f} s",
         f"roofline: {100 * facts['matmul_fraction']:.0f} % of the {rate / 1e9:,.0f} GFLOP/s at "
-        f"which this device multiplies {config.model.dtype} matrices, measured now; a step moves "
+        f"which this device multiplies {facts['dtype']} matrices, measured now; a step moves "
         f"{facts['moved_bytes'] / 1e9:.2f} GB as XLA counts",
         f"time: {facts['num_steps']:,} steps, {duration(facts['training_seconds'])} to the end",
         f"disk: {facts['disk_needed_bytes'] / 1e9:.2f} GB needed, "

@@ -42,7 +42,10 @@ FREE = (
     "profile_steps",
 )  # may change between a checkpoint and its resume
 CAPTION_KEY = build.OWN_KEY + 2  # draws one caption of each song
-FREE_TRAIN = ("num_steps", "num_epochs", "valid_every", "checkpoint_every", "keep")
+FREE_FIELDS = {  # of the others
+    "train": ("num_steps", "num_epochs", "valid_every", "checkpoint_every", "keep"),
+    "model": ("attention", "remat", "dtype"),  # how it is computed, not what
+}
 
 
 class Run:
@@ -256,7 +259,7 @@ def refuse_changed(saved, wanted, workdir, free_sections=FREE):
         if not isinstance(old, dict) or not isinstance(new, dict):
             old, new, section = {section: old}, {section: new}, ""
         for field in sorted(old.keys() | new.keys()):
-            free = section == "train" and field in FREE_TRAIN
+            free = field in FREE_FIELDS.get(section, ())
             if not free and json_equal(old.get(field)) != json_equal(new.get(field)):
                 name = f"{section}.{field}".lstrip(".")
                 raise ValueError(

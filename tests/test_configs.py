@@ -1,9 +1,10 @@
 """Every config builds, and everything wrong with one is said in a line that names the field."""
 
+import jax
 import pytest
 
 from configs import base, song_describer
-from specdiff_jax import build, collection
+from specdiff_jax import build, collection, run
 
 
 @pytest.mark.parametrize("size", ["base", "tiny"])
@@ -104,3 +105,23 @@ def test_a_config_locks_its_fields_and_suggests():
     config = base.get_config().lock()
     with pytest.raises(AttributeError, match='Did you mean "learning_rate"'):
         config.optimizer.learning_rat = 1.0
+
+
+def test_arithmetic_is_what_the_device_is_fast_in_unless_it_is_named(monkeypatch):
+    config = base.get_config()
+    shape = build.representation(config).shape
+    assert build.model(config, shape).dtype == "float32"  # a CPU
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert build.model(config, shape).dtype == "bfloat16"
+    config.model.dtype = "float32"
+    assert build.model(config, shape).dtype == "float32"
+
+
+def test_a_resume_may_change_how_it_is_computed_and_not_what():
+    saved = base.get_config().to_dict()
+    wanted = base.get_config()
+    wanted.model.update(attention="plain", remat="block", dtype="bfloat16")
+    run.refuse_changed(saved, wanted.to_dict(), "runs/base")
+    wanted.model.qk_norm = True
+    with pytest.raises(ValueError, match="was trained with model.qk_norm=False, the config says"):
+        run.refuse_changed(saved, wanted.to_dict(), "runs/base")

@@ -11,7 +11,16 @@ import pytest
 from scipy import linalg, stats
 
 from configs import ablations, modern
-from experiments import ablation_page, claims, collectives, compare, samplers, scaling, seams
+from experiments import (
+    ablation_page,
+    claims,
+    collectives,
+    compare,
+    retrieval,
+    samplers,
+    scaling,
+    seams,
+)
 from experiments import ablations as runner
 from specdiff_jax import build
 
@@ -195,3 +204,25 @@ def test_a_plan_follows_its_formulas():
     whole, split = scaling.plan("L", 8), scaling.plan("XL", 8)
     assert whole["mesh"].endswith("fsdp 1") and split["mesh"].endswith("fsdp 8")
     assert split["state_gb_a_gpu"] == pytest.approx(split["checkpoint_gb"] / 8, abs=0.01)
+
+
+def test_retrieval_of_an_experiment_is_by_song_with_the_query_left_out():
+    """Two windows a song. The first song finds itself, the second its label, the third nothing."""
+    labels = (["game:a"], ["game:a"], ["game:b"])
+    entries = tuple({"labels": [*own, "instrument:flute"]} for own in labels)
+    song = np.repeat(np.arange(3), 2)
+    same = song[:, None] == song[None]
+    scores = types.SimpleNamespace(
+        relevant=same, excluded=np.eye(6, dtype=bool), songs=types.SimpleNamespace(entries=entries)
+    )
+    angles = np.array([[0.0, 0.1], [0.3, 2.0], [1.9, 0.45]])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    found = retrieval.precision(scores, vectors, "game")
+    np.testing.assert_allclose(found["song"][0], [1.0, 1.0])
+    # 0.3 sees 0.45, 0.1, 0.0, 1.9, 2.0; 2.0 sees 1.9, 0.45, 0.3
+    np.testing.assert_allclose(found["song"][1], [0.0, (1 / 5 + 1 / 3) / 2])
+    # of the others with its label: 0.3 finds 0.1 and 0.0 second and third, 2.0 third and fourth
+    np.testing.assert_allclose(
+        found["label"][1], [0.0, ((1 / 2 + 2 / 3) / 2 + (1 / 3 + 2 / 4) / 2) / 2]
+    )
+    assert np.isnan(found["label"][2]).all()  # nothing else has its label

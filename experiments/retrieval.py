@@ -1,0 +1,157 @@
+"""What is a diffusion trunk worth to a search engine? Against scratch, random, plain features.
+
+    python -m experiments.retrieval --trunk runs/tiny [--steps 200] [--seeds 0 1 2 3 4]
+                                    [--songs 60] [--source songs.jsonl --kind game]
+
+Trains configs/embedding.py:tiny for each way and seed, by two crops of a song alone; log-mel
+statistics and musicnn's embedding stand beside it as they are. Queries are the windows of test
+songs, the gallery all others that do not overlap. What should be found: the same song; or songs
+with the same label of --kind, the song itself left out. Writes results/NAME.csv (a row for each way
+and seed) and results/NAME_gains.csv: the pretrained trunk's mean average precision at ten less each
+other's, mean over seeds, with a paired bootstrap over test songs.
+"""
+
+import argparse
+import pathlib
+
+import jax
+import numpy as np
+
+from configs import embedding
+from experiments.tables import RESULTS, write_csv
+from experiments.tagging import PLAIN, features
+from specdiff_jax import backbone, data, embed, trained_embedding
+from specdiff_jax.evaluation import retrieval
+from specdiff_jax.evaluation.intervals import bootstrap
+from specdiff_jax.index import unit
+
+RUNS = pathlib.Path(__file__).parent.parent / "runs" / "retrieval"
+WAYS = {"pretrained": "full", "probe": "probe", "scratch": "scratch", "random held": "scratch"}
+GOALS = ("song", "label")
+
+
+def config_of(way, trunk, seed, args):
+    """The config of one embedding."""
+    config = embedding.get_config(f"tiny,{WAYS[way]}")
+    config.data.max_songs = args.songs
+    if args.source is not None:  # a small collection
+        config.data.update(source=args.source, valid_fraction=0.2, test_fraction=0.3)
+    if way == "random held":
+        config.embed.learns = "held"
+    config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}_{seed}_{args.steps}")
+    config.seed = seed
+    if config.finetune.init_from is not None:
+        config.finetune.init_from = trunk
+    config.train.update(num_steps=args.steps, valid_every=40, checkpoint_every=40, batch_size=16)
+    if args.nano:
+        args.nano(config)
+    return config
+
+
+def trained(config):
+    """The Scores of the test songs, and the best embedding's vectors.  # [S, W, E]"""
+    embed.run(config)
+    job, params, _ = trained_embedding.best(config.workdir)
+    scores = embed.Scores(job, job.held_out("test"))
+    size = config.train.batch_size
+    return scores, backbone.in_batches(scores.vectors, params, scores.waves, size)
+
+
+def plain(kind, scores):
+    """The same windows in features that nobody trained here.  # [S, W, D]"""
+    waves = data.to_wave(scores.waves)  # [S, W, N], one channel
+    flat = features(kind, waves.reshape(-1, waves.shape[-1]), scores.job.rep.sample_rate)
+    return unit(flat - flat.mean(axis=0)).reshape(*waves.shape[:2], -1)
+
+
+def precision(scores, vectors, kind):
+    """{goal: mean (recall@1, average precision) of each song's windows, NaN where none is there}.
+
+    Args:
+      vectors: [S, W, E] of length one; kind: of the labels that bring songs together.
+
+    Returns:
+      Arrays [S, 2].
+    """
+    count = vectors.shape[1]
+    flat = vectors.reshape(-1, vectors.shape[-1])
+    near = flat @ flat.T
+    tags = [
+        {label for label in entry["labels"] if label.startswith(f"{kind}:")}
+        for entry in scores.songs.entries
+    ]
+    alike = np.array([[bool(a & b) for b in tags] for a in tags])
+    alike = np.repeat(np.repeat(alike, count, axis=0), count, axis=1)
+    same = scores.relevant
+    asked = {"song": (same, scores.excluded), "label": (alike & ~same, same)}
+    return {goal: by_song(near, *asked[goal], count) for goal in GOALS}
+
+
+def by_song(near, relevant, excluded, count):
+    found = np.full((len(near), 2), np.nan)
+    for query, (scores, hits, out) in enumerate(zip(near, relevant, excluded, strict=True)):
+        if (hits & ~out).any():
+            recalls, _, average, _ = retrieval.one(scores[~out], hits[~out])
+            found[query] = recalls[0], average
+    return found.reshape(-1, count, 2).mean(axis=1)
+
+
+def gain(ours, theirs):
+    """Mean over seeds and songs of the difference in average precision, over songs, paired."""
+    difference = np.mean(ours, axis=0)[:, 1] - np.mean(theirs, axis=0)[:, 1]
+    return bootstrap(difference[~np.isnan(difference)])
+
+
+def row_of(way, seed, found):
+    row = {"way": way, "seed": seed}
+    for goal, values in found.items():
+        recall, average = np.nanmean(values, axis=0)
+        row |= {f"{goal}_recall_1": recall, f"{goal}_map_10": average}
+    return {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
+
+
+def compared(args):
+    """Trains everything and writes both tables."""
+    rows, found, scores = [], {}, None
+    for way in WAYS:
+        for seed in args.seeds:
+            scores, vectors = trained(config_of(way, args.trunk, seed, args))
+            found.setdefault(way, []).append(precision(scores, vectors, args.kind))
+            rows.append(row_of(way, seed, found[way][-1]))
+            print(rows[-1], flush=True)
+            write_csv(RESULTS / f"{args.name}.csv", rows)
+    for kind in PLAIN if args.musicnn else PLAIN[:1]:
+        found[kind] = [precision(scores, plain(kind, scores), args.kind)]
+        rows.append(row_of(kind, "", found[kind][0]))
+        write_csv(RESULTS / f"{args.name}.csv", rows)
+    gains = []
+    for way in list(found)[1:]:
+        for goal in GOALS:
+            ours, theirs = ([one[goal] for one in found[name]] for name in ("pretrained", way))
+            estimate = gain(ours, theirs)
+            songs = len(scores.songs.entries)
+            gains.append({"pretrained less": way, "goal": goal, "songs": songs} | vars(estimate))
+            print(gains[-1])
+    write_csv(RESULTS / f"{args.name}_gains.csv", gains)
+
+
+def main(arguments=None, nano=None):
+    """`nano` changes each config for a trial run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trunk", required=True)
+    parser.add_argument("--name", default="retrieval")
+    parser.add_argument("--kind", default="composer")
+    parser.add_argument("--source", help="other songs than the songbook's")
+    parser.add_argument("--songs", type=int, help="to learn from, so many and no more")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--musicnn", action=argparse.BooleanOptionalAction, default=True)
+    args = parser.parse_args(arguments)
+    args.nano = nano
+    if nano is None:
+        jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
+    compared(args)
+
+
+if __name__ == "__main__":
+    main()

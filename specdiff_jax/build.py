@@ -19,6 +19,7 @@ from specdiff_jax.models.conditions import dropped, unsaid
 from specdiff_jax.models.dit import DiT
 from specdiff_jax.models.layers import MLPS, NORMS, TIME_FEATURES
 from specdiff_jax.models.positions import POSITIONS, axial_angles, grid_of
+from specdiff_jax.models.products import fast_dtype
 from specdiff_jax.state import init_state
 
 OWN_KEY = 2**30  # folded in for augmentation; jax.random.split folds in small numbers
@@ -87,14 +88,8 @@ def model(config, shape, vocabulary=None):
         rotary = fields["positions"] == "rotary"
         axial_angles(grid, fields["width"] // (fields["heads"] if rotary else 1))
     inputs = vocabulary and vocabulary.inputs(config.condition.cross_heads or 0)
-    fields |= {"patch": tuple(fields["patch"]), "dtype": dtype(fields["dtype"])}
+    fields |= {"patch": tuple(fields["patch"]), "dtype": fast_dtype(fields["dtype"])}
     return DiT(shape=shape, inputs=inputs, **fields)
-
-
-def dtype(name):
-    """Of the network's arithmetic; "auto" is what the device is fast in."""
-    fast = "bfloat16" if jax.default_backend() == "gpu" else "float32"
-    return fast if name == "auto" else name
 
 
 def num_steps(config, crops):
@@ -107,9 +102,8 @@ def num_steps(config, crops):
 
 def initial_params(config, model, shape):
     """The parameters before any training, a function of the config alone."""
-    x_t, t = jnp.zeros((1, *shape)), jnp.zeros(1)
-    condition = model.inputs and unsaid(model.inputs, 1)
-    return jax.jit(model.init)(jax.random.key(config.seed), x_t, t, condition)["params"]
+    example = jnp.zeros((1, *shape)), jnp.zeros(1), model.inputs and unsaid(model.inputs, 1)
+    return jax.jit(model.init)(jax.random.key(config.seed), *example)["params"]
 
 
 def init(config, model, tx, shape, params=None):

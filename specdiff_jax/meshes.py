@@ -7,6 +7,7 @@ is entered, or one of one device, every function here is the identity.
 """
 
 import contextlib
+import functools
 import re
 
 import jax
@@ -101,15 +102,18 @@ def homes(state):
 
 
 def by_batch(function):
-    """[B, ...] -> [B, ...] run by each device on its own part of the batch.
+    """Arrays [B, ...] -> [B, ...] run by each device on its own part of the batch.
 
-    XLA cannot split an FFT along the batch: it would gather the whole of it on every device.
+    XLA splits neither an FFT nor a loop along the batch: it gathers all of it on every device.
     """
 
-    def split(x):
-        if not many() or len(x) % jax.sharding.get_abstract_mesh().size:
-            return function(x)
-        return jax.shard_map(function, in_specs=BATCH, out_specs=BATCH)(x)
+    @functools.wraps(function)
+    def split(*arrays):
+        if not many() or len(arrays[0]) % jax.sharding.get_abstract_mesh().size:
+            return function(*arrays)
+        # Unchecked: a loop may begin with a constant, which is the same on all devices.
+        apart = jax.shard_map(function, in_specs=BATCH, out_specs=BATCH, check_vma=False)
+        return apart(*arrays)
 
     return split
 

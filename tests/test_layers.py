@@ -5,9 +5,9 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
-    {"wheels", "contrastive", "provenance"},
+    {"wheels", "contrastive", "provenance", "meshes"},
     {"audio", "diffusion", "models", "text", "evaluation"},
-    {"workers", "embedders", "weights", "logs", "meshes", "roofline"},
+    {"workers", "embedders", "weights", "logs", "roofline"},
     {"aside"},
     {
         "sources",

@@ -43,11 +43,18 @@ def test_a_split_checkpoint_is_the_same_on_one_device(told):
 
 
 @pytest.mark.slow
-def test_copies_of_the_model_only_sum_gradients(told):
-    """Nothing is gathered: not the sound for its FFT, not the songs, not the draws."""
-    names = re.findall(r" (all-gather|all-to-all|collective-permute)\S*\(", told["program"]["data"])
+@pytest.mark.parametrize("name", ["data", "blockwise"])
+def test_copies_of_the_model_only_sum_gradients(told, name):
+    """Nothing is gathered: not the sound for its FFT, not the songs, not the draws, no queries."""
+    names = re.findall(r" (all-gather|all-to-all|collective-permute)\S*\(", told["program"][name])
     assert not names
-    assert "all-reduce" in told["program"]["data"]
+    assert "all-reduce" in told["program"][name]
+
+
+@pytest.mark.slow
+def test_attention_by_blocks_is_the_same_on_eight_devices(told):
+    for kind in ("losses", "valid"):
+        np.testing.assert_allclose(told["blockwise"][kind], told["1x1"][kind], rtol=2e-5)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from specdiff_jax import meshes
 from specdiff_jax.models.products import PRODUCT
 
 BLOCK = 256  # queries (forward) or keys (backward) at a time
@@ -23,6 +24,7 @@ def cudnn(q, k, v):
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
+@meshes.by_batch
 def blockwise(q, k, v):
     """A block at a time, recomputed in the backward pass: never an L x L map.
 

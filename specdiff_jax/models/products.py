@@ -1,4 +1,4 @@
-"""Matrix products whose gradients a CPU computes at full rate.
+"""Matrix products in the form and the dtype that suit the backend.
 
 XLA's CPU backend multiplies [M, K] @ [K, N] at full speed but slows several times where autodiff
 hands it a transposed operand, as in every weight gradient. Here that operand is transposed first,
@@ -43,3 +43,9 @@ def matmul(x, w):
 def dense_dot_general(x, w, dimension_numbers, precision=None, **_):
     """`matmul` as the `dot_general` of nn.Dense, which contracts the last axis with the first."""
     return matmul(x, w)
+
+
+def fast_dtype(name):
+    """Of the network's arithmetic; "auto" is what the backend is fast in."""
+    fast = "bfloat16" if jax.default_backend() == "gpu" else "float32"
+    return fast if name == "auto" else name

@@ -59,6 +59,9 @@ def main(workdir, music, caches):
     told["same"] = all((a == b).all() for a, b in zip(one, eight, strict=True))
     told["split"] = split
     told["program"] = {"data": program(config, (8, 1)), "fsdp": program(config, (1, 8))}
+    config.model.attention = "blockwise"
+    told["blockwise"] = trained(config, (8, 1), f"{workdir}/blockwise")
+    told["program"]["blockwise"] = program(config, (8, 1))
     print(json.dumps(told))
 
 

@@ -1,13 +1,16 @@
 """What is a trained trunk worth to ten songs of a kind that it never heard?
 
-    python -m experiments.finetuning [--pretrain 1500] [--steps 400] [--songs 10] [--seeds 0 1 2]
+    python -m experiments.finetuning [--pretrain 1500] [--steps 300] [--songs 10] [--seeds 0 1 2]
+        [--clips 96]
 
 Trains configs/base.py:tiny on the songbook without organ and flute, then on ten organ pieces: all
 of it, its last block, by LoRA, and from scratch, at equal steps and at the best of RATES each,
 chosen on the validation songs. Writes results/finetuning.csv (a row for each way, seed and step)
 and figures/finetuning.png. The error is of the organ pieces of the validation split, over that of
 the best linear denoiser of a patch: scratch standardises by the ten pieces, the others as they were
-pretrained, so that errors alone have different units.
+pretrained, so that errors alone have different units. Every KEPT steps so many --clips of the first
+seed are sampled from the same noise, and their Fréchet distance by musicnn to the held-out organ
+pieces is taken (few clips: its bias is in all of them alike).
 """
 
 import argparse
@@ -22,13 +25,28 @@ from matplotlib.figure import Figure
 
 from configs import base, finetune
 from experiments.tables import RESULTS, write_csv
-from specdiff_jax import finetuning, prepare, train
+from specdiff_jax import (
+    checkpoints,
+    data,
+    embedders,
+    finetuning,
+    prepare,
+    prompts,
+    sample,
+    song_crops,
+    train,
+)
+from specdiff_jax import trained as trained_model
+from specdiff_jax.embedders import embedder
+from specdiff_jax.evaluation import frechet
 from specdiff_jax.run import Run
 
 RUNS = pathlib.Path(__file__).parent.parent / "runs" / "finetuning"
 WANTED = "church organ, reed organ"
 KEPT_BACK = WANTED + ", flute"
 EVERY = 20  # steps between validations
+KEPT = 60  # between checkpoints
+SAMPLED = 32  # clips at a time
 WAYS = ("scratch", "full", "last_blocks", "lora")
 RATES = {
     "scratch": (3e-3, 1e-3),
@@ -59,7 +77,8 @@ def arm(way, trunk, rate, seed, args):
     config.data.update(only=WANTED, max_songs=args.songs)
     config.optimizer.update(learning_rate=rate, warmup_steps=20)
     config.valid.crops = 64
-    config.train.update(num_steps=args.steps, valid_every=EVERY, checkpoint_every=args.steps)
+    config.train.update(num_steps=args.steps, valid_every=EVERY)
+    config.train.update(checkpoint_every=KEPT, keep=args.steps // KEPT + 1)
     return config
 
 
@@ -87,6 +106,31 @@ def trained(config, way, rate, seed):
     ]
 
 
+def held_out_sound(config, chosen):
+    """What an embedder hears in the held-out pieces, a clip after the other.  # [M, d]"""
+    job, pieces = Run(config), []
+    for split in ("valid", "test"):
+        songs = prepare.songs_of(config, split, job.rep.samples)
+        count = int(songs.lengths.min() // job.rep.samples)
+        pieces.append(data.to_wave(song_crops.spread_pcm(songs, job.rep.samples, count)))
+    waves = np.concatenate([piece.reshape(-1, piece.shape[-1]) for piece in pieces])
+    return embedder.vectors(chosen, waves, job.rep.sample_rate)[:, 0]
+
+
+def distances(workdir, real, chosen, clips):
+    """{step: Fréchet distance, with its interval, of clips of each checkpoint}"""
+    found = {}
+    for step in checkpoints.steps(workdir):
+        model = trained_model.load(workdir, step)
+        model.config.sample.update(batch_size=SAMPLED, seed=0)
+        generate, asked = sample.generator(model, model.rep), [(prompts.NOTHING, k) for k in clips]
+        parts = [generate(asked[k : k + SAMPLED]) for k in range(0, len(asked), SAMPLED)]
+        heard = embedder.vectors(chosen, np.concatenate(parts), model.rep.sample_rate)[:, 0]
+        found[step] = frechet.fad(heard, real)
+        print(f"{workdir}, step {step}: {found[step]}", flush=True)
+    return found
+
+
 def best_of(rows):
     """The rows of the learning rate that ends lowest."""
     rate = min((r for r in rows), key=lambda r: (-r["step"], r["x0_error"]))["learning_rate"]
@@ -94,10 +138,19 @@ def best_of(rows):
 
 
 def draw(rows):
-    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(11, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    axes, sound = figure.subplots(1, 2)
     for number, way in enumerate(WAYS):
+        at = [row for row in rows if row["way"] == way and "fad" in row]
+        ends = [[row["fad"] - row["fad_low"], row["fad_high"] - row["fad"]] for row in at]
+        sound.errorbar(
+            [row["step"] + 2 * number for row in at],
+            [row["fad"] for row in at],
+            np.array(ends).T if at else None,
+            color=f"C{number}",
+            capsize=2,
+        )
         for seed in sorted({row["seed"] for row in rows}):
             mine = [row for row in rows if (row["way"], row["seed"]) == (way, seed)]
             label = way.replace("_", " ") if seed == 0 else None
@@ -109,18 +162,21 @@ def draw(rows):
             )
     axes.set(xlabel="steps on ten organ pieces", ylabel="x₀ error over the linear denoiser's")
     axes.legend()
+    sound.set(xlabel="steps", ylabel="Fréchet distance to held-out organ pieces")
     figure.savefig(RESULTS.parent / "figures" / "finetuning.png")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pretrain", type=int, default=1500)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--songs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--clips", type=int, default=96, help="sampled of each checkpoint")
     args = parser.parse_args()
     jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
     trunk, rows = pretrained(args.pretrain), []
+    chosen, real = embedders.load("musicnn"), None
     for way in WAYS:
         first = args.seeds[0]
         tried = [
@@ -132,6 +188,12 @@ def main():
         rate = kept[0]["learning_rate"]
         for seed in args.seeds[1:]:
             rows += trained(arm(way, trunk, rate, seed, args), way, rate, seed)
+        config = arm(way, trunk, rate, first, args)
+        real = held_out_sound(config, chosen) if real is None else real
+        found = distances(config.workdir, real, chosen, range(args.clips))
+        for row in kept:
+            if fad := found.get(row["step"]):
+                row |= {"fad": fad.value, "fad_low": fad.low, "fad_high": fad.high}
         write_csv(RESULTS / "finetuning.csv", rows)
     draw(rows)
     for way in WAYS:

@@ -104,20 +104,18 @@ def some(songs, kept):
     return dataclasses.replace(songs, **fields)
 
 
-def selected(songs, only=None, without=None, most=None):
+def selected(songs, only=frozenset(), without=frozenset(), most=None):
     """The songs that have one of the labels `only` and none of `without`, at most so many of them.
 
     Args:
-      only, without: names with commas between them, as in a prompt; most: spread over the songs.
+      only, without: sets of labels; most: spread over the songs.
 
     Raises:
-      ValueError: a label that no song has, or no song is left.
+      ValueError: no song is left.
     """
-    wanted, banned = known_labels(songs.entries, only), known_labels(songs.entries, without)
     kept = np.array(
         [
-            not banned & set(entry["labels"])
-            and (not wanted or bool(wanted & set(entry["labels"])))
+            not without & set(entry["labels"]) and (not only or bool(only & set(entry["labels"])))
             for entry in songs.entries
         ]
     )
@@ -126,7 +124,10 @@ def selected(songs, only=None, without=None, most=None):
         kept[:] = False
         kept[left[np.linspace(0, len(left) - 1, min(most, len(left))).astype(int)]] = True
     if not kept.any():
-        raise ValueError(f"data: no song is left by only={only!r}, without={without!r}")
+        raise ValueError(
+            f"data: of {len(songs.entries)} songs none is left by only={sorted(only)}, "
+            f"without={sorted(without)}; name other labels"
+        )
     return some(songs, kept)
 
 

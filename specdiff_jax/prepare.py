@@ -71,11 +71,14 @@ def cache_of(config):
 
 def songs_of(config, split, samples):
     """The Songs of a split that a run uses: as prepared, or those that data.only and such leave."""
-    d = config.data
-    songs = data.load_songs(cache_of(config), split, samples)
+    d, place = config.data, cache_of(config)
+    songs = data.load_songs(place, split, samples)
     most = d.max_songs if split == "train" else None
-    told = d.only or d.without or most is not None
-    return data.selected(songs, d.only, d.without, most) if told else songs
+    if not (d.only or d.without or most is not None):
+        return songs
+    everything = cache.read_manifest(place)["songs"]  # a label may have songs in one split alone
+    only, without = (data.known_labels(everything, text) for text in (d.only, d.without))
+    return data.selected(songs, only, without, most)
 
 
 def write_cache(place, config):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from specdiff_jax import data
+from specdiff_jax import cache, data, prepare
 
 SAMPLES = 100
 LENGTHS = [100, 250, 1000, 333, 480]
@@ -112,6 +112,12 @@ def labelled(songs):
     return dataclasses.replace(songs, entries=entries)
 
 
+def as_labels(songs, only=None, without=None, most=None):
+    """Names with commas between them as the sets of labels that `data.selected` takes."""
+    only, without = (data.known_labels(songs.entries, text) for text in (only, without))
+    return {"only": only, "without": without, "most": most}
+
+
 @pytest.mark.parametrize(
     ("told", "left"),
     [
@@ -124,7 +130,7 @@ def labelled(songs):
 )
 def test_songs_are_selected_by_their_labels_and_keep_their_sound(songs, told, left):
     every = labelled(songs)
-    found = data.selected(every, **told)
+    found = data.selected(every, **as_labels(every, **told))
     assert [entry["number"] for entry in found.entries] == left
     for place, number in enumerate(left):
         mine = found.read(found.starts[place], found.lengths[place])
@@ -132,7 +138,26 @@ def test_songs_are_selected_by_their_labels_and_keep_their_sound(songs, told, le
 
 
 def test_a_label_of_no_song_and_nothing_left_are_refused(songs):
+    every = labelled(songs)
     with pytest.raises(ValueError, match="label 'flue' .* did you mean a:flute"):
-        data.selected(labelled(songs), only="flue")
-    with pytest.raises(ValueError, match="no song is left"):
-        data.selected(labelled(songs), only="slow", without="slow")
+        data.known_labels(every.entries, "flue")
+    with pytest.raises(ValueError, match="of 5 songs none is left by only=.*slow"):
+        data.selected(every, **as_labels(every, only="slow", without="slow"))
+
+
+def test_a_label_that_one_split_lacks_is_known_all_the_same(nano):
+    """Only songs of the whole collection say what a label is, in every split."""
+    prepare.run(nano)
+    place = prepare.cache_of(nano)
+    manifest = cache.read_manifest(place)
+    for song in manifest["songs"]:
+        song["labels"] = ["kind:all"] + (["kind:rare"] if song["split"] == "train" else [])
+    nano.data.only = "all, rare"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "read_manifest", lambda folder: manifest)
+        for split in ("train", "valid"):
+            songs = prepare.songs_of(nano, split, 100)
+            assert len(songs.entries) == sum(s["split"] == split for s in manifest["songs"]) > 0
+        nano.data.without = "rare"
+        with pytest.raises(ValueError, match="none is left by only=.*kind:rare"):
+            prepare.songs_of(nano, "train", 100)

@@ -1,13 +1,14 @@
 """What is a diffusion trunk worth to a tagger? Against scratch, a random trunk and plain features.
 
     python -m experiments.tagging --trunk runs/tiny [--steps 600] [--seeds 0 1 2 3 4] [--scan]
-                                  [--songs 60] [--source songs.jsonl --kinds game]
+                                  [--songs 60] [--source songs.jsonl --kinds game] [--t 0.6]
 
 Trains configs/tagging.py:tiny for each way and seed, and logistic regressions on log-mel
 statistics and on musicnn's embedding, on the same songs. Writes results/tagging.csv (a row for
 each way and seed) and results/tagging_gains.csv: the pretrained trunk's macro PR-AUC less each
-other's, mean over seeds, with a paired bootstrap over test songs. --scan: probes of every block
-and noise level, by valid alone; results/tagging_scan.csv and figures/tagging_scan.png.
+other's, mean over seeds, with a paired bootstrap over test songs. --t: the noise level that all
+networks hear songs at, the config's where unset. --scan: probes of every block and noise level, by
+valid alone; results/tagging_scan.csv and figures/tagging_scan.png.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from specdiff_jax.tagging import Tagger
 
 RUNS = pathlib.Path(__file__).parent.parent / "runs" / "tagging"
 WAYS = {"pretrained": "full", "probe": "probe", "scratch": "scratch", "random held": "scratch"}
-LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6)
+LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 PLAIN = ("log-mel statistics", "musicnn")
 
 
@@ -44,6 +45,7 @@ def config_of(way, trunk, seed, args, **fields):
     if args.source is not None:  # a small collection
         config.data.update(source=args.source, valid_fraction=0.2, test_fraction=0.3)
     fields |= {"learns": "held"} if way == "random held" else {}
+    fields |= {"t": args.t} if args.t is not None else {}
     config.tag.update(robustness=False, kinds=tuple(args.kinds), **fields)
     told = "".join(f"_{name}{value}" for name, value in fields.items())
     config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}{told}_{seed}_{args.steps}")
@@ -115,7 +117,7 @@ def gain(truth, ours, theirs):
 def compared(args):
     """Trains everything and writes both tables."""
     rows, found, truth = [], {}, None
-    for way in WAYS:
+    for way in args.ways:
         for seed in args.seeds:
             truth, likely, results = tagger(config_of(way, args.trunk, seed, args))
             found.setdefault(way, []).append(likely)
@@ -185,7 +187,9 @@ def main(arguments=None, nano=None):
     parser.add_argument("--songs", type=int, help="to learn from, so many and no more")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--t", type=float, help="noise level of what is heard")
     parser.add_argument("--scan", action="store_true")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--musicnn", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(arguments)
     args.nano = nano

@@ -113,7 +113,7 @@ def row_of(way, seed, found):
 def compared(args):
     """Trains everything and writes both tables."""
     rows, found, scores = [], {}, None
-    for way in WAYS:
+    for way in args.ways:
         for seed in args.seeds:
             scores, vectors = trained(config_of(way, args.trunk, seed, args))
             found.setdefault(way, []).append(precision(scores, vectors, args.kind))
@@ -145,6 +145,7 @@ def main(arguments=None, nano=None):
     parser.add_argument("--songs", type=int, help="to learn from, so many and no more")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--musicnn", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(arguments)
     args.nano = nano

@@ -3,6 +3,8 @@
 import argparse
 import time
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from configs import base
@@ -109,3 +111,18 @@ def test_what_does_not_fit_is_a_row_and_other_errors_are_errors():
         assert "does not fit" in benchmark.tried(arm, RuntimeError(words))["note"]
     with pytest.raises(RuntimeError, match="else"):
         benchmark.tried(arm, RuntimeError("something else"))
+
+
+@pytest.mark.parametrize("setting", ["base", "tiny"])
+def test_every_option_stays_in_bfloat16_from_block_to_block(setting):
+    """One float32 number would make all that follows float32, and no flash attention takes it."""
+    config, shape = benchmark_arms.job(setting, "cuda")
+    plain = config.model.to_dict()
+    for name, change in benchmark_arms.changes(plain).items():
+        config.model.update(plain | change)
+        model = build.model(config, shape[1:])
+        x_t, t = jnp.zeros((1, *shape[1:])), jnp.zeros(1)
+        made = lambda model=model, x_t=x_t, t=t: model.init_with_output(jax.random.key(0), x_t, t)
+        (output, features), _ = jax.eval_shape(made)
+        assert {tokens.dtype.name for tokens in features} == {"bfloat16"}, name
+        assert output.dtype == jnp.float32, name

@@ -264,3 +264,9 @@ def test_a_condition_that_makes_no_sense_is_refused(field, value, message):
     config.condition[field] = value
     with pytest.raises(ValueError, match=message):
         build.check(config)
+
+
+def test_in_bfloat16_what_is_asked_for_is_heard_nearly_alike():
+    exact, half = (model_of(INPUTS, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    difference = np.abs(half(full()) - exact(full())).max() / np.abs(exact(full())).max()
+    assert 0 < difference < 0.05

@@ -29,6 +29,12 @@ def learning_rate(config, steps):
     return optax.join_schedules([warmup, decay], [o.warmup_steps]) if o.warmup_steps else decay
 
 
+def learning_rates(config, steps):
+    """Of every step, on the host: one read from a device waits for all that it still has to do."""
+    rates = learning_rate(config, steps)(np.arange(steps))
+    return np.broadcast_to(np.asarray(rates), steps)
+
+
 def optimizer(config, steps):
     """The optax transformation: clipping, then the optimiser on its schedule."""
     o = config.optimizer

@@ -54,6 +54,7 @@ def loop(job, state, step, logs, validate, interrupts):
     every = t.steps_per_dispatch
     dispatches = [(i, min(every, job.num_steps - i)) for i in range(step, job.num_steps, every)]
     held, batches = job.feed(dispatches)
+    rates = optimizers.learning_rates(job.config, job.num_steps)
     train_step, profile = job.train_step(), Profile(job.config, len(dispatches))
     waiting, clock = None, time.perf_counter()
     for (first, count), batch in zip(dispatches, batches, strict=True):
@@ -62,12 +63,16 @@ def loop(job, state, step, logs, validate, interrupts):
         state, metrics = train_step(state, held, steps, batch)
         if waiting:
             clock = record(job, logs, *waiting, clock)
+        metrics |= {"learning_rate": rates[first : first + count]}
         waiting, step = (first, count, metrics), first + count
+        due = step == job.num_steps or step % t.valid_every == 0 or step % t.checkpoint_every == 0
+        if due:  # before processes agree: two programs under way that both ask others can deadlock
+            clock, waiting = record(job, logs, *waiting, clock), None
         caught = interrupts.at(step, t.valid_every)  # read once: a signal may come at any line
         last, enough = step == job.num_steps or caught, False
-        if last or step % t.valid_every == 0 or step % t.checkpoint_every == 0:
-            clock = record(job, logs, *waiting, clock)
-            waiting = None
+        if last or due:
+            if waiting:
+                clock, waiting = record(job, logs, *waiting, clock), None
             if step == job.num_steps or step % t.valid_every == 0:
                 enough = validate(state, step, logs)
             if last or enough or step % t.checkpoint_every == 0:
@@ -98,7 +103,6 @@ def record(job, logs, first, count, metrics, clock):
     rate = count / (now - clock)
     seconds = job.config.train.batch_size * job.rep.samples / job.rep.sample_rate
     values = {name: float(np.mean(value)) for name, value in metrics.items()}
-    values["learning_rate"] = float(optimizers.learning_rate(job.config, job.num_steps)(first))
     values |= {"steps_per_second": rate, "audio_per_second": rate * seconds}
     logs.write("train", first + count, values)
     logs.advance(first + count, values["loss"], rate * seconds)

@@ -90,3 +90,12 @@ def test_the_learning_rate_rises_to_its_peak_and_ends_where_it_says(decay):
     assert float(rate(0)) == 0 and float(rate(10)) == pytest.approx(0.5)
     assert float(rate(100)) == pytest.approx(0.5 if decay == "constant" else 0.0, abs=1e-6)
     assert (np.diff([float(rate(s)) for s in range(10)]) > 0).all()
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_all_learning_rates_are_those_of_each_step(decay):
+    config = base.get_config("tiny")
+    config.optimizer.update(decay=decay, warmup_steps=0 if decay == "constant" else 10)
+    rate, rates = optimizers.learning_rate(config, 50), optimizers.learning_rates(config, 50)
+    np.testing.assert_allclose(rates, [float(rate(step)) for step in range(50)], rtol=1e-6)
+    assert not isinstance(rates, jax.Array)

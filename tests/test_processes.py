@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
 
-from specdiff_jax import processes
+from configs import base
+from specdiff_jax import preflight, processes
 
 CHILD = pathlib.Path(__file__).parent / "children" / "one_of_two.py"
 
@@ -116,3 +118,30 @@ def test_a_launcher_is_known_by_what_it_sets(environ, expected):
 def test_half_told_jobs_are_refused(told, field):
     with pytest.raises(ValueError, match=field):
         processes.begin(*told)
+
+
+@pytest.mark.parametrize("slow_somewhere", [False, True])
+def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
+    """One that ran a dispatch less would sum its gradients with those of other steps, for ever."""
+    runs, asked = [], []
+    program = types.SimpleNamespace(lower=lambda *given: program, compile=lambda: run)
+    job = types.SimpleNamespace(
+        config=base.get_config("tiny"),
+        num_steps=40,
+        train_step=lambda: program,
+        model=types.SimpleNamespace(dtype="float32"),
+    )
+
+    def run(state, held, steps, batch):
+        runs.append(steps[0])
+        return state, {}
+
+    measures = dict.fromkeys(("matmul_rate", "peak_bytes", "bytes_moved"), lambda given: 1.0)
+    monkeypatch.setattr(preflight, "roofline", types.SimpleNamespace(**measures))
+    given = lambda job, count: (None, None, np.arange(count), None)
+    monkeypatch.setattr(preflight, "dispatched", given)
+    monkeypatch.setattr(preflight, "LONG", 0.0)  # this process finds every dispatch slow
+    agree = lambda slow: asked.append(slow) or slow_somewhere
+    monkeypatch.setattr(processes, "agreed", agree)
+    preflight.timing(job)
+    assert runs == ([0] if slow_somewhere else [0, 20]) and asked[0]

@@ -37,8 +37,10 @@ def run(config):
 
 
 def card(trained):
-    """The model card: what it is, how good, how to use it."""
+    """The model card: what it is, where it comes from, how good, how to use it."""
     health, rep = read_json(trained.workdir / "health.json"), trained.rep
+    run = read_json(trained.workdir / "config.json")  # that of `trained` has forgotten its origin
+    origin = ((run or {}).get("finetune") or {}).get("init_from")
     errors = health and health["step"] == trained.step and health["x0_error"]
     text = importlib.resources.files(__package__).joinpath("model_card.md").read_text("utf-8")
     count = sum(x.size for x in jax.tree.leaves(trained.params))
@@ -50,6 +52,7 @@ def card(trained):
         rate=f"{rep.sample_rate:,}",
         kind=rep.kind,
         source=trained.config.data.source,
+        origin=f", from the weights of `{origin}` on" if origin else "",
         error=f"{sum(errors) / len(errors):.4f}" if errors else "not measured at this step",
         hears=hears(trained.vocabulary),
     )

@@ -22,6 +22,8 @@ def check(config):
     set_here = [name for name in FIELDS[1:] if f[name] not in (None, False)]
     if f.init_from is None and set_here:
         raise ValueError(f"finetune.{set_here[0]} does nothing without finetune.init_from; set it")
+    for name in ("learn", "lora_layers"):
+        check_expression(name, f[name])
     lora_set = [name for name in LORA if f[name] is not None]
     if lora_set and len(lora_set) < len(LORA):
         raise ValueError(f"finetune: {', '.join(LORA)} need each other; set all or none")
@@ -43,6 +45,13 @@ def check(config):
         raise ValueError(
             f"finetune.{set_here[0]} cannot hold what optimizer.kind='schedule_free' averages"
         )
+
+
+def check_expression(name, value):
+    try:
+        re.compile(value or "")
+    except re.error as error:
+        raise ValueError(f"finetune.{name}={value!r} is no regular expression: {error}") from error
 
 
 # ---- LoRA: what is trained is {"trunk": parameters, "lora": updates}

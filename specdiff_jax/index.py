@@ -23,6 +23,7 @@ from specdiff_jax.sources.song import More
 FILE_SECONDS = 300.0  # a file that takes longer to decode is left out
 UNUSED = ("only", "without", "max_songs", "trim_db")  # of data: the whole of every file is indexed
 ASKING = ("query", "seconds", "text", "labels")  # of search, which a build would ignore
+AS_IS = {"loudness": "as_is", "level_db": None}  # of data; also where an index does not tell
 CHUNK = 7  # batches of windows held at once: hours of sound are not copied
 
 
@@ -87,12 +88,13 @@ def about_of(config, embedder, before):
     if s.hop is None and before is not None:
         hop = before.about["hop"]
     about = {"embedder": embedder.name, "block": s.block, "noise": s.noise, "hop": hop}
+    about |= {name: config.data[name] for name in AS_IS}
     names = ("sha256", "width", "sample_rate", "window")
     return about | {name: getattr(embedder, name) for name in names}
 
 
 def refuse_other(index, about):
-    """Raises ValueError where an index holds vectors of another model, or at another hop."""
+    """Raises ValueError where an index holds vectors of another model, hop or loudness."""
     old = index.about
     told = lambda a: f"{a['embedder']} (block {a['block']}, noise {a['noise']}, {a['sha256']})"
     kind = lambda a: (a["embedder"].partition(":")[0], a["sha256"], a["width"])
@@ -107,6 +109,12 @@ def refuse_other(index, about):
             f"search.hop: {index.folder} was built with {was:g} s; set it so, or search.index to "
             "another folder"
         )
+    for name, unset in AS_IS.items():  # a file that is as before would keep its old vectors
+        if (was := old.get(name, unset)) != about[name]:
+            raise ValueError(
+                f"data.{name}: {index.folder} was built with {was!r}, not {about[name]!r}; set it "
+                "so, or search.index to another folder"
+            )
 
 
 def collected(config, embedder, about, before):

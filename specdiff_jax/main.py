@@ -25,6 +25,7 @@ MODES = {
     "tag": ("tag",),
     "embed": ("embed",),
 }
+TRAINING = ("train", "tag", "embed")  # modes that can begin from another model
 TOGETHER = ("train", "prepare", "preflight")  # modes that several processes can share
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")
 ASK = {"query": "query", "query_seconds": "seconds", "text": "text", "labels": "labels"}
@@ -135,6 +136,8 @@ def run(config, files=()):
     tell(config)
     build.check(config)
     spoken_of = [PREDICT.value, *files] if PREDICT.value is not None else []
+    if MODE.value in TRAINING and not spoken_of:
+        importlib.import_module("specdiff_jax.pretrained").check(config)
     own = {"preflight": {"json_path": JSON.value}, "tag": {"predict": spoken_of}}
     own["search"] = {"json_path": JSON.value, "page_path": PAGE.value}
     for verb in verbs():

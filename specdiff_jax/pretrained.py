@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax import finetuning, trained, weights
+from specdiff_jax import build, checkpoints, finetuning, trained, weights
 from specdiff_jax.models.paths import by_path, tree_of
 from specdiff_jax.models.positions import grid_of, resized
 
@@ -28,7 +28,21 @@ def read(place):
             f"finetune.init_from={place!r} is no run (runs/tiny), step of one (runs/tiny@5000) or "
             "folder of --mode=export"
         )
+    saved = checkpoints.steps(path)
+    if step and int(step) not in saved:
+        there = f"only {saved}" if saved else "it holds one set of weights"
+        raise ValueError(f"finetune.init_from={place!r}: there is no step {step}, {there}")
     return trained.load(path, int(step) if step else None)
+
+
+def check(config):
+    """Refuses a place without a model, or one of another representation, before any work.
+
+    A run that has begun needs its place no more.
+    """
+    begun = checkpoints.steps(config.workdir)
+    if config.finetune.init_from is not None and not begun:
+        representation(read(config.finetune.init_from).rep, build.representation(config))
 
 
 def representation(old, own):
@@ -106,16 +120,34 @@ def by_label(fresh, table, old, new):
     return np.stack([rows.get(label, fresh[i]) for i, label in enumerate(new.labels)])
 
 
+def label_lines(old, new):
+    """Which labels of a trained vocabulary go on, are new or left out, a line each fate."""
+    if not (old.labels and new.labels) or old.labels == new.labels:
+        return []
+    fates = {
+        "loaded": [label for label in new.labels if label in old.labels],
+        "new": [label for label in new.labels if label not in old.labels],
+        "left out": [label for label in old.labels if label not in new.labels],
+    }
+    told = {fate: listed(names, fate != "loaded") for fate, names in fates.items() if names}
+    return [f"finetune: {fate} {len(fates[fate])} labels{text}" for fate, text in told.items()]
+
+
+def listed(names, shown=True):
+    """': a, b and 3 more' of names, nothing where they are not shown."""
+    more = f" and {len(names) - MORE} more" if len(names) > MORE else ""
+    return f": {', '.join(names[:MORE])}{more}" if shown else ""
+
+
 def lines(place, fates):
     """What became of each array, a line a fate, for the reader."""
     found = []
     for fate, arrays in fates.items():
         names = [name for name, _ in arrays]
         total = sum(size for _, size in arrays)
-        shown = "" if fate == "loaded" else ": " + ", ".join(names[:MORE])
-        more = f" and {len(names) - MORE} more" if shown and len(names) > MORE else ""
+        shown = listed(names, fate != "loaded")
         if names:
-            found.append(f"finetune: {fate} {len(names)} arrays, {total:,} numbers{shown}{more}")
+            found.append(f"finetune: {fate} {len(names)} arrays, {total:,} numbers{shown}")
     return [f"finetune: from {place}", *found]
 
 

@@ -103,7 +103,9 @@ class Run:
         fresh = build.initial_params(self.config, self.model, self.rep.shape)
         params, fates = pretrained.fitted(fresh, old, self.config, self.rep.shape, self.vocabulary)
         state = self.init(params)
-        told = pretrained.lines(f.init_from, fates) + pretrained.changes(old, self.config)
+        told = pretrained.lines(f.init_from, fates)
+        told += pretrained.label_lines(old.vocabulary, self.vocabulary)
+        told += pretrained.changes(old, self.config)
         for line in [*told, pretrained.share(self.config, state.params)]:
             say(line)
         return state

@@ -49,6 +49,9 @@ def run(config, json_path=None, page_path=None):
 
 def refuse_unused(s):
     """Raises ValueError where nothing is asked for, or something that would be ignored."""
+    for name in ("query", "text", "labels"):
+        if s[name] is not None and not s[name].strip():
+            raise ValueError(f"search.{name} is empty; leave it out or ask for something")
     if s.query is None and s.text is None and s.labels is None:
         raise ValueError("search: ask by --query=FILE, --text or --labels; --mode=index builds")
     if s.query is not None and s.text is not None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import pathlib
 
 import numpy as np
 import soundfile
@@ -16,7 +17,8 @@ SECONDS = 15.0  # of a range that is put into the page
 def write(path, told):
     """Writes the page of what `search.described` tells and returns its path."""
     query, found = told["query"], told["found"]
-    body = table(told) + f'<div class="cards">{"".join(card(one) for one in found)}</div>'
+    cards = f'<div class="cards">{"".join(card(one) for one in found)}</div>'
+    body = f"<section>{table(told)}</section><section>{cards}</section>"
     if query["file"]:
         first, last = query["seconds"] or (0.0, SECONDS)
         body = player(query["file"], first, last, "the query") + body
@@ -25,7 +27,8 @@ def write(path, told):
 
 def title(query):
     """What was asked for, in words."""
-    parts = [query["file"] or query["text"] or "", query["labels"] or ""]
+    file = query["file"] and pathlib.Path(query["file"]).name
+    parts = [file or query["text"] or "", query["labels"] or ""]
     if query["seconds"]:
         parts[0] += f" ({query['seconds'][0]:g} to {query['seconds'][1]:g} s)"
     return text("Like " + ", ".join(filter(None, parts)))
@@ -36,24 +39,24 @@ def table(told):
     for one in told["found"]:
         numbers = (shown(one[name]) for name in ("score", "start", "end"))
         cells = "".join(f'<td class="n">{number}</td>' for number in numbers)
-        words = text(", ".join(one["labels"]))
-        rows.append(f"<tr><td><bdi>{text(one['name'])}</bdi></td>{cells}<td>{words}</td></tr>")
+        rows.append(f"<tr><td><bdi>{text(one['name'])}</bdi></td>{cells}</tr>")
     note = (
         f"{told['songs']:,} songs, {told['vectors']:,} vectors of {told['embedder']}. "
         "Score: cosine, 1 is the same; from and to in seconds."
     )
-    return table_html(note, ["song", "score", "from", "to", "labels"], rows)
+    return table_html(note, ["song", "score", "from", "to"], rows)
 
 
 def card(one):
-    """A song that was found, with its range to listen to."""
+    """A song that was found, with its range to listen to and its labels."""
     heading = f"{one['name']}, {one['start']:.1f} to {one['end']:.1f} s"
     if one["file"] is None:
         sound = absent("Its sound lies in no file.")
     else:
         first, last = (one["offset"] + one[end] for end in ("start", "end"))
         sound = player(one["file"], first, last, heading)
-    return f'<article class="card">{sound}<h3><bdi>{text(heading)}</bdi></h3></article>'
+    words = f'<p class="meta"><bdi>{text(", ".join(one["labels"]))}</bdi></p>'
+    return f'<article class="card">{sound}<h3><bdi>{text(heading)}</bdi></h3>{words}</article>'
 
 
 def player(file, first, last, heading):

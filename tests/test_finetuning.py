@@ -158,6 +158,10 @@ def test_labels_go_by_name_places_are_stretched_and_the_rest_is_said(first):
     told = "\n".join(pretrained.lines("runs/first", fates))
     assert "new 1 arrays, 5 numbers: more" in told and "left out 1 arrays, 3 numbers: gone" in told
     assert "resized 2 arrays" in told and "loaded 1 arrays" in told
+    told = "\n".join(pretrained.label_lines(old.vocabulary, words))
+    assert "loaded 1 labels" in told and "new 1 labels: d" in told
+    assert "left out 2 labels: a, c" in told
+    assert not pretrained.label_lines(words, words)
     with pytest.raises(ValueError, match=r"same is \[2\] there and \[3\] here"):
         pretrained.fitted(fresh | {"same": np.zeros(3)}, old, old.config, shape, words)
 
@@ -168,6 +172,7 @@ def test_labels_go_by_name_places_are_stretched_and_the_rest_is_said(first):
         ({"finetune.init_from": None, "finetune.learn": "time"}, "finetune.learn does nothing"),
         ({"finetune.lora_rank": 2}, "need each other"),
         ({"finetune.learn": "tiem"}, "finetune.learn='tiem' finds no parameter"),
+        ({"finetune.learn": "pa(tch"}, "finetune.learn='pa.tch' is no regular expression: missing"),
         ({"finetune.last_blocks": 3}, "finetune.last_blocks=3: there are 2"),
         ({"finetune.init_from": "runs/nowhere"}, "finetune.init_from='runs/nowhere' is no run"),
         ({"model.width": 64}, "is .* there and .* here; give model the sizes of that run"),
@@ -183,6 +188,21 @@ def test_what_makes_no_sense_is_refused(config, first, change, message):
         build.check(config)
         Run(config).begin()
         sample.opened(used(first, config))
+
+
+def test_a_place_that_does_not_fit_is_refused_before_any_work_and_not_needed_later(first, config):
+    pretrained.check(config)
+    config.representation.floor_db = -70.0
+    with pytest.raises(ValueError, match="representation.floor_db is -80.0 in the run of"):
+        pretrained.check(config)
+    config.finetune.init_from = "nowhere"
+    with pytest.raises(ValueError, match="'nowhere' is no run"):
+        pretrained.check(config)
+    config.finetune.init_from = f"{first.workdir}@5"
+    with pytest.raises(ValueError, match="finetune.init_from=.*: there is no step 5, only "):
+        pretrained.check(config)
+    config.workdir = first.workdir  # which has begun
+    pretrained.check(config)
 
 
 def used(first, config):
@@ -208,6 +228,13 @@ def test_an_exported_model_makes_the_same_sound_and_can_be_begun_from(config, fi
     )
     card = (folder / "README.md").read_text()
     assert card.startswith("---\n") and "$" not in card and "6 steps" in card
+    assert "from the weights of" not in card
+    begun = json.loads((pathlib.Path(first.workdir) / "config.json").read_text())
+    begun["finetune"]["init_from"] = "runs/older"
+    (tmp_path / "config.json").write_text(json.dumps(begun))
+    assert "from the weights of `runs/older` on" in export.card(
+        trained.dataclasses.replace(ours, workdir=tmp_path)
+    )
     broken = bytearray((folder / "model.safetensors").read_bytes())
     broken[-1] ^= 1
     (folder / "model.safetensors").write_bytes(broken)

@@ -124,6 +124,17 @@ def test_an_index_that_grew_is_one_that_was_built_from_nothing(config, music, tm
     assert len(before.songs) == 8
 
 
+def test_an_index_of_songs_of_another_level_is_refused(config):
+    quiet = config.copy_and_resolve_references()
+    quiet.data.update(loudness="peak", level_db=-20.0)
+    quiet.search.query = f"{config.data.source}/artist 0/0.wav"
+    with pytest.raises(ValueError, match="data.loudness: .* was built with 'as_is', not 'peak'"):
+        search.run(quiet)
+    quiet.search.query = None
+    with pytest.raises(ValueError, match="data.loudness: .* was built with 'as_is', not 'peak'"):
+        indexing.run(quiet)
+
+
 def test_what_did_not_change_is_not_embedded_again(config, monkeypatch):
     monkeypatch.setattr(indexing, "embedded", lambda *_: pytest.fail("embedded again"))
     before = vector_index.read(config.search.index)
@@ -210,6 +221,7 @@ def test_a_page_escapes_what_files_are_called():
     told |= {"songs": 1, "vectors": 1, "embedder": hostile, "found": [one, one | {"file": None}]}
     written = "".join([search_page.title(told["query"]), search_page.table(told)])
     written += "".join(search_page.card(one) for one in told["found"])
+    assert "/home/" not in search_page.title(told["query"] | {"file": "/home/me/a.wav"})
     assert "<script" not in written and "&lt;script" in written and "cannot be heard" in written
 
 
@@ -265,7 +277,9 @@ def test_other_embedders_do_as_well_and_know_their_own_index(config, tmp_path):
         ({"labels": "od"}, "label 'od' is not one of the 5 of the songs; did you mean kind:odd"),
         ({"labels": "artist:1, artist:2"}, "no song has all of them"),
         ({"labels": "odd", "block": 1}, "search.block=1 is not used by labels alone"),
-        ({"query": "nowhere.wav"}, "search.query='nowhere.wav': not readable"),
+        ({"query": "nowhere.wav"}, "'nowhere.wav': not readable as sound .there is no such file"),
+        ({"text": ""}, "search.text is empty; leave it out"),
+        ({"labels": " "}, "search.labels is empty"),
         ({"query": "QUERY", "seconds": (1.0, 1.02)}, "are shorter than one patch, 0.032 s"),
         ({"query": "QUERY", "seconds": (2.0, 1.0)}, r"is not \(from, to\)"),
         ({"query": "QUERY", "seconds": (9.0, 10.0)}, "holds no samples between"),

@@ -30,6 +30,11 @@ def test_precision_recall_and_f1_are_what_they_are_defined_as():
     f1 = 2 * hit / (spoken + there)
     macro = (hit / spoken).mean(), (hit / there).mean(), f1.mean()
     np.testing.assert_allclose(tag_scores.averaged(TRUTH, said, "macro"), macro, atol=1e-12)
+    found = tag_scores.scores(TRUTH, LIKELY, said)  # of valid too
+    there_is = [found[f"{name}_micro"] for name in ("precision", "recall")]
+    np.testing.assert_allclose(there_is, micro, atol=1e-12)
+    there_is = [found[f"{name}_macro"] for name in ("precision", "recall")]
+    np.testing.assert_allclose(there_is, macro[:2], atol=1e-12)
     rows = tag_scores.table("abc", TRUTH, LIKELY, said, np.full(3, 0.5))
     assert [row["support"] for row in rows] == there.tolist()
     np.testing.assert_allclose([row["f1"] for row in rows], f1, atol=1e-12)

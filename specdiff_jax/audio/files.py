@@ -34,7 +34,9 @@ class Sound:
             # A path goes as bytes: names that are not UTF-8 are names too.
             self.file = soundfile.SoundFile(os.fsencode(file) if isinstance(file, str) else file)
         except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"not readable as sound ({one_line(error)})") from error
+            gone = isinstance(file, str | os.PathLike) and not os.path.exists(file)
+            why = "there is no such file" if gone else one_line(error)
+            raise ValueError(f"not readable as sound ({why})") from error
         self.sample_rate, self.channels = self.file.samplerate, self.file.channels
         self.tags = {name: tag(getattr(self.file, name)) for name in NO_TAGS}
         low, high = SAMPLE_RATES

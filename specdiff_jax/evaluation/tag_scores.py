@@ -94,8 +94,18 @@ def averaged(truth, said, average):
 
 
 def scores(truth, likely, said):
-    """{measure: float}."""
-    return {name: float(measure(truth, likely, said)) for name, measure in MEASURES.items()}
+    """{measure: float}: MEASURES, and precision and recall, micro and macro."""
+    found = {name: float(measure(truth, likely, said)) for name, measure in MEASURES.items()}
+    return found | precision_and_recall(truth, said)
+
+
+def precision_and_recall(truth, said):
+    """{"precision_micro": float, ...}, micro and macro."""
+    found = {}
+    for average in ("micro", "macro"):
+        precision, recall, _ = averaged(truth, said, average)
+        found |= {f"precision_{average}": float(precision), f"recall_{average}": float(recall)}
+    return found
 
 
 def summary(truth, likely, said, resamples=RESAMPLES):
@@ -112,11 +122,8 @@ def summary(truth, likely, said, resamples=RESAMPLES):
         statistic = lambda drawn, of=measure: np.nan_to_num(of(*parts(drawn)), nan=UNDECIDED)
         estimate = bootstrap(rows, statistic, resamples=resamples)
         found[name] = dataclasses.asdict(estimate)
-    for average in ("micro", "macro"):
-        precision, recall, _ = averaged(truth, said, average)
-        found[f"precision_{average}"] = {"value": float(precision)}
-        found[f"recall_{average}"] = {"value": float(recall)}
-    return found
+    plain = precision_and_recall(truth, said)
+    return found | {name: {"value": value} for name, value in plain.items()}
 
 
 def table(names, truth, likely, said, at):

@@ -8,8 +8,8 @@ import dataclasses
 
 import numpy as np
 
+from specdiff_jax import cache, labels, prepare, search_page, vector_index
 from specdiff_jax import index as indexing
-from specdiff_jax import labels, search_page, vector_index
 from specdiff_jax.audio.ingest import Intake, ingest
 from specdiff_jax.data import to_float
 from specdiff_jax.logs import say, write_json
@@ -44,7 +44,8 @@ def run(config, json_path=None, page_path=None):
     if json_path is not None:
         write_json(json_path, described(config, index, hits))
     if page_path is not None:
-        say(f"search: {search_page.write(page_path, described(config, index, hits))}")
+        told = described(config, index, hits)
+        say(f"search: {search_page.write(page_path, told, prepared_songs(config))}")
 
 
 def refuse_unused(s):
@@ -200,6 +201,26 @@ def label(one):
 def clock(seconds):
     """Minutes and seconds, as players show them."""
     return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+
+
+def prepared_songs(config):
+    """name -> (samples [n, A] int16, Hz) of a song of data.source, where it is prepared; or None.
+
+    A player's last resort: songs that are rendered, or lie within a data set, have no file.
+    """
+    place = prepare.cache_of(config)
+    if config.data.trim_db is not None or not (place / "manifest.json").exists():
+        return lambda name: None
+    manifest = cache.read_manifest(place)
+    shards, there = cache.open_shards(place, manifest), {s["name"]: s for s in manifest["songs"]}
+
+    def song(name):
+        if (found := there.get(name)) is None:
+            return None
+        first = found["start"]
+        return shards[found["shard"]][first : first + found["samples"]], manifest["sample_rate"]
+
+    return song
 
 
 def described(config, index, hits):

@@ -14,10 +14,14 @@ from specdiff_jax.pages import filled, shown, table_html, write_page
 SECONDS = 15.0  # of a range that is put into the page
 
 
-def write(path, told):
-    """Writes the page of what `search.described` tells and returns its path."""
+def write(path, told, prepared):
+    """Writes the page of what `search.described` tells and returns its path.
+
+    Args:
+      prepared: name -> (samples [n, A] int16, Hz) of a song that lies in no file, or None.
+    """
     query, found = told["query"], told["found"]
-    cards = f'<div class="cards">{"".join(card(one) for one in found)}</div>'
+    cards = f'<div class="cards">{"".join(card(one, prepared) for one in found)}</div>'
     body = f"<section>{table(told)}</section><section>{cards}</section>"
     if query["file"]:
         first, last = query["seconds"] or (0.0, SECONDS)
@@ -47,14 +51,18 @@ def table(told):
     return table_html(note, ["song", "score", "from", "to"], rows)
 
 
-def card(one):
+def card(one, prepared):
     """A song that was found, with its range to listen to and its labels."""
     heading = f"{one['name']}, {one['start']:.1f} to {one['end']:.1f} s"
-    if one["file"] is None:
-        sound = absent("Its sound lies in no file.")
-    else:
+    if one["file"] is not None:
         first, last = (one["offset"] + one[end] for end in ("start", "end"))
         sound = player(one["file"], first, last, heading)
+    elif (song := prepared(one["name"])) is not None:
+        pcm, rate = song
+        first, last = (int(rate * at) for at in (one["start"], one["end"]))
+        sound = sounding(pcm[first : min(last, first + int(rate * SECONDS))], rate, heading)
+    else:
+        sound = absent("Its sound lies in no file; --mode=prepare keeps it.")
     words = f'<p class="meta"><bdi>{text(", ".join(one["labels"]))}</bdi></p>'
     return f'<article class="card">{sound}<h3><bdi>{text(heading)}</bdi></h3>{words}</article>'
 
@@ -66,8 +74,12 @@ def player(file, first, last, heading):
         rate, wave = blocks.sample_rate, np.concatenate(list(blocks), axis=1)
     except ValueError as error:
         return absent(f"{file} cannot be heard: {error}")
+    return sounding(files.to_int16(wave.mean(axis=0)), rate, heading)
+
+
+def sounding(pcm, rate, heading):
+    """A player of some samples.  # [n] or [n, A] int16"""
     held = io.BytesIO()
-    pcm = files.to_int16(wave.mean(axis=0))
     soundfile.write(held, pcm, rate, format="WAV", subtype="PCM_16")
     sound = base64.b64encode(held.getvalue()).decode("ascii")
     return (

@@ -1,5 +1,7 @@
 """Search: an excerpt finds its song and its time; an index that grew is one built from nothing."""
 
+import base64
+import io
 import json
 import shutil
 
@@ -10,7 +12,7 @@ from absl.testing import flagsaver
 from conftest import RATE, small_config
 
 from specdiff_jax import index as indexing
-from specdiff_jax import main, search, search_page, trained, trunk, vector_index
+from specdiff_jax import main, prepare, search, search_page, trained, trunk, vector_index
 from specdiff_jax.audio import files
 from specdiff_jax.diffusion import schedules
 from specdiff_jax.embedders.embedder import Embedder
@@ -213,6 +215,27 @@ def test_the_command_writes_a_table_json_and_a_page(built, tmp_path, capfd):
     assert page.count("<audio") == 4 and "http" not in page.split("<main>")[1]
 
 
+def test_a_song_that_lies_in_no_file_is_heard_as_it_was_prepared(built, caches):
+    """To the sample, from where its range begins; unprepared, or trimmed, it is not."""
+    made = built.copy_and_resolve_references()
+    name = "artist 2/1.wav"
+    made.data.cache_dir = str(caches / "searched")
+    assert search.prepared_songs(made)(name) is None
+    made.data.max_bad_fraction = 0.5
+    prepare.run(made)
+    pcm, rate = search.prepared_songs(made)(name)
+    kept, _ = soundfile.read(f"{built.data.source}/{name}", dtype="int16", always_2d=True)
+    np.testing.assert_array_equal(pcm, kept)
+    one = {"name": name, "file": None, "start": 1.0, "end": 2.0, "labels": []}
+    shown = search_page.card(one, search.prepared_songs(made))
+    sound = base64.b64decode(shown.split("base64,")[1].split('"')[0])
+    heard, _ = soundfile.read(io.BytesIO(sound), dtype="int16")
+    np.testing.assert_array_equal(heard, kept[rate : 2 * rate, 0])
+    assert search.prepared_songs(made)("another") is None
+    made.data.trim_db = -60.0
+    assert search.prepared_songs(made)(name) is None
+
+
 def test_a_page_escapes_what_files_are_called():
     hostile = "<script>alert(1)</script>\"'"
     one = {"name": hostile, "score": 1.0, "start": 0.0, "end": 1.0, "labels": [hostile]}
@@ -220,7 +243,7 @@ def test_a_page_escapes_what_files_are_called():
     told = {"query": {"file": None, "seconds": None, "text": hostile, "labels": hostile}}
     told |= {"songs": 1, "vectors": 1, "embedder": hostile, "found": [one, one | {"file": None}]}
     written = "".join([search_page.title(told["query"]), search_page.table(told)])
-    written += "".join(search_page.card(one) for one in told["found"])
+    written += "".join(search_page.card(one, lambda name: None) for one in told["found"])
     assert "/home/" not in search_page.title(told["query"] | {"file": "/home/me/a.wav"})
     assert "<script" not in written and "&lt;script" in written and "cannot be heard" in written
 

@@ -1,12 +1,13 @@
 """What is a diffusion trunk worth to a search engine? Against scratch, random, plain features.
 
     python -m experiments.retrieval --trunk runs/tiny [--steps 200] [--seeds 0 1 2 3 4]
-                                    [--songs 60] [--source songs.jsonl --kind game]
+                                    [--songs 60] [--source songs.jsonl --kind game] [--t 0.4]
 
 Trains configs/embedding.py:tiny for each way and seed, by two crops of a song alone; log-mel
 statistics and musicnn's embedding stand beside it as they are. Queries are the windows of test
 songs, the gallery all others that do not overlap. What should be found: the same song; or songs
-with the same label of --kind, the song itself left out. Writes results/NAME.csv (a row for each way
+with the same label of --kind, the song itself left out. --t: the noise level that all networks hear
+songs at, the config's where unset. Writes results/NAME.csv (a row for each way
 and seed) and results/NAME_gains.csv: the pretrained trunk's mean average precision at ten less each
 other's, mean over seeds, with a paired bootstrap over test songs.
 """
@@ -38,6 +39,8 @@ def config_of(way, trunk, seed, args):
         config.data.update(source=args.source, valid_fraction=0.2, test_fraction=0.3)
     if way == "random held":
         config.embed.learns = "held"
+    if args.t is not None:
+        config.embed.t = args.t
     config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}_{seed}_{args.steps}")
     config.seed = seed
     if config.finetune.init_from is not None:
@@ -145,6 +148,7 @@ def main(arguments=None, nano=None):
     parser.add_argument("--songs", type=int, help="to learn from, so many and no more")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--t", type=float, help="noise level of what is heard")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--musicnn", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(arguments)

@@ -12,7 +12,6 @@ and seed) and results/NAME_gains.csv: the pretrained trunk's mean average precis
 other's, mean over seeds, with a paired bootstrap over test songs.
 """
 
-import argparse
 import pathlib
 
 import jax
@@ -20,14 +19,13 @@ import numpy as np
 
 from configs import embedding
 from experiments.tables import RESULTS, write_csv
-from experiments.tagging import PLAIN, features
+from experiments.tagging import PLAIN, WAYS, features, parser_of
 from specdiff_jax import backbone, data, embed, trained_embedding
 from specdiff_jax.evaluation import retrieval
 from specdiff_jax.evaluation.intervals import bootstrap
 from specdiff_jax.index import unit
 
 RUNS = pathlib.Path(__file__).parent.parent / "runs" / "retrieval"
-WAYS = {"pretrained": "full", "probe": "probe", "scratch": "scratch", "random held": "scratch"}
 GOALS = ("song", "label")
 
 
@@ -140,17 +138,8 @@ def compared(args):
 
 def main(arguments=None, nano=None):
     """`nano` changes each config for a trial run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trunk", required=True)
-    parser.add_argument("--name", default="retrieval")
+    parser = parser_of(__doc__, "retrieval", 200)
     parser.add_argument("--kind", default="composer")
-    parser.add_argument("--source", help="other songs than the songbook's")
-    parser.add_argument("--songs", type=int, help="to learn from, so many and no more")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--t", type=float, help="noise level of what is heard")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--musicnn", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args(arguments)
     args.nano = nano
     if nano is None:

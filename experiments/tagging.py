@@ -177,20 +177,26 @@ def draw(rows, depth, path):
     figure.savefig(path, dpi=110)
 
 
-def main(arguments=None, nano=None):
-    """Both parts; `nano` changes each config for a trial run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser_of(doc, name, steps):
+    """What experiments on the worth of a trunk can be asked for."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--trunk", required=True)
-    parser.add_argument("--name", default="tagging")
-    parser.add_argument("--kinds", nargs="+", default=["instrument"])
+    parser.add_argument("--name", default=name)
     parser.add_argument("--source", help="other songs than the songbook's")
     parser.add_argument("--songs", type=int, help="to learn from, so many and no more")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--t", type=float, help="noise level of what is heard")
-    parser.add_argument("--scan", action="store_true")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--musicnn", action=argparse.BooleanOptionalAction, default=True)
+    return parser
+
+
+def main(arguments=None, nano=None):
+    """Both parts; `nano` changes each config for a trial run."""
+    parser = parser_of(__doc__, "tagging", 600)
+    parser.add_argument("--kinds", nargs="+", default=["instrument"])
+    parser.add_argument("--scan", action="store_true")
     args = parser.parse_args(arguments)
     args.nano = nano
     if nano is None:

@@ -113,10 +113,9 @@ def test_what_does_not_fit_is_a_row_and_other_errors_are_errors():
         benchmark.tried(arm, RuntimeError("something else"))
 
 
-@pytest.mark.parametrize("setting", ["base", "tiny"])
-def test_every_option_stays_in_bfloat16_from_block_to_block(setting):
+def test_every_option_stays_in_bfloat16_from_block_to_block():
     """One float32 number would make all that follows float32, and no flash attention takes it."""
-    config, shape = benchmark_arms.job(setting, "cuda")
+    config, shape = benchmark_arms.job("tiny", "cuda")
     plain = config.model.to_dict()
     for name, change in benchmark_arms.changes(plain).items():
         config.model.update(plain | change)

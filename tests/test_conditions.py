@@ -117,19 +117,15 @@ def model_of(inputs, silence=None, **fields):
     config = base.get_config("tiny")
     config.model.update(patch=(8, 4), width=16, depth=2, heads=2, **fields)
     made = dataclasses.replace(build.model(config, (8, 16, 1)), inputs=inputs)
-    keys = jax.random.split(jax.random.key(0), 3)
+    keys = jax.random.split(jax.random.key(0))
     x_t, t = jax.random.normal(keys[0], (3, 8, 16, 1)), jnp.array([0.2, 0.5, 0.9])
-    params = made.init(keys[1], x_t, t, inputs and unsaid(inputs, 3))["params"]
+    params = jax.jit(made.init)(keys[1], x_t, t, inputs and unsaid(inputs, 3))["params"]
     # Zero-initialised layers would hide the condition: give every parameter something.
-    leaves, tree = jax.tree.flatten(params)
-    noise = [
-        0.2 * jax.random.normal(jax.random.fold_in(keys[2], i), x.shape)
-        for i, x in enumerate(leaves)
-    ]
-    params = jax.tree.unflatten(tree, [x + y for x, y in zip(leaves, noise, strict=True)])
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: x + 0.2 * rng.normal(size=x.shape).astype(x.dtype), params)
     if silence:
         params["condition"][silence] = jnp.zeros_like(params["condition"][silence])
-    return lambda condition: made.apply({"params": params}, x_t, t, condition)[0]
+    return jax.jit(lambda condition: made.apply({"params": params}, x_t, t, condition)[0])
 
 
 INPUTS = Inputs(labels=3, numbers=2, text=6, pooled=5, cross_heads=1)

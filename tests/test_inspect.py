@@ -49,7 +49,7 @@ def troubled():
 @pytest.mark.parametrize("seed", range(6))
 def test_cuts_change_nothing(troubled, seed):
     rng = np.random.default_rng(seed)
-    cuts = np.sort(rng.integers(0, troubled.shape[1], (1, 3, 50, 3000)[seed % 4]))
+    cuts = np.sort(rng.integers(0, troubled.shape[1], (1, 3, 50, 300)[seed % 4]))
     cuts = np.append(cuts, cuts[-1] + np.arange(6))  # blocks of one sample, and an empty one
     whole, parts = facts_of(troubled), facts_of(troubled, cuts=cuts)
     exact = ("non_finite", "clipped_fraction", "silent_fraction", "peak", "seconds", "channels")

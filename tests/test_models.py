@@ -205,8 +205,8 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
 def test_adaln_zero_blocks_are_the_identity_at_initialisation():
     model = DiT(**(SMALL | {"block": "adaln_zero", "time_embedding": "fourier"}))
     params = jax.jit(model.init)(jax.random.key(1), X_T, T)
-    output, features = model.apply(params, X_T, T)
-    tokens = layers.PatchIn((4, 8), 32).apply({"params": params["params"]["patch_in"]}, X_T)
+    output, features = apply(model, params, X_T, T)
+    tokens = apply(layers.PatchIn((4, 8), 32), {"params": params["params"]["patch_in"]}, X_T)
     tokens += params["params"]["positions"]
     for feature in features:
         np.testing.assert_array_equal(feature, tokens)

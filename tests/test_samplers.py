@@ -26,7 +26,7 @@ def exact_denoiser(schedule):
     return denoise
 
 
-def draw(name, schedule, steps, items=64, **options):
+def draw(name, schedule, steps, items=32, **options):
     keys = samplers.item_keys(0, range(items))
     x_T = samplers.item_noise(keys, 0, (1000,))
     times = grids.uniform(schedule, steps)

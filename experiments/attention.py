@@ -10,13 +10,14 @@ twice the forward, whatever is recomputed) and the memory between input and outp
 
 import argparse
 import itertools
-import time
 
 import jax
 import jax.numpy as jnp
 
-from experiments.tables import RESULTS, read_csv, write_csv
+from experiments.stopwatch import fastest
+from experiments.tables import RESULTS, write_of_device
 from specdiff_jax.models.attention import ATTENTIONS
+from specdiff_jax.models.products import fast_dtype
 
 WIDTH = 256
 ROUNDS = 10
@@ -30,20 +31,9 @@ def programs(attend, x):
     return {name: jax.jit(part).lower(x, x, x).compile() for name, part in parts.items()}
 
 
-def fastest(program, qkv):
-    """Seconds of the fastest of ROUNDS runs."""
-    jax.block_until_ready(program(*qkv))
-    best = float("inf")
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        jax.block_until_ready(program(*qkv))
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 def rows_of(name, tokens, heads, together):
     """A row for each part of one form of attention."""
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = fast_dtype("auto")
     shape = (max(1, together // tokens), tokens, heads, WIDTH // heads)
     keys = jax.random.split(jax.random.key(0), 3)
     if name == "plain" and 4 * shape[0] * heads * tokens**2 > MOST:
@@ -54,12 +44,14 @@ def rows_of(name, tokens, heads, together):
         row = {"device": jax.devices()[0].device_kind, "attention": name, "part": part}
         row |= {
             "tokens": tokens,
+            "heads": heads,
             "batch": shape[0],
             "dtype": dtype,
             "kept_gb": round(kept / 1e9, 3),
         }
         if kept < MOST:
-            seconds = fastest(program, qkv)
+            run = lambda program=program: jax.block_until_ready(program(*qkv))
+            seconds = fastest(run, 1 + ROUNDS)
             flop = 4 * shape[0] * tokens**2 * WIDTH * (1 if part == "forward" else 3)
             row |= {"ms": round(1e3 * seconds, 3), "gflop_per_s": round(flop / seconds / 1e9, 1)}
         yield row
@@ -74,14 +66,13 @@ def main():
     names = [name for name in ATTENTIONS if name != "auto"]
     if jax.default_backend() != "gpu":
         names.remove("cudnn")
-    path, rows = RESULTS / "attention.csv", []
-    others = [row for row in read_csv(path) if row["device"] != jax.devices()[0].device_kind]
+    rows = []
     for name in names:
         for tokens, heads in itertools.product(args.tokens, args.heads):
             for row in rows_of(name, tokens, heads, args.together):
                 print(row, flush=True)
                 rows.append(row)
-        write_csv(path, others + rows)
+        write_of_device(RESULTS / "attention.csv", rows)
 
 
 if __name__ == "__main__":

@@ -61,19 +61,25 @@ CLIPS, EVALUATIONS, SAMPLINGS = 8, 20, 5
 
 def job(setting, device):
     """(config, x_0 shape): the setting's model under the base's noise and optimiser."""
-    name, _, batch = setting.partition("@")
-    make, frames, usual, _ = SETTINGS[name]
+    make, frames, batch, _ = parts_of(setting)
     config, common = make(), base.get_config()
     for section in ("schedule", "diffusion", "optimizer"):
         config[section] = common[section]
     config.representation.frames = frames or config.representation.frames
     config.model.dtype = "bfloat16" if device == "cuda" else "float32"
-    return config, (int(batch or usual), *build.representation(config).shape)
+    return config, (batch, *build.representation(config).shape)
+
+
+def parts_of(setting):
+    """What SETTINGS says of a setting, at its own batch."""
+    name, _, own = setting.partition("@")
+    make, frames, batch, steps = SETTINGS[name]
+    return make, frames, int(own or batch), steps
 
 
 def steps_of(setting, rounds):
     """Timed steps."""
-    return rounds or SETTINGS[setting.partition("@")[0]][3]
+    return rounds or parts_of(setting)[3]
 
 
 def probe(setting, rounds, device):

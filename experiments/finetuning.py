@@ -128,7 +128,7 @@ def distances(workdir, real, chosen, clips):
         model = trained_model.load(workdir, step)
         model.config.sample.update(batch_size=SAMPLED, seed=0, steps=EVALUATIONS)
         generate, asked = sample.generator(model, model.rep), [(prompts.NOTHING, k) for k in clips]
-        parts = [generate(asked[k : k + SAMPLED]) for k in range(0, len(asked), SAMPLED)]
+        parts = [generate(piece) for piece in sample.batched(asked, SAMPLED)]
         heard = embedder.vectors(chosen, np.concatenate(parts), model.rep.sample_rate)[:, 0]
         found[step] = frechet.fad(heard, real)
         print(f"{workdir}, step {step}: {found[step]}", flush=True)

@@ -8,29 +8,18 @@ counted operations, and writes experiments/results/front_end.csv.
 
 import argparse
 import math
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from configs import base
+from experiments.stopwatch import fastest
 from experiments.tables import RESULTS, write_csv
 from specdiff_jax import data, prepare
 from specdiff_jax.diffusion.schedules import q_sample
 from specdiff_jax.models.dit import forward_flops
 from specdiff_jax.run import Run
-
-
-def seconds(function, repeats):
-    """The fastest of `repeats` calls, after one to warm up; `function` blocks."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def front_end(job, pcm):
@@ -61,7 +50,7 @@ def measure(size, batch, repeats):
     held, batches = job.feed([(0, 1)])
     batch = next(batches)
     front = front_end(job, held[0])
-    part = seconds(lambda: jax.block_until_ready(front(batch.sound[0])), 5)
+    part = fastest(lambda: jax.block_until_ready(front(batch.sound[0])), 1 + 5)
     train_step, holder = job.train_step(), [job.init()]
 
     def step():
@@ -69,7 +58,7 @@ def measure(size, batch, repeats):
         holder[0], metrics = train_step(holder[0], held, steps, batch)
         jax.block_until_ready(metrics)
 
-    whole = seconds(step, repeats)
+    whole = fastest(step, 1 + repeats)
     m = job.model
     flops = 3 * sum(forward_flops(m))
     return {

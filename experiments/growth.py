@@ -7,12 +7,11 @@ Forward and backward pass of configs/modern.py's network on noise, each axis by 
 middle point; float32 on a CPU, bfloat16 elsewhere. Writes the rows of this device to
 results/growth.csv, and figures/growth_cpu.png or growth_gpu.png: measured seconds, and what the
 FLOPs of models/dit.py would take at the rate of the middle point. --at-once: programs compiled
-side by side; they are timed one by one in any case.
+side by side; they are timed one by one once all are there.
 """
 
 import argparse
-import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from configs import modern
-from experiments.tables import RESULTS, read_csv, write_csv
+from experiments.stopwatch import fastest
+from experiments.tables import RESULTS, write_of_device
 from specdiff_jax import build
 from specdiff_jax.models.dit import forward_flops
 
@@ -55,11 +55,7 @@ def step_of(point):
 
 def measured(point, step, params, flops, rounds):
     """One row: seconds, memory and FLOPs of a step."""
-    seconds = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        jax.block_until_ready(step(params))
-        seconds = min(seconds, time.perf_counter() - start)
+    seconds = fastest(lambda: jax.block_until_ready(step(params)), rounds)
     return point | {
         "gflop": round(flops / 1e9, 2),
         "seconds": round(seconds, 5),
@@ -108,16 +104,12 @@ def main():
     device, rows = jax.devices()[0].device_kind, []
     asked = list(points(args.axes, args.most_tokens))
     with ThreadPoolExecutor(args.at_once) as pool:
-        made = [pool.submit(step_of, point) for _, point in asked]
-        if args.at_once > 1:
-            wait(made)
-        for (axis, point), step in zip(asked, made, strict=True):
-            row = {"device": device, "axis": axis}
-            row |= measured(point, *step.result(), rounds=args.rounds)
-            print(row, flush=True)
-            rows.append(row)
-    path = RESULTS / "growth.csv"
-    write_csv(path, [row for row in read_csv(path) if row["device"] != device] + rows)
+        made = list(pool.map(step_of, [point for _, point in asked]))
+    for (axis, point), step in zip(asked, made, strict=True):
+        row = {"device": device, "axis": axis, **measured(point, *step, rounds=args.rounds)}
+        print(row, flush=True)
+        rows.append(row)
+    write_of_device(RESULTS / "growth.csv", rows)
     draw(rows)
 
 

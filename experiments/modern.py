@@ -18,7 +18,7 @@ import jax
 
 from configs import base, modern
 from experiments.ablation_arm import evaluate
-from experiments.tables import RESULTS, read_csv, write_csv
+from experiments.tables import RESULTS, write_of_device
 from specdiff_jax import build, preflight, prepare, run, train
 from specdiff_jax.models.dit import forward_flops
 
@@ -80,14 +80,13 @@ def main():
     parser.add_argument("--frames", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
-    path, rows = RESULTS / "modern.csv", []
-    others = [row for row in read_csv(path) if row["device"] != jax.devices()[0].device_kind]
+    rows = []
     for name in args.names:
         row = measure(name, args.minutes, args.frames, args.batch)
         row.pop("x0_error_by_log_snr")
         rows.append({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()})
         print(json.dumps(rows[-1]), flush=True)
-        write_csv(path, others + rows)
+        write_of_device(RESULTS / "modern.csv", rows)
 
 
 if __name__ == "__main__":

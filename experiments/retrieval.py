@@ -7,9 +7,9 @@ Trains configs/embedding.py:tiny for each way and seed, by two crops of a song a
 statistics and musicnn's embedding stand beside it as they are. Queries are the windows of test
 songs, the gallery all others that do not overlap. What should be found: the same song; or songs
 with the same label of --kind, the song itself left out. --t: the noise level that all networks hear
-songs at, the config's where unset. Writes results/NAME.csv (a row for each way
-and seed) and results/NAME_gains.csv: the pretrained trunk's mean average precision at ten less each
-other's, mean over seeds, with a paired bootstrap over test songs.
+songs at, the config's where unset. Writes results/NAME.csv (a row for each way and seed) and
+results/NAME_gains.csv: the pretrained trunk's mean average precision at ten less each other's, mean
+over seeds, with a paired bootstrap over test songs.
 """
 
 import pathlib
@@ -19,7 +19,7 @@ import numpy as np
 
 from configs import embedding
 from experiments.tables import RESULTS, write_csv
-from experiments.tagging import PLAIN, WAYS, features, parser_of
+from experiments.tagging import PLAIN, WAYS, features, parser_of, small
 from specdiff_jax import backbone, data, embed, trained_embedding
 from specdiff_jax.evaluation import retrieval
 from specdiff_jax.evaluation.intervals import bootstrap
@@ -31,21 +31,13 @@ GOALS = ("song", "label")
 
 def config_of(way, trunk, seed, args):
     """The config of one embedding."""
-    config = embedding.get_config(f"tiny,{WAYS[way]}")
-    config.data.max_songs = args.songs
-    if args.source is not None:  # a small collection
-        config.data.update(source=args.source, valid_fraction=0.2, test_fraction=0.3)
+    config = small(embedding.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
     if way == "random held":
         config.embed.learns = "held"
     if args.t is not None:
         config.embed.t = args.t
     config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}_{seed}_{args.steps}")
-    config.seed = seed
-    if config.finetune.init_from is not None:
-        config.finetune.init_from = trunk
     config.train.update(num_steps=args.steps, valid_every=40, checkpoint_every=40, batch_size=16)
-    if args.nano:
-        args.nano(config)
     return config
 
 
@@ -136,14 +128,11 @@ def compared(args):
     write_csv(RESULTS / f"{args.name}_gains.csv", gains)
 
 
-def main(arguments=None, nano=None):
-    """`nano` changes each config for a trial run."""
+def main():
     parser = parser_of(__doc__, "retrieval", 200)
     parser.add_argument("--kind", default="composer")
-    args = parser.parse_args(arguments)
-    args.nano = nano
-    if nano is None:
-        jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
+    args = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
     compared(args)
 
 

@@ -34,6 +34,16 @@ def timed(steps, count):
     return seconds, others
 
 
+def fastest(run, count):
+    """Seconds of the fastest of `count` runs, the first of which warms up; `run` blocks."""
+    best = float("inf")
+    for _ in range(count):
+        start = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
 def other_seconds():
     """CPU seconds that all programs but this one have used since the start; None where unknown."""
     stat = pathlib.Path("/proc/stat")

@@ -5,7 +5,7 @@ import pathlib
 
 from specdiff_jax.logs import write_csv
 
-__all__ = ["RESULTS", "read_csv", "write_csv"]
+__all__ = ["RESULTS", "read_csv", "write_csv", "write_of_device"]
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
@@ -16,3 +16,9 @@ def read_csv(path):
         return []
     with path.open(newline="") as file:
         return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def write_of_device(path, rows):
+    """Writes the rows of a device; those of other devices that are there stay."""
+    devices = {row["device"] for row in rows}
+    write_csv(path, [row for row in read_csv(path) if row["device"] not in devices] + rows)

@@ -38,24 +38,27 @@ LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 PLAIN = ("log-mel statistics", "musicnn")
 
 
-def config_of(way, trunk, seed, args, **fields):
-    """The config of one tagger."""
-    config = tagging.get_config(f"tiny,{WAYS[way]}")
+def small(config, trunk, seed, args):
+    """The config on the songs asked for, beginning from the trunk if from any."""
+    config.seed = seed
     config.data.max_songs = args.songs
     if args.source is not None:  # a small collection
         config.data.update(source=args.source, valid_fraction=0.2, test_fraction=0.3)
+    if config.finetune.init_from is not None:
+        config.finetune.init_from = trunk
+    return config
+
+
+def config_of(way, trunk, seed, args, **fields):
+    """The config of one tagger."""
+    config = small(tagging.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
     fields |= {"learns": "held"} if way == "random held" else {}
     fields |= {"t": args.t} if args.t is not None else {}
     config.tag.update(robustness=False, kinds=tuple(args.kinds), **fields)
     told = "".join(f"_{name}{value}" for name, value in fields.items())
     config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}{told}_{seed}_{args.steps}")
-    config.seed = seed
-    if config.finetune.init_from is not None:
-        config.finetune.init_from = trunk
     every = min(40, args.steps)
     config.train.update(num_steps=args.steps, valid_every=every, checkpoint_every=every)
-    if args.nano:
-        args.nano(config)
     return config
 
 
@@ -192,15 +195,12 @@ def parser_of(doc, name, steps):
     return parser
 
 
-def main(arguments=None, nano=None):
-    """Both parts; `nano` changes each config for a trial run."""
+def main():
     parser = parser_of(__doc__, "tagging", 600)
     parser.add_argument("--kinds", nargs="+", default=["instrument"])
     parser.add_argument("--scan", action="store_true")
-    args = parser.parse_args(arguments)
-    args.nano = nano
-    if nano is None:
-        jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
+    args = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
     (scanned if args.scan else compared)(args)
 
 

@@ -19,6 +19,11 @@ MORE = 12  # names of one fate that a line holds
 
 def read(place):
     """The Trained of 'runs/tiny', 'runs/tiny@5000' or what --mode=export wrote, its file too."""
+    return trained.load(*place_of(place))
+
+
+def place_of(place):
+    """(folder, step or None) that finetune.init_from names; ValueError where it names none."""
     folder, _, step = str(place).partition("@")
     path = pathlib.Path(folder)
     if path.name == weights.WEIGHTS:
@@ -28,11 +33,13 @@ def read(place):
             f"finetune.init_from={place!r} is no run (runs/tiny), step of one (runs/tiny@5000) or "
             "folder of --mode=export"
         )
+    if not step:
+        return path, None
     saved = checkpoints.steps(path)
-    if step and int(step) not in saved:
+    if int(step) not in saved:
         there = f"only {saved}" if saved else "it holds one set of weights"
         raise ValueError(f"finetune.init_from={place!r}: there is no step {step}, {there}")
-    return trained.load(path, int(step) if step else None)
+    return path, int(step)
 
 
 def check(config):
@@ -40,9 +47,15 @@ def check(config):
 
     A run that has begun needs its place no more.
     """
-    begun = checkpoints.steps(config.workdir)
-    if config.finetune.init_from is not None and not begun:
-        representation(read(config.finetune.init_from).rep, build.representation(config))
+    if config.finetune.init_from is None or checkpoints.steps(config.workdir):
+        return
+    path, step = place_of(config.finetune.init_from)
+    if (path / weights.WEIGHTS).exists():
+        _, saved, _ = weights.read(path)
+    else:
+        saved = checkpoints.read_run(path, checkpoints.trained_step(path, step))
+    _, rep, _ = trained.told(saved)
+    representation(rep, build.representation(config))
 
 
 def representation(old, own):

@@ -44,8 +44,10 @@ def run(config, json_path=None, page_path=None):
     if json_path is not None:
         write_json(json_path, described(config, index, hits))
     if page_path is not None:
+        fileless = any(one.song["file"] is None for one in hits)
+        prepared = prepared_songs(config) if fileless else {}
         told = described(config, index, hits)
-        say(f"search: {search_page.write(page_path, told, prepared_songs(config))}")
+        say(f"search: {search_page.write(page_path, told, prepared)}")
 
 
 def refuse_unused(s):
@@ -204,23 +206,17 @@ def clock(seconds):
 
 
 def prepared_songs(config):
-    """name -> (samples [n, A] int16, Hz) of a song of data.source, where it is prepared; or None.
+    """{name: (samples [n, A] int16, Hz)} of the songs of data.source, where they are prepared.
 
     A player's last resort: songs that are rendered, or lie within a data set, have no file.
     """
     place = prepare.cache_of(config)
     if config.data.trim_db is not None or not (place / "manifest.json").exists():
-        return lambda name: None
+        return {}
     manifest = cache.read_manifest(place)
-    shards, there = cache.open_shards(place, manifest), {s["name"]: s for s in manifest["songs"]}
-
-    def song(name):
-        if (found := there.get(name)) is None:
-            return None
-        first = found["start"]
-        return shards[found["shard"]][first : first + found["samples"]], manifest["sample_rate"]
-
-    return song
+    shards, rate = cache.open_shards(place, manifest), manifest["sample_rate"]
+    cut = lambda song: shards[song["shard"]][song["start"] : song["start"] + song["samples"]]
+    return {song["name"]: (cut(song), rate) for song in manifest["songs"]}
 
 
 def described(config, index, hits):

@@ -18,7 +18,7 @@ def write(path, told, prepared):
     """Writes the page of what `search.described` tells and returns its path.
 
     Args:
-      prepared: name -> (samples [n, A] int16, Hz) of a song that lies in no file, or None.
+      prepared: {name: (samples [n, A] int16, Hz)} of songs that lie in no file.
     """
     query, found = told["query"], told["found"]
     cards = f'<div class="cards">{"".join(card(one, prepared) for one in found)}</div>'
@@ -57,8 +57,8 @@ def card(one, prepared):
     if one["file"] is not None:
         first, last = (one["offset"] + one[end] for end in ("start", "end"))
         sound = player(one["file"], first, last, heading)
-    elif (song := prepared(one["name"])) is not None:
-        pcm, rate = song
+    elif one["name"] in prepared:
+        pcm, rate = prepared[one["name"]]
         first, last = (int(rate * at) for at in (one["start"], one["end"]))
         sound = sounding(pcm[first : min(last, first + int(rate * SECONDS))], rate, heading)
     else:

@@ -65,14 +65,12 @@ def loop(job, state, step, logs, validate, interrupts):
             clock = record(job, logs, *waiting, clock)
         metrics |= {"learning_rate": rates[first : first + count]}
         waiting, step = (first, count, metrics), first + count
-        due = step == job.num_steps or step % t.valid_every == 0 or step % t.checkpoint_every == 0
-        if due:  # before processes agree: two programs under way that both ask others can deadlock
-            clock, waiting = record(job, logs, *waiting, clock), None
-        caught = interrupts.at(step, t.valid_every)  # read once: a signal may come at any line
+        # Read once: a signal may come at any line.
+        caught = interrupts.at(step, t.valid_every, metrics)
         last, enough = step == job.num_steps or caught, False
-        if last or due:
-            if waiting:
-                clock, waiting = record(job, logs, *waiting, clock), None
+        if last or step % t.valid_every == 0 or step % t.checkpoint_every == 0:
+            clock = record(job, logs, *waiting, clock)
+            waiting = None
             if step == job.num_steps or step % t.valid_every == 0:
                 enough = validate(state, step, logs)
             if last or enough or step % t.checkpoint_every == 0:
@@ -141,11 +139,17 @@ class Interrupts:
         self.previous = {number: signal.signal(number, self.catch) for number in INTERRUPTS}
         return self
 
-    def at(self, step, every):
-        """The signal to act on after a step. Processes of one job agree, every so many steps."""
+    def at(self, step, every, under_way):
+        """The signal to act on after a step. Processes of one job agree, every so many steps.
+
+        They wait for what is under way: two programs that both ask others can deadlock.
+        """
         if processes.alone():
             return self.caught
-        return 0 if step % every else processes.agreed(self.caught)
+        if step % every:
+            return 0
+        jax.block_until_ready(under_way)
+        return processes.agreed(self.caught)
 
     def catch(self, number, frame):
         self.caught = number

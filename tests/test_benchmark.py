@@ -95,6 +95,7 @@ def test_rows_that_were_not_measured_again_stay(tmp_path):
 
 
 def test_a_setting_may_name_its_batch():
+    assert set(benchmark.NAMES) == set(benchmark_arms.SETTINGS)
     assert [benchmark.setting(text) for text in ("base", "tiny@3")] == ["base", "tiny@3"]
     assert benchmark_arms.job("tiny@3", "cpu")[1] == (3, 128, 256, 1)
     assert benchmark_arms.steps_of("tiny@3", None) == benchmark_arms.steps_of("tiny", None) == 30

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from specdiff_jax import preflight, processes
+from specdiff_jax import preflight, processes, train
 
 CHILD = pathlib.Path(__file__).parent / "children" / "one_of_two.py"
 
@@ -145,3 +145,12 @@ def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
     monkeypatch.setattr(processes, "agreed", agree)
     preflight.timing(job)
     assert runs == ([0] if slow_somewhere else [0, 20]) and asked[0]
+
+
+def test_processes_agree_on_a_signal_when_nothing_is_under_way(monkeypatch):
+    order = []
+    under_way = types.SimpleNamespace(block_until_ready=lambda: order.append("waited"))
+    monkeypatch.setattr(processes, "alone", lambda: False)
+    monkeypatch.setattr(processes, "agreed", lambda caught: order.append("agreed") or 15)
+    assert train.Interrupts().at(7, 5, under_way) == 0 and not order
+    assert train.Interrupts().at(10, 5, under_way) == 15 and order == ["waited", "agreed"]

@@ -17,6 +17,7 @@ setup(
         "orbax-checkpoint>=0.11.20",
         "numpy>=1.26",
         "librosa",
+        "numba",
         "datasets>=3",
         "ml_collections>=1.0",
         "absl-py",

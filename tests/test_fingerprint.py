@@ -195,3 +195,16 @@ def test_groups_are_all_that_a_chain_of_pairs_joins():
     np.testing.assert_array_equal(group[:, None] == group[None, :], reached)
     assert set(group.tolist()) == set(range(max(group) + 1))
     np.testing.assert_array_equal(fingerprint.groups(3, []), [0, 1, 2])
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_a_tone_in_the_band_keeps_its_height_and_place_and_one_above_it_goes(rate):
+    time = np.arange(2 * rate) / rate
+    ours = np.arange(2 * fingerprint.RATE) / fingerprint.RATE
+    inside = slice(100, -100)
+    for hertz in (100, 700, 1200):
+        slow = fingerprint._slow(np.sin(2 * np.pi * hertz * time).astype(np.float32), rate)
+        wanted = np.sin(2 * np.pi * hertz * ours)
+        assert np.abs(slow - wanted)[inside].max() < 0.05
+    slow = fingerprint._slow(np.sin(2 * np.pi * 3300 * time).astype(np.float32), rate)
+    assert np.abs(slow[inside]).max() < 0.05

@@ -9,6 +9,8 @@ import itertools
 import numpy as np
 from scipy import fft
 
+from specdiff_jax.audio import loops
+
 # Clipped: a run of equal samples at full scale. int16 ends at 0.99997, and a clean full-scale
 # sine turns within two equal samples unless it is lower than about 30 Hz.
 FULL_SCALE, CLIPPED_RUN = 0.999, 3
@@ -17,8 +19,7 @@ EVERY = 16  # frames apart: the transforms would be most of what measuring costs
 FRAME, BANDS = 4096, 128  # a band is a 128th of the Nyquist frequency, 172 Hz at 44.1 kHz
 HANN = np.hanning(FRAME + 1)[:-1].astype(np.float32)
 POWER = np.square(HANN).sum()
-PIECE = 1 << 15  # numbers summed in float64 at a time: they stay in the processor's cache
-ABREAST = 256  # of them summed side by side: sums over the few channels of a sample are slow
+ABREAST = 256  # samples summed side by side: sums over the few channels of one are slow
 NOISE = 10 ** (-90 / 10)  # power; 6 dB above the white noise of dithered 16-bit samples
 BELOW_LOUDEST = 10 ** (-80 / 10)  # what a resampler or the window leaks is weaker than this
 HEARD = 0.02  # share of the sounding frames that a band must sound in: a click is no bandwidth
@@ -131,17 +132,9 @@ def _loudest(wave, window):
 
 def _sums(wave):
     """Sums [channels] and the sum of squares of [N, channels], in float64."""
-    channels = wave.shape[1]
-    abreast = ABREAST * channels
-    line, total, squares = wave.reshape(-1), np.zeros(abreast), 0.0
-    ones = np.ones(max(1, PIECE // abreast))  # float64, as all below
-    room = np.zeros(len(ones) * abreast)
-    for first in range(0, len(line), len(room)):
-        piece = line[first : first + len(room)]
-        room[: len(piece)], room[len(piece) :] = piece, 0
-        total += ones @ room.reshape(-1, abreast)
-        squares += float(room @ room)
-    return total.reshape(ABREAST, channels).sum(axis=0), squares
+    total = np.zeros((ABREAST, wave.shape[1]))
+    squares = loops.add(wave.reshape(-1), total.reshape(-1))
+    return total.sum(axis=0), squares
 
 
 def _clipped(wave, loudest):

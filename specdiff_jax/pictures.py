@@ -4,8 +4,6 @@ import io
 import pathlib
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from specdiff_jax.audio.stft import stft
 
@@ -30,6 +28,9 @@ def draw_spectrogram(axes, wave, sample_rate, title=""):
 
 def spectrogram_figure(wave, sample_rate, title=""):
     """A drawn figure with its canvas."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     draw_spectrogram(figure.subplots(), wave, sample_rate, title)

@@ -9,7 +9,6 @@ import functools
 import math
 
 import numpy as np
-from scipy import fft, sparse
 
 from specdiff_jax.audio import loops
 
@@ -55,6 +54,8 @@ def _block_peaks(wave, sample_rate, second):
     Returns:
       [3, P] float64: frame in the song, bin, power; sorted by frame.
     """
+    from scipy import fft  # slow to import; numpy's transforms are slower
+
     start = max(second - MARGIN, 0)
     wave = _slow(wave[start * sample_rate : (second + BLOCK + MARGIN) * sample_rate], sample_rate)
     if len(wave) < WINDOW:
@@ -225,6 +226,8 @@ def _best_offset(song, offset, vote):
 
 def groups(count, pairs):
     """Songs joined by pairs, directly or through others, share a group.  # [count] int32"""
+    from scipy import sparse  # slow to import
+
     i, j = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     graph = sparse.coo_array((np.ones(len(pairs)), (i, j)), shape=(count, count))
     return sparse.csgraph.connected_components(graph, directed=False)[1]

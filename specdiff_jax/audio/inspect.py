@@ -7,7 +7,6 @@ the memory of one block, and where the blocks are cut changes nothing (but see `
 import itertools
 
 import numpy as np
-from scipy import fft
 
 from specdiff_jax.audio import loops
 
@@ -185,6 +184,8 @@ def _heard(wave):
     blocks should last a second or more. Counting frames, not adding power, keeps clicks and one
     loud bar from speaking for the whole song.
     """
+    from scipy import fft  # slow to import; numpy's transforms are slower
+
     count = len(wave) // FRAME
     frames = wave[: count * FRAME].reshape(count, FRAME, wave.shape[1])
     channel, place = np.divmod(np.arange(0, count * wave.shape[1], EVERY), max(count, 1))

@@ -181,7 +181,9 @@ def trained_step(workdir, step=None):
     """`newest_good` for those who cannot do without one: raises ValueError where there is none."""
     step = newest_good(workdir, step)
     if step is None:
-        raise ValueError(f"workdir={workdir} holds no checkpoint; run --mode=train first")
+        raise ValueError(
+            f"workdir={workdir} holds no checkpoint; train it first (--mode=train, tag or embed)"
+        )
     return step
 
 

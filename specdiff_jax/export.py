@@ -18,10 +18,16 @@ from specdiff_jax.workdir import read_json
 
 
 def run(config):
-    """Writes workdir/export/step_.../ and, where export.repo says so, uploads it."""
+    """Writes workdir/export/step_.../ and, where export.repo says so, uploads it.
+
+    Other weights of the same step, not averaged or with LoRA at another strength, go elsewhere.
+    """
     s = config.sample
     trained = load(config.workdir, s.checkpoint_step, s.ema, s.lora_strength)
-    folder = pathlib.Path(config.workdir) / "export" / f"step_{trained.step:08d}"
+    average = "" if s.ema else "_not_averaged"
+    strength = "" if s.lora_strength is None else f"_lora_{s.lora_strength:g}"
+    name = f"step_{trained.step:08d}{average}{strength}"
+    folder = pathlib.Path(config.workdir) / "export" / name
     about = {
         "step": trained.step,
         "ema": s.ema,

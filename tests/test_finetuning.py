@@ -254,6 +254,12 @@ def test_lora_is_merged_where_it_is_exported(config):
     assert (
         json.loads((folder / "config.json").read_text())["config"]["finetune"]["lora_rank"] is None
     )
+    before = (folder / "model.safetensors").read_bytes()
+    config.sample.update(lora_strength=0.5, ema=False)
+    export.run(config)
+    other = folder.with_name("step_00000006_not_averaged_lora_0.5")
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert (other / "model.safetensors").read_bytes() != before
 
 
 @pytest.mark.parametrize("way", finetune.WAYS)

@@ -3,8 +3,9 @@
     python -m experiments.obedience runs/conditional_tiny [--songs 96]
 
 Asks for what held-out songs are, by their labels and by their captions, and by 40 prompts worded by
-hand, with several guidance weights. Writes results/obedience.csv, figures/obedience.png (accuracy
-against guidance) and figures/prompts.png (the same noise, other words).
+hand, also in the captions' plain words, with several guidance weights. Writes
+results/obedience.csv, figures/obedience.png (accuracy against guidance) and figures/prompts.png
+(the same noise, other words).
 """
 
 import argparse
@@ -22,8 +23,10 @@ from specdiff_jax.judge import Judge, score, statistics, values
 from specdiff_jax.logs import say
 from specdiff_jax.pictures import draw_spectrogram
 from specdiff_jax.prompts import Wish
+from specdiff_jax.sources import captions
 
 KINDS = ("instrument", "ensemble", "mode")
+TAKES = {"paraphrases": 3, "the same, plainly": 3}  # clips of each wish, 1 of the others
 CROPS = 6  # of each training song, for the judge
 PARAPHRASES = pathlib.Path(__file__).parent.parent / "tests" / "data" / "paraphrases.jsonl"
 FIGURES = RESULTS.parent / "figures"
@@ -73,11 +76,20 @@ def asked(entries):
         for kind, found in wanted(entries).items()
     }
     paraphrased = [Wish(prompt=line["prompt"]) for line in lines]
+    plain = [Wish(prompt=plainly(line)) for line in lines]
     return {
         "labels": (by_labels, wanted(entries)),
         "captions": (by_caption, captioned),
         "paraphrases": (paraphrased, by_hand),
+        "the same, plainly": (plain, by_hand),
     }
+
+
+def plainly(line):
+    """What a paraphrase asks for in the words that captions use: is it the words or the wish?"""
+    players = captions.cast(line["ensemble"] or "solo", line["instruments"])
+    tempo = f", {line['tempo']} in tempo" if line["tempo"] else ""
+    return f"Music for {players}{tempo}{', in ' + line['mode'] if line['mode'] else ''}."
 
 
 def made(trained, rep_out, wishes, weight, takes=1):
@@ -103,7 +115,7 @@ def draw_curves(rows):
     FigureCanvasAgg(figure)
     for axes, kind in zip(figure.subplots(1, 3, sharey=True), KINDS, strict=True):
         mine = [row for row in rows if row["kind"] == kind]
-        for how in ("labels", "captions", "paraphrases"):
+        for how in ("labels", "captions", *TAKES):
             line = [row for row in mine if row["asked_by"] == how]
             x, y = [row["guidance"] for row in line], [row["accuracy"] for row in line]
             spans = np.abs([[row["low"], row["high"]] for row in line] - np.array(y)[:, None]).T
@@ -155,7 +167,7 @@ def main():
     few = np.unique(np.linspace(0, len(entries) - 1, args.songs).astype(int))
     for how, (wishes, right) in asked([entries[k] for k in few]).items():
         for weight in args.weights:
-            takes = 3 if how == "paraphrases" else 1
+            takes = TAKES.get(how, 1)
             clips = made(trained, rep, wishes, weight, takes)
             again = {kind: found * takes for kind, found in right.items()}
             rows += rows_of(judge, clips, rate, again, asked_by=how, guidance=weight)

@@ -149,7 +149,7 @@ def _players(ensemble, instruments, rng):
     if len(names) == 1:  # not "four guitars (guitar)"
         ways = ways[:1] if ensemble == "solo" or names[0].rstrip("s") in said else ways[:2]
     return {
-        "cast": _cast(ensemble, instruments),
+        "cast": cast(ensemble, instruments),
         "players": rng.choice(ways),
         "ensemble": said,
         "group": rng.choice(groups),
@@ -159,7 +159,8 @@ def _players(ensemble, instruments, rng):
     }
 
 
-def _cast(ensemble, instruments):
+def cast(ensemble, instruments):
+    """Who plays, in the labels' own words."""
     if ensemble == "solo":
         return f"solo {instruments[0]}"
     if instruments == [ensemble]:

@@ -1,5 +1,6 @@
 """A trace of some training steps, to open in TensorBoard or at ui.perfetto.dev."""
 
+import contextlib
 import pathlib
 
 import jax
@@ -25,8 +26,8 @@ class Profile:
                 f"{WARM} are not traced; raise train.num_steps or unset it"
             )
 
-    def before(self, steps, state):
-        """Call it before each dispatch, of so many steps, with the state that it will take."""
+    def dispatch(self, first, steps, state):
+        """A context around each dispatch: of `steps` from `first` on, with the state it takes."""
         if self.tracing and self.left <= 0:
             self.close(state)
         elif self.left > 0 and self.count == WARM:
@@ -36,6 +37,9 @@ class Profile:
         if self.tracing:
             self.left -= steps
         self.count += 1
+        # What TensorBoard takes for one step is one dispatch.
+        annotation = jax.profiler.StepTraceAnnotation("train", step_num=first)
+        return annotation if self.tracing else contextlib.nullcontext()
 
     def close(self, state=None):
         """Ends a trace that is under way; call it after the last dispatch."""

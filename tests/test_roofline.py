@@ -30,14 +30,16 @@ def test_a_profile_holds_as_many_steps_as_asked_for(nano):
     nano.profile_steps = 2
     step = jax.jit(lambda x: jnp.sin(x) @ x)
     profile, x = Profile(nano, WARM + 4), jnp.ones((64, 64))
-    for _ in range(WARM + 4):
-        profile.before(1, x)
-        x = step(x)
+    for number in range(WARM + 4):
+        with profile.dispatch(number, 1, x):
+            x = step(x)
     profile.close()
     (trace,) = profile.folder.rglob("perfetto_trace.json.gz")
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     sines = [event for event in events if event.get("name") == "wrapped_sine"]  # XLA's own
     assert len(sines) == 2
+    marks = [event["args"]["step_num"] for event in events if event.get("name") == "train"]
+    assert [int(mark) for mark in marks] == [WARM, WARM + 1]
     assert list(profile.folder.rglob("*.xplane.pb"))  # for TensorBoard
 
 

@@ -17,6 +17,7 @@ ROWS = [
         "health",
         "pictures",
         "fields",
+        "ranges",
         "judge",
         "finetuning",
         "labels",

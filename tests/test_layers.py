@@ -38,7 +38,7 @@ ROWS = [
     },
     {"prepare", "listening_report"},
     {"trained"},
-    {"pretrained", "export", "trunk"},
+    {"pretrained", "export", "trunk", "unused"},
     {"run"},
     {"preflight", "train", "sample", "reference", "report", "backbone"},
     {"best", "tag_rules", "embed_rules"},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from specdiff_jax import sample, unused
+from specdiff_jax import material, sample, unused
 
 
 @pytest.fixture
@@ -42,6 +42,22 @@ def test_an_edit_where_nothing_is_edited_is_refused(nano):
     for mode in ("evaluate", "prepare", "report", "sweep", "tag"):
         with pytest.raises(ValueError, match=f"edit.kind='variation' is not used by --mode={mode}"):
             unused.check(nano, mode, [])
+
+
+def test_an_overlap_of_no_windows_is_refused(nano):
+    nano.sample.overlap = 0.75
+    for fields in ({}, {"seconds": 0.5, "extend": "positions"}):
+        nano.sample.update(fields)
+        with pytest.raises(ValueError, match="sample.overlap=0.75 is of the windows of longer"):
+            unused.check(nano, "train", ["sample.overlap"])
+    nano.sample.extend = "windows"
+    unused.check(nano, "train", ["sample.overlap"])
+
+
+def test_clips_of_another_length_are_not_evaluated(trained):
+    trained.sample.seconds = 0.1
+    with pytest.raises(ValueError, match="leave sample.seconds unset"):
+        material.checkpoints_of(trained)
 
 
 @pytest.mark.parametrize(

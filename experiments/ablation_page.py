@@ -69,6 +69,8 @@ def write_page(path, summary, folders, clips=3):
 
 def with_interval(value, half, form):
     """A number, and its interval where more than one seed gave it."""
+    if math.isnan(value):
+        return "unknown: no control of that seed"
     if math.isnan(half):
         return f"{form.format(value)}, one seed"
     return f"{form.format(value)} ± {abs(half):.{2 if half >= 0.1 else 3}f}"

@@ -41,6 +41,8 @@ def arguments():
     parser.add_argument("--steps", type=int, default=600, help="of the control; compute is equal")
     parser.add_argument("--size", default="tiny", choices=["tiny", "base"])
     args = parser.parse_args()
+    if args.steps < 1:
+        parser.error(f"--steps {args.steps} is not at least 1")
     for name in args.names:
         if unknown := set(name.split(",")) - set(known):
             parser.error(f"unknown {unknown.pop()!r}; known: {', '.join(known)}")
@@ -98,10 +100,10 @@ def run_all(args):
 
 
 def interval(values):
-    """Mean and half of the 95 % t-interval; NaN where one value cannot have one."""
+    """Mean and half of the 95 % t-interval; NaN where so few values cannot have one."""
     values = np.asarray(values, float)
     if len(values) < 2:
-        return float(values.mean()), float("nan")
+        return float(values[0]) if len(values) else float("nan"), float("nan")
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean()), float(half)
 
@@ -115,7 +117,8 @@ def summarise(rows):
         line = {"name": name, "seeds": len(mine), "steps": mine[0]["steps"]}
         for key in ("of_frame", "bound_nats", "x0_error"):
             line[key], line[f"{key}_half"] = interval([row[key] for row in mine])
-        paired = [row["of_frame"] / control[row["seed"]]["of_frame"] - 1 for row in mine]
+        known = [row for row in mine if row["seed"] in control]  # where the control did not fail
+        paired = [row["of_frame"] / control[row["seed"]]["of_frame"] - 1 for row in known]
         line["change"], line["change_half"] = interval(paired)
         line["seconds"] = float(np.mean([row["seconds"] for row in mine]))
         line["parameters"] = mine[0]["parameters"]

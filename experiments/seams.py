@@ -93,7 +93,7 @@ def main():
     config, rep = trained.config, trained.rep
     config.sample.update(seconds=args.seconds, batch_size=args.clips, extend="windows")
     config.sample.steps = args.evaluations or config.sample.steps
-    rep_out = sample.longer(trained)
+    rep_out = sample.longer(trained.config, trained.rep)
     song = dataclasses.replace(rep, frames=rep.frames_for(SONG_SECONDS, config.model.patch[1]))
     waves = run.fixed_crops(run.Run(config).valid_songs, song, SONGS)
     songs, rows = jax.jit(song.encode)(waves), []

@@ -16,8 +16,11 @@ import numpy as np
 from specdiff_jax.audio.ingest import Intake, ingest
 from specdiff_jax.diffusion import editing
 from specdiff_jax.fields import call, choose, set_fields
+from specdiff_jax.ranges import check_number
 
 PLAN = ("kind", "list")
+PAIRS, TEXTS = ("seconds", "hertz"), ("kind", "file", "other")
+NUMBERS = ("offset", "other_offset", "strength", "amount", "prefix_seconds")
 FADE_OCTAVES = 0.05  # of its own frequency, how far the edge of a band fades, inside it
 
 
@@ -39,22 +42,28 @@ def edits(config, rep):
     Raises:
       ValueError: a field that is not used, is missing, or lies outside the clip.
     """
-    section = config.edit
+    section, shown = config.edit, config.sample.seconds
     if section.list is None:
-        return [edit(set_fields(section), rep, "")] if section.kind else refuse_rest(section)
+        alone = set_fields(section)
+        return [edit(alone, rep, "", shown)] if section.kind else refuse_rest(section)
     if section.kind:
         raise ValueError("edit.kind and edit.list exclude each other; set one to None")
     refuse_rest(section)
+    if not pathlib.Path(section.list).is_file():
+        raise ValueError(f"edit.list={section.list!r}: there is no such file")
     made = []
     for number, line in enumerate(pathlib.Path(section.list).read_text("utf-8").splitlines(), 1):
-        place = f"{section.list} line {number}: "
+        if not line.strip():
+            continue
         try:
             fields = json.loads(line)
-            if not isinstance(fields, dict):
-                raise ValueError("is not a JSON object")
-            made.append(edit(fields, rep, f"{number:03d}-"))
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{place}{error}") from error
+            if not isinstance(fields, dict) or "list" in fields:
+                raise ValueError("is not a JSON object of one edit")
+            made.append(edit(fields, rep, f"{number:03d}-", shown))
+        except ValueError as error:
+            raise ValueError(f"{section.list} line {number}: {error}") from error
+    if not made:
+        raise ValueError(f"edit.list={section.list!r}: holds no edit")
     return made
 
 
@@ -65,14 +74,37 @@ def refuse_rest(section):
     return []
 
 
-def edit(fields, rep, prefix):
-    """One Edit from {kind, file, ...}."""
+def edit(fields, rep, prefix, shown=None):
+    """One Edit from {kind, file, ...} of a clip whose first `shown` seconds are kept, all if None.
+
+    Raises:
+      ValueError: see `edits`.
+    """
+    fields = {name: value for name, value in fields.items() if value is not None}
+    check_types(fields)
+    last = max(fields.get("prefix_seconds", 0), fields.get("seconds", (0, 0))[1])
+    if shown is not None and last > shown:
+        raise ValueError(f"edit: {last} s lie outside the clip of sample.seconds={shown}")
     kind = fields.get("kind")
     maker = choose(KINDS, "edit.kind", kind)
     options = {name: value for name, value in fields.items() if name not in PLAN}
     made = call("edit.", functools.partial(maker, rep), options, f"edit.kind={kind!r}")
     stem = pathlib.Path(fields["file"]).stem
     return dataclasses.replace(made, name=f"{prefix}{kind}-{stem}", settings=dict(fields))
+
+
+def check_types(fields):
+    """Raises ValueError where JSON holds something else than an edit's field is."""
+    number = lambda x: isinstance(x, int | float) and not isinstance(x, bool)
+    pair = lambda x: isinstance(x, list | tuple) and len(x) == 2 and all(map(number, x))
+    text = lambda x: isinstance(x, str)
+    kinds = ((NUMBERS, number, "a number"), (PAIRS, pair, "two numbers"), (TEXTS, text, "a text"))
+    for names, fits, words in kinds:
+        for name in names:
+            if name in fields and not fits(fields[name]):
+                raise ValueError(f"edit.{name}={fields[name]!r} is not {words}")
+    for name in ("offset", "other_offset"):
+        check_number(f"edit.{name}", fields.get(name), "at least 0")
 
 
 def read(rep, file, offset=0.0):

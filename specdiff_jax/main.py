@@ -1,12 +1,13 @@
 """python -m specdiff_jax.main --config=configs/base.py[:tiny] [--mode=...] [--config.field=...]"""
 
+import functools
 import importlib
 import os
 import re
 import sys
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import FieldReference, config_flags
 
 # A mode is a list of verbs, each the `run(config)` of the module of that name.
 MODES = {
@@ -29,6 +30,8 @@ TRAINING = ("train", "tag", "embed")  # modes that can begin from another model
 TOGETHER = ("train", "prepare", "preflight")  # modes that several processes can share
 WISH = ("prompt", "labels", "numbers", "negative", "prompts")
 ASK = {"query": "query", "query_seconds": "seconds", "text": "text", "labels": "labels"}
+
+UNSET = re.compile(r"--config\.([\w.]+)=None")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
 MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
@@ -60,17 +63,33 @@ def parse(argv):
         for path in (arg.removeprefix("--config=") for arg in argv if arg.startswith("--config=")):
             if not os.path.isfile(path.split(":")[0]):
                 raise ValueError(f"--config={path}: there is no such file")
-        rest = flags.FLAGS(argv)
+        left = [arg for arg in argv if not UNSET.fullmatch(arg)]
+        rest = flags.FLAGS(left)
         listed = LISTENING.value is not None or PREDICT.value is not None  # files, by a shell
         if rest[1:] and not listed:
             raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")
         if CONFIG.value is None and MODE.value != "replay" and LISTENING.value is None:
             raise ValueError("--config is missing; try --config=configs/base.py:tiny")
+        for arg in set(argv) - set(left):
+            unset(UNSET.fullmatch(arg)[1])
     except Exception as error:  # absl and ml_collections raise many kinds
         if "--debug" in argv:
             raise
         refuse(error, exit_code=2)
     return rest
+
+
+def unset(name):
+    """Sets a field of the config, as "section.field", to None: what its own type cannot say."""
+    *path, field = name.split(".")
+    if CONFIG.value is None or (path and path[0] not in CONFIG.value):
+        raise ValueError(f"--config.{name}=None: there is no config that has it")
+    section = functools.reduce(getattr, path, CONFIG.value)
+    held = dict(section.items(preserve_field_references=True)).get(field)
+    if held is not None and not isinstance(held, FieldReference):  # begins with no placeholder
+        raise ValueError(f"--config.{name}=None: it must have a value")
+    section[field] = None
+    config_flags.get_override_values(flags.FLAGS["config"])[name] = None
 
 
 def refuse(error, exit_code, leave=sys.exit):
@@ -135,9 +154,13 @@ def run(config, files=()):
 
     tell(config)
     build.check(config)
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    importlib.import_module("specdiff_jax.unused").check(config, MODE.value, overrides)
     spoken_of = [PREDICT.value, *files] if PREDICT.value is not None else []
     if MODE.value in TRAINING and not spoken_of:
         importlib.import_module("specdiff_jax.pretrained").check(config)
+    if MODE.value == "train" and "sample" in verbs():
+        importlib.import_module("specdiff_jax.sample").check(config)
     own = {"preflight": {"json_path": JSON.value}, "tag": {"predict": spoken_of}}
     own["search"] = {"json_path": JSON.value, "page_path": PAGE.value}
     for verb in verbs():

@@ -49,12 +49,7 @@ def check(config):
     """
     if config.finetune.init_from is None or checkpoints.steps(config.workdir):
         return
-    path, step = place_of(config.finetune.init_from)
-    if (path / weights.WEIGHTS).exists():
-        _, saved, _ = weights.read(path)
-    else:
-        saved = checkpoints.read_run(path, checkpoints.trained_step(path, step))
-    _, rep, _ = trained.told(saved)
+    _, rep, _ = trained.told(trained.saved_of(*place_of(config.finetune.init_from)))
     representation(rep, build.representation(config))
 
 

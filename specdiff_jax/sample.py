@@ -23,6 +23,7 @@ from specdiff_jax.trained import load
 def run(config):
     """Writes sample.count clips of each prompt and each edit: WAV, PNG and a JSON sidecar each."""
     trained, rep_out = opened(config)
+    refuse_unused(config.sample, trained.rep, rep_out)
     wanted = edits.edits(config, rep_out) or [None]
     wishes = prompts.wishes(config.sample)
     batches = batches_of(wishes, config.sample)
@@ -33,6 +34,30 @@ def run(config):
         for edit, batch in itertools.product(wanted, batches):
             sidecars.write(trained, edit, batch, generate(batch, edit), generate.branches)
     say(f"samples: {sidecars.folder_of(trained)}")
+
+
+def check(config):
+    """Refuses before a training what sampling after it would refuse, the vocabulary aside."""
+    plain = np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
+    rep = dataclasses.replace(build.representation(config), mean=plain[0], std=plain[1])
+    rep_out = longer(config, rep)
+    refuse_unused(config.sample, rep, rep_out)
+    edits.edits(config, rep_out)
+    c = config.condition
+    hears = {"prompt": c.text, "negative": c.text, "labels": c.labels, "numbers": c.numbers}
+    for wish in prompts.wishes(config.sample):
+        for name in wish.said():
+            if not hears.get(name, True):
+                raise ValueError(f"sample.{name}: this model will not hear any; see condition")
+
+
+def refuse_unused(s, rep, rep_out):
+    """Raises ValueError where a sample section says how to go on and there is nothing to go on."""
+    if s.extend == "positions" and rep_out.frames == rep.frames:
+        raise ValueError(
+            "sample.extend='positions' is not used by clips of the trained length; set "
+            f"sample.seconds above {rep.samples / rep.sample_rate:.2f}"
+        )
 
 
 def batches_of(wishes, s):
@@ -51,16 +76,17 @@ def opened(config):
     strength = s.get("lora_strength")  # sidecars of before it do not say
     trained = load(config.workdir, s.checkpoint_step, s.ema, strength)
     trained.config.sample, trained.config.edit = config.sample, config.edit
+    trained.config.model.attention = config.model.attention  # how it is computed, not what
     build.check(trained.config)
-    return trained, longer(trained)
+    return trained, longer(trained.config, trained.rep)
 
 
-def longer(trained):
+def longer(config, rep):
     """The representation of clips of sample.seconds; the trained one where they are no longer."""
-    seconds, rep = trained.config.sample.seconds, trained.rep
+    seconds = config.sample.seconds
     if seconds is None or seconds * rep.sample_rate <= rep.samples:
         return rep
-    frames = rep.frames_for(seconds, trained.config.model.patch[1])
+    frames = rep.frames_for(seconds, config.model.patch[1])
     return dataclasses.replace(rep, frames=frames)
 
 

@@ -138,7 +138,7 @@ class Studio:
         s.batch_size = min(s.batch_size, s.count)
         build.check(config)
         trained = dataclasses.replace(self.trained, config=config)
-        return trained, sample.longer(trained)
+        return trained, sample.longer(config, trained.rep)
 
     def program(self, trained, rep_out):
         """What XLA runs for an order; the same one for orders that differ in data alone."""

@@ -65,6 +65,14 @@ def exported(folder, step, ema, lora_strength):
     return Trained(folder, saved["step"], plain(config), rep, vocabulary, params, sha256)
 
 
+def saved_of(place, step=None):
+    """What JSON keeps of the model in a workdir or in a folder of --mode=export."""
+    place = pathlib.Path(place)
+    if (place / weights.WEIGHTS).exists():
+        return weights.read(place)[1]
+    return checkpoints.read_run(place, checkpoints.trained_step(place, step))
+
+
 def completed(saved):
     """What JSON keeps of a run, with fields that its config did not have yet, unset."""
     config = {"finetune": UNTUNED} | saved["config"]

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from configs import base, song_describer
-from specdiff_jax import build, collection, run
+from specdiff_jax import build, collection, ranges, run
 
 
 @pytest.mark.parametrize("size", ["base", "tiny"])
@@ -62,7 +62,22 @@ def test_an_unknown_size_is_refused():
         ("train.num_steps", 7, "set one of num_steps and num_epochs"),
         ("train.steps_per_dispatch", 7, "must divide train.valid_every=50"),
         ("sample.sampler", "dimm", "did you mean 'ddim'"),
-        ("sample.steps", 0, "steps=0"),
+        ("sample.steps", 0, "sample.steps=0 is not at least 1"),
+        ("train.num_steps", 0, "train.num_steps=0 is not at least 1"),
+        ("train.num_epochs", -5, "train.num_epochs=-5 is not at least 1"),
+        ("train.batch_size", 0, "train.batch_size=0 is not at least 1"),
+        ("sample.seconds", 0.0, "sample.seconds=0.0 is not above 0"),
+        ("sample.count", -1, "sample.count=-1 is not at least 1"),
+        ("sample.eta", 2.0, "sample.eta=2.0 is not between 0 and 1"),
+        ("model.depth", 0, "model.depth=0 is not at least 1"),
+        ("model.patch", (0, 8), r"model.patch=\(0, 8\) is not \(bins, frames\)"),
+        ("model.patch", (8,), r"model.patch=\(8,\) is not \(bins, frames\)"),
+        ("model.attention", "cudnn", "model.attention='cudnn' needs an NVIDIA GPU"),
+        ("optimizer.learning_rate", float("nan"), "optimizer.learning_rate=nan is not at least 0"),
+        ("optimizer.clip_norm", 0.0, "optimizer.clip_norm=0.0 is not above 0"),
+        ("optimizer.ema_decay", 1.0, "optimizer.ema_decay=1.0 is not at least 0 and below 1"),
+        ("schedule.beta_max", 2.0, "schedule.beta_max=2.0 is not above 0 and below 1"),
+        ("representation.standardize", "bnd", "did you mean 'band'"),
         ("sample.steps", 1001, "steps=1001 is more than the times of the schedule's T=1000"),
     ],
 )
@@ -77,6 +92,15 @@ def test_mistakes_are_named(field, value, message):
     with pytest.raises(ValueError, match=message) as caught:
         build.check(config)
     assert "\n" not in str(caught.value)
+
+
+def test_every_range_is_of_a_field_that_there_is():
+    config = base.get_config()
+    names = [name for names in ranges.FIELDS.values() for name in names]
+    assert len(set(names)) == len(names) and set(ranges.FIELDS) <= set(ranges.NUMBERS)
+    for name in names:
+        section, _, field = name.rpartition(".")
+        assert field in (config[section] if section else config), name
 
 
 def test_options_that_fight_each_other_are_refused():

@@ -194,8 +194,42 @@ def test_a_list_of_edits_makes_them_all(trained, song, tmp_path):
     for number, kind in ((1, "variation"), (2, "interpolation")):
         made, _ = sampled(trained, f"{number:03d}-{kind}-song-000")
         assert np.abs(made).max() > 0
-    path.write_text('{"kind": "variation", "file": "/nowhere.wav", "strength": 0.5}')
-    with pytest.raises(ValueError, match=r"edits.jsonl line 1: edit.file='/nowhere.wav'"):
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"file": "/nowhere.wav"}, r"line 3: edit.file='/nowhere.wav': there is no such"),
+        ({"strength": "0.5"}, r"line 3: edit.strength='0.5' is not a number"),
+        ({"kind": ["variation"]}, r"line 3: edit.kind=\['variation'\] is not a text"),
+        ({"kind": "inpaint", "seconds": 1}, r"line 3: edit.seconds=1 is not two numbers"),
+        ({"offset": -1.0}, r"line 3: edit.offset=-1.0 is not at least 0"),
+        ({"list": "other.jsonl"}, r"line 3: is not a JSON object of one edit"),
+        (None, "holds no edit"),
+    ],
+)
+def test_a_wrong_line_is_named_and_a_list_of_nothing_is_no_list(
+    trained, song, tmp_path, line, message
+):
+    good = {"kind": "variation", "file": song, "strength": 0.5}
+    lines = [] if line is None else [json.dumps(good), "", json.dumps(good | line)]
+    path = tmp_path / "edits.jsonl"
+    path.write_text("\n".join(lines))
+    trained.edit.list = str(path)
+    with pytest.raises(ValueError, match=f"edits.jsonl.*{message}") as caught:
+        sample.run(trained)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"kind": "inpaint", "seconds": (0.1, 0.2)}, {"kind": "continuation"}]
+)
+def test_what_lies_behind_the_end_of_a_shorter_clip_is_refused(trained, song, fields):
+    trained.edit.update({"file": song} | fields)
+    if fields["kind"] == "continuation":
+        trained.edit.prefix_seconds = 0.15
+    trained.sample.seconds = 0.12
+    with pytest.raises(ValueError, match="lie outside the clip of sample.seconds=0.12"):
         sample.run(trained)
 
 
@@ -221,6 +255,8 @@ def test_a_list_of_edits_makes_them_all(trained, song, tmp_path):
         ({"kind": "inpaint", "file": "SONG", "seconds": (0.1, 0.11)}, "too short; at least 0.032"),
         ({"kind": "inpaint", "file": "SONG", "hertz": (500.0, 510.0)}, "too narrow"),
         ({"strength": 0.5}, "edit.strength=0.5 is not used without edit.kind"),
+        ({"list": "/nowhere.jsonl"}, "edit.list='/nowhere.jsonl': there is no such file"),
+        ({"kind": "variation", "file": "SONG", "strength": 0.5, "offset": -1.0}, "edit.offset=-1"),
     ],
 )
 def test_wrong_edits_are_refused_by_name(trained, song, fields, message):

@@ -106,6 +106,25 @@ def test_a_change_is_taken_between_equal_seeds_and_the_best_is_first():
     )
 
 
+def test_a_seed_whose_control_failed_gives_no_change_and_no_traceback(tmp_path):
+    rows = [row("control", 0, 1.0), row("muon", 0, 0.9), row("muon", 1, 5.0), row("adam", 1, 2.0)]
+    summary = {line["name"]: line for line in runner.summarise(rows)}
+    assert summary["muon"]["change"] == pytest.approx(-0.1) and summary["muon"]["seeds"] == 2
+    assert np.isnan(summary["adam"]["change"])
+    ablation_page.draw(tmp_path / "a.png", list(summary.values()))
+    page = ablation_page.write_page(
+        tmp_path / "a.html", list(summary.values()), dict.fromkeys(summary, tmp_path)
+    )
+    assert "nan" not in page.read_text()
+
+
+def test_an_ablation_of_no_steps_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["ablations", "--steps", "0"])
+    with pytest.raises(SystemExit) as caught:
+        runner.arguments()
+    assert caught.value.code == 2 and "--steps 0 is not at least 1" in capsys.readouterr().err
+
+
 def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "RUNS", tmp_path)
     monkeypatch.setattr(runner.subprocess, "run", lambda *_, **__: pytest.fail("ran an arm"))

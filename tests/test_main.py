@@ -68,6 +68,8 @@ def test_the_main_job_runs_to_its_end_and_then_finds_nothing_to_do(config_file, 
     before = (workdir / "metrics.jsonl").read_bytes()
     again = run(f"--config={config_file}")
     assert again.returncode == 0 and "all 4 steps are done already" in again.stderr
+    other = run(f"--config={config_file}", "--mode=sample", "--config.model.depth=2")
+    refused(other, "model.depth=2 is not used by --mode=sample", "was trained with 1")
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
@@ -89,6 +91,15 @@ def test_mistakes_on_the_command_line_are_one_line(config_file):
     refused(run(f"--config={config_file}", "--mode=trian"), "trian")
     refused(run(f"--config={config_file}", "--config.model.heads=3"), "model.heads=3")
     refused(run(f"--config={config_file}", "--json=x.json"), "--json is not used")
+    unset = lambda field: run(f"--config={config_file}", f"--config.{field}=None")
+    refused(unset("representation.n_mels"), "n_mels must be set for representation.kind='log_mel'")
+    refused(unset("model.width"), "--config.model.width=None: it must have a value")
+    refused(unset("model.widht"), "no field 'widht'; did you mean 'width'")
+
+
+def test_what_sampling_would_refuse_is_refused_before_training(config_file, tmp_path):
+    refused(run(f"--config={config_file}", "--config.edit.kind=inpant"), "did you mean 'inpaint'")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_bad_data_is_named_before_any_work(config_file, tmp_path):

@@ -200,6 +200,35 @@ def test_edm_samples_keep_no_noise():
         np.testing.assert_allclose(x_0, 0.25, atol=1e-4)
 
 
+@pytest.mark.parametrize("sigma_min", [0.02, 0.2])
+@pytest.mark.parametrize("grid", ["log_snr", "karras"])
+def test_no_stop_lies_below_the_least_noise_of_a_schedule(grid, sigma_min):
+    """EDM's sigma_min may be above the cleanest stop of others: all strides stay real ones.
+
+    The last of them, to the data, takes the posterior mean of what is left.
+    """
+    schedule = schedules.edm(sigma_min=sigma_min)
+    times = grids.GRIDS[grid](schedule, 100)
+    assert float(schedule.sigma(times[-2])) == pytest.approx(sigma_min, rel=1e-3)
+    keys = samplers.item_keys(0, range(8))
+    x_T = schedule.sigma(times[0]) * samplers.item_noise(keys, 0, (1000,))
+    for name in ("dpmpp_2m", "dpmpp_2m_sde", "unipc"):
+        sample = jax.jit(samplers.SAMPLERS[name], static_argnums=(0, 3))
+        x_0 = np.asarray(sample(exact_denoiser(schedule), x_T, times, schedule, keys))
+        assert x_0.mean() == pytest.approx(MEAN, abs=0.03)
+        expected = STD**2 / np.sqrt(STD**2 + sigma_min**2)
+        assert x_0.std() == pytest.approx(expected, abs=0.02)
+
+
+def test_strides_that_float32_cannot_tell_apart_are_refused():
+    for schedule, steps, start in ((MAKERS["sigmoid"](), 1000, 1.0), (schedules.edm(), 200, 1e-6)):
+        for grid in (grids.log_snr, grids.karras):
+            with pytest.raises(ValueError, match=f"steps={steps} from t={start:.3g} on lie too"):
+                grid(schedule, steps, start=start)
+    with pytest.raises(ValueError, match="lie too close together"):
+        grids.uniform(schedules.edm(), 200, start=1e-6)
+
+
 def test_a_late_start_has_fewer_times_of_a_discrete_schedule():
     schedule = MAKERS["ddpm_linear"]()
     assert (np.diff(np.asarray(grids.uniform(schedule, 100, start=0.1))) < 0).all()

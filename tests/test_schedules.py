@@ -107,3 +107,10 @@ def test_q_sample_broadcasts_one_time_an_item():
     np.testing.assert_allclose(x_t[0], x_0[0], atol=1e-6)
     np.testing.assert_allclose(x_t[1], (x_0[1] + 1) / np.sqrt(2), atol=1e-6)
     np.testing.assert_allclose(x_t[2], 1, atol=1e-6)
+
+
+def test_noise_that_does_not_grow_is_refused():
+    with pytest.raises(ValueError, match=r"sigma_min=2.0 is not below sigma_max=1.0"):
+        schedules.edm(sigma_min=2.0, sigma_max=1.0)
+    with pytest.raises(ValueError, match=r"start=1.0 is not below end=1.0"):
+        schedules.sigmoid(1.0, 1.0)

@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax.diffusion.schedules import time_of
+from specdiff_jax.diffusion.schedules import KNOTS, time_of
 
 NOISIEST = -13.0  # log_snr: at less, nothing of x_0 can be read off x_t
 CLEANEST = 9.2  # log_snr of the last stop before the data: noise at -40 dB
@@ -30,7 +30,7 @@ def uniform(schedule, steps, start=1.0):
     first, count = beginning(schedule, start), schedule.steps
     check_steps(steps)
     if count is None:
-        return jnp.linspace(first, 0.0, steps + 1)
+        return told_apart(schedule, jnp.linspace(first, 0.0, steps + 1))
     last = math.floor(first * count + 1e-3)  # its number among the schedule's own T times
     check_steps(steps, last, f"the times of the schedule's T={count} up to {first:g}: ")
     return jnp.round(jnp.linspace(last, 0.0, steps + 1)) / count
@@ -40,14 +40,28 @@ def ends(schedule, start):
     """(first time, log_snr there, log_snr of the last stop before the data)."""
     first = beginning(schedule, start)
     noisy = float(schedule.log_snr(jnp.float32(first)))
-    cleanest = float(jnp.nan_to_num(schedule.log_snr(jnp.float32(0)), posinf=60.0))
-    return first, noisy, max(min(CLEANEST, cleanest), noisy + 2)  # a late start goes further
+    # At t = 0 itself there is no noise, but just before it EDM has sigma_min and nothing less.
+    cleanest = float(schedule.log_snr(KNOTS[1]))
+    return first, noisy, min(max(CLEANEST, noisy + 2), cleanest)  # a late start goes further
 
 
 def through(schedule, log_snrs, first):
     """Times of rising log_snrs, the first of them as it is, then the data.  # [S] -> [S + 1]"""
     times = time_of(schedule, jnp.asarray(log_snrs, jnp.float32)).at[0].set(first)
-    return jnp.append(times, 0.0)
+    return told_apart(schedule, jnp.append(times, 0.0))
+
+
+def told_apart(schedule, times):
+    """The times, or an error where float32 gives two of them one log_snr.
+
+    Multistep samplers divide by the stride between them, and what they give then is no sound.
+    """
+    if not (np.diff(schedule.log_snr(times[:-1])) > 0).all():
+        raise ValueError(
+            f"steps={len(times) - 1} from t={times[0]:.3g} on lie too close together to tell them "
+            "apart; set sample.steps lower, or begin with more noise"
+        )
+    return times
 
 
 def log_snr(schedule, steps, start=1.0):

@@ -103,6 +103,7 @@ def rectified_flow():
 
 def sigmoid(start=-3.0, end=3.0):
     """alpha_bar falls as a logistic curve from `start` to `end` (Jabri et al. 2022, appendix B)."""
+    check_order("start", start, "end", end)
     first, last = (1 / (1 + math.exp(-x)) for x in (start, end))
 
     def spent(t):  # 1 - alpha_bar
@@ -120,9 +121,16 @@ def edm(sigma_min=0.004, sigma_max=160.0, rho=7.0):
     sigma is in units of the data's standard deviation, which is one here: the paper's 0.002 and
     80 are of data with sigma_data = 0.5. At t = 0 there is none, as after the paper's last step.
     """
+    check_order("sigma_min", sigma_min, "sigma_max", sigma_max)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     sigma = lambda t: jnp.where(t > 0, (low + t * (high - low)) ** rho, 0.0)
     return Schedule(lambda t: jnp.ones_like(t), sigma)
+
+
+def check_order(low_name, low, high_name, high):
+    """Raises ValueError unless noise grows from `low` to `high`."""
+    if not low < high:
+        raise ValueError(f"{low_name}={low} is not below {high_name}={high}")
 
 
 def shifted(schedule, log_snr_shift):

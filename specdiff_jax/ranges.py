@@ -1,0 +1,106 @@
+"""Which numbers make sense in a config, field by field; what the others would do is never tried.
+
+A field that is None is unset, and one that a config does not have is of another time: both pass.
+"""
+
+import math
+
+NUMBERS = {  # what is said of a number, and whether it is so
+    "at least 1": lambda x: x >= 1,
+    "at least 0": lambda x: x >= 0,
+    "above 0": lambda x: x > 0,
+    "below 0": lambda x: x < 0,
+    "between 0 and 0.5": lambda x: 0 <= x <= 0.5,
+    "between 0 and 1": lambda x: 0 <= x <= 1,
+    "between 0 and 12": lambda x: 0 <= x <= 12,
+    "at least 0 and below 1": lambda x: 0 <= x < 1,
+    "above 0 and below 1": lambda x: 0 < x < 1,
+}
+FIELDS = {
+    "at least 1": (
+        "representation.sample_rate",
+        "representation.n_fft",
+        "representation.hop",
+        "representation.frames",
+        "representation.n_mels",
+        "representation.fit_crops",
+        "schedule.steps",
+        "model.width",
+        "model.depth",
+        "model.heads",
+        "model.mlp_ratio",
+        "model.bottleneck",
+        "train.batch_size",
+        "train.num_epochs",
+        "train.num_steps",
+        "train.steps_per_dispatch",
+        "train.valid_every",
+        "train.checkpoint_every",
+        "train.keep",
+        "valid.crops",
+        "valid.levels",
+        "valid.baseline_crops",
+        "sample.steps",
+        "sample.count",
+        "sample.batch_size",
+        "mesh.data",
+        "mesh.fsdp",
+        "profile_steps",
+    ),
+    "at least 0": (
+        "representation.iterations",
+        "diffusion.stft_weight",
+        "model.registers",
+        "optimizer.learning_rate",
+        "optimizer.warmup_steps",
+        "optimizer.weight_decay",
+        "sample.churn",
+        "edit.offset",
+        "edit.other_offset",
+    ),
+    "above 0": (
+        "representation.power",
+        "schedule.sigma_min",
+        "schedule.rho",
+        "diffusion.skip_variance",
+        "diffusion.times_std",
+        "diffusion.weight_gamma",
+        "diffusion.distance_delta",
+        "optimizer.clip_norm",
+        "sample.seconds",
+    ),
+    "below 0": ("representation.floor_db",),
+    "between 0 and 0.5": ("augment.mix_up",),
+    "between 0 and 1": (
+        "augment.time_roll",
+        "augment.swap",
+        "augment.polarity",
+        "condition.drop",
+        "condition.drop_part",
+        "condition.drop_each",
+        "condition.balance",
+        "sample.eta",
+    ),
+    "between 0 and 12": ("augment.speed_semitones",),
+    "at least 0 and below 1": ("optimizer.b1", "optimizer.b2", "optimizer.ema_decay"),
+    "above 0 and below 1": ("schedule.beta_min", "schedule.beta_max"),
+}
+
+
+def check(config):
+    """Raises ValueError where a number of a config makes no sense."""
+    for words, names in FIELDS.items():
+        for name in names:
+            check_number(name, value_of(config, name), words)
+
+
+def check_number(name, value, words):
+    """Raises ValueError unless `value` is None or finite and what `words`, of NUMBERS, say."""
+    if value is not None and not (math.isfinite(value) and NUMBERS[words](value)):
+        raise ValueError(f"{name}={value} is not {words}")
+
+
+def value_of(config, name):
+    """The value of "section.field" or "field"; None where a config has none."""
+    *section, field = name.split(".")
+    return (config.get(section[0], {}) if section else config).get(field)

@@ -1,0 +1,48 @@
+"""What is set and would not be heard by the chosen mode: an error, not a silence."""
+
+from specdiff_jax.fields import set_fields
+from specdiff_jax.trained import saved_of
+
+EDITING = ("train", "sample", "demo")  # modes that edit; demo has words of its own for it
+SAMPLING = ("train", "sample", "evaluate", "sweep")  # demo is told seconds on its page
+FROM_CHECKPOINT = ("sample", "evaluate", "sweep", "export", "demo")
+KEPT = ("representation", "schedule", "diffusion", "model", "condition")  # a checkpoint's own
+COMPUTING = ("model.attention", "model.remat")  # how, not what: free to differ from it
+
+
+def check(config, mode, overrides):
+    """Refuses an edit where nothing is edited, and another model than the checkpoint's.
+
+    Args:
+      overrides: names of the fields that the command line sets, as "model.depth"; those of the
+        config file may be of another run.
+    """
+    if mode not in EDITING:
+        for name, value in set_fields(config.edit).items():
+            raise ValueError(f"edit.{name}={value!r} is not used by --mode={mode}; set it to None")
+    s = config.sample
+    if (
+        "sample.overlap" in overrides
+        and mode in SAMPLING
+        and (s.seconds is None or s.extend == "positions")
+    ):
+        raise ValueError(
+            f"sample.overlap={s.overlap} is of the windows of longer clips; set sample.seconds, "
+            "and sample.extend to 'windows'"
+        )
+    named = [n for n in overrides if n.split(".")[0] in KEPT and n not in COMPUTING]
+    if mode not in FROM_CHECKPOINT or config.evaluate.folder is not None or not named:
+        return
+    saved = saved_of(config.workdir, config.sample.checkpoint_step)["config"]
+    for section, _, field in (name.partition(".") for name in named):
+        here, there = (plain(part[section].get(field)) for part in (config, saved))
+        if here != there:
+            raise ValueError(
+                f"{section}.{field}={here!r} is not used by --mode={mode}: the model in "
+                f"{config.workdir} was trained with {there!r}"
+            )
+
+
+def plain(value):
+    """A value as JSON keeps it."""
+    return list(value) if isinstance(value, tuple) else value

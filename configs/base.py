@@ -87,7 +87,7 @@ def get_config(size="base"):
     condition.cross_heads = UNSET_INT()  # heads of each block that read what is said, word by word
     condition.numbers = ()  # of tempo (beats a minute), start (of the crop in its song), length
     condition.drop = UNSET_FLOAT()  # probability of asking for nothing: guidance needs it
-    condition.drop_part = UNSET_FLOAT()  # of all labels; the text; its tokens, not it as a whole
+    condition.drop_part = UNSET_FLOAT()  # and of leaving out all labels, or the text
     condition.drop_each = UNSET_FLOAT()  # each label, number, token of text is left out at a rate
     # up to this
 

@@ -123,9 +123,8 @@ def draw(vocabulary, held, song, start, key=None):
         made = made._replace(numbers=jnp.where(begins, value, held.numbers[song]))
     if vocabulary.text:
         text, known = caption(held, song, key)
-        mask, pooled = held.mask[text] & known[:, None], held.pooled[text]
-        pooled = jnp.where(known[:, None], pooled, jnp.nan)
-        made = made._replace(tokens=held.tokens[text], mask=mask, pooled=pooled)
+        mask = held.mask[text] & known[:, None]
+        made = made._replace(tokens=held.tokens[text], mask=mask, pooled=held.pooled[text])
     return made
 
 

@@ -143,7 +143,7 @@ class Asker:
         if text is None:
             size, width = about["max_tokens"], about["width"]
             empty = np.zeros((size, width), np.float16), np.zeros(size, bool)
-            return *empty, np.full(about["pooled_width"], np.nan, np.float32)
+            return *empty, np.zeros(about["pooled_width"], np.float32)
         if text not in self.texts:
             self.learn([text])
         return self.texts[text]

@@ -84,8 +84,7 @@ def test_dropping_leaves_out_as_much_as_it_says():
         pooled=jnp.ones((size, 1)),
     )
     made = dropped(full, jax.random.key(0), everything=0.2, part=0.3, each=0.6)
-    labels, numbers = made.labels > 0, np.isfinite(made.numbers)
-    words, text = np.asarray(made.mask), np.isfinite(made.pooled)
+    labels, numbers, text = made.labels > 0, np.isfinite(made.numbers), np.asarray(made.mask)
     near = lambda found, wanted: np.testing.assert_allclose(
         np.mean(found, axis=0), wanted, atol=4 * np.sqrt(0.25 / size)
     )
@@ -95,11 +94,9 @@ def test_dropping_leaves_out_as_much_as_it_says():
     near(numbers, 0.8 * 0.7)
     near(numbers.all(axis=1), 0.8 * both)
     near(~numbers.any(axis=1), 0.2 + 0.8 * neither)
-    near(text, 0.8 * 0.7)
-    near(words, 0.8 * 0.7 * 0.7 * 0.7)
-    assert not np.any(words & ~text)
+    near(text, 0.8 * 0.7 * 0.7)
     # With one rate for all of an item, a token and a label are left out together more often.
-    near(words[:, 0] & labels[:, 0], 0.8 * 0.7 * 0.7 * 0.7 * both)
+    near(text[:, 0] & labels[:, 0], 0.8 * 0.7 * 0.7 * both)
 
 
 def test_rare_labels_come_as_often_as_repeat_factor_sampling_says():
@@ -127,12 +124,11 @@ def model_of(inputs, silence=None, **fields):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: x + 0.2 * rng.normal(size=x.shape).astype(x.dtype), params)
     if silence:
-        params["condition"][silence] = jax.tree.map(jnp.zeros_like, params["condition"][silence])
+        params["condition"][silence] = jnp.zeros_like(params["condition"][silence])
     return jax.jit(lambda condition: made.apply({"params": params}, x_t, t, condition)[0])
 
 
 INPUTS = Inputs(labels=3, numbers=2, text=6, pooled=5, cross_heads=1)
-INPUTS_OF_TEXT = Inputs(text=6, pooled=5, cross_heads=1)
 STYLES = [{}, {"block": "pre_ln"}, {"scan": True}, {"remat": "block"}]
 
 
@@ -174,25 +170,20 @@ def test_what_is_masked_or_unsaid_is_not_heard(asked):
     beyond = jnp.where(condition.mask[..., None], condition.tokens, 99.0)
     assert change(asked, condition, condition._replace(tokens=beyond)).max() < 1e-6
     silent = condition._replace(mask=jnp.zeros_like(condition.mask))
-    assert change(asked, silent, silent._replace(tokens=silent.tokens + 1)).max() < 1e-6
+    other = silent._replace(tokens=silent.tokens + 1, pooled=silent.pooled - 1)
+    assert change(asked, silent, other).max() < 1e-6
     assert change(asked, silent, condition).min() > 1e-3
-    unsaid = condition._replace(pooled=condition.pooled.at[:, 0].set(jnp.nan))
-    other = unsaid._replace(pooled=unsaid.pooled - 1)
-    assert change(asked, unsaid, other).max() == 0
-    assert change(asked, unsaid, condition).min() > 1e-3
 
 
 def test_the_context_holds_a_token_for_each_thing_that_is_said():
     condition = full()
     numbers = condition.numbers.at[1, 0].set(jnp.nan)
-    pooled = condition.pooled.at[2].set(jnp.nan)
-    condition = condition._replace(numbers=numbers, pooled=pooled)
+    condition = condition._replace(numbers=numbers)
     embed = ConditionEmbedding(INPUTS, width=8)
     (_, context), params = embed.init_with_output(jax.random.key(0), condition)
     masks = np.concatenate([mask for _, mask in context], axis=1)
     said = condition.labels.sum(axis=1) + np.isfinite(numbers).sum(axis=1)
-    said += condition.mask.sum(axis=1) + np.array([1, 1, 0])
-    np.testing.assert_array_equal(masks.sum(axis=1), 1 + said)
+    np.testing.assert_array_equal(masks.sum(axis=1), 1 + said + condition.mask.sum(axis=1))
     (vector, context) = ConditionEmbedding(Inputs(labels=3, numbers=2), 8).apply(params, condition)
     assert vector.shape == (3, 8) and context == ()
 
@@ -205,13 +196,6 @@ def test_a_label_is_heard_by_the_vector_and_by_the_context_each_alone():
         other = condition._replace(labels=jnp.roll(condition.labels, 1, axis=0))
         assert change(asked, condition, other).min() > 1e-3
     assert change(model_of(Inputs(labels=3), silence="labels"), condition, other).max() == 0
-
-
-def test_a_text_as_a_whole_is_heard_by_the_vector_and_by_the_context_each_alone():
-    text = full()._replace(labels=None, numbers=None, mask=jnp.zeros((3, 4), bool))
-    other = text._replace(pooled=jnp.roll(text.pooled, 1, axis=0))
-    for inputs, deaf in (Inputs(text=6, pooled=5), None), (INPUTS_OF_TEXT, "text"):
-        assert change(model_of(inputs, silence=deaf), text, other).min() > 1e-3
 
 
 def test_a_text_of_any_scale_is_the_same_text(asked):

@@ -17,7 +17,7 @@ SLOWEST = math.pi / 8  # radians for each unit of a number
 class Condition(NamedTuple):
     """What is asked of each item; a field is None where the model has no such input.
 
-    Unsaid are: a label of 0, a number of NaN, a token whose mask is False, a pooled text of NaN.
+    Unsaid are: a label of 0, a number of NaN, a text whose mask is False throughout.
     """
 
     labels: Any = None  # [B, V] float32, 1 where a label is asked for
@@ -46,7 +46,7 @@ def unsaid(inputs, batch, tokens=1):
         numbers=jnp.full((batch, inputs.numbers), jnp.nan) if inputs.numbers else None,
         tokens=jnp.zeros((batch, tokens, inputs.text)) if text else None,
         mask=jnp.zeros((batch, tokens), bool) if text else None,
-        pooled=jnp.full((batch, inputs.pooled), jnp.nan) if text else None,
+        pooled=jnp.zeros((batch, inputs.pooled)) if text else None,
     )
 
 
@@ -56,14 +56,12 @@ def dropped(condition, key, everything, part, each):
     Args:
       everything: probability, for an item, that nothing is said: what guidance needs (Ho &
         Salimans 2022, arXiv 2207.12598, algorithm 1).
-      part: probability, beside that, that all labels are left out; that the text is; that of a
-        text only what it says as a whole is left. An encoder of sentences puts other words for the
-        same thing near by as a whole, not token by token.
+      part: probability, beside that, that all labels are left out; that the text is.
       each: every item draws a rate up to this; each label, number and token of text is left out
         with it, so that few words may be asked for as well as many.
     """
     size = len(jax.tree.leaves(condition)[0])
-    keys = iter(jax.random.split(key, 8))
+    keys = iter(jax.random.split(key, 7))
     keep = lambda rate, shape: jax.random.bernoulli(next(keys), 1 - rate, shape)
     said = keep(everything, (size, 1))
     rate = each * jax.random.uniform(next(keys), (size, 1))
@@ -75,9 +73,8 @@ def dropped(condition, key, everything, part, each):
         kept = said & keep(rate, c.numbers.shape)
         c = c._replace(numbers=jnp.where(kept, c.numbers, jnp.nan))
     if c.mask is not None:
-        text = said & keep(part, (size, 1))
-        kept = text & keep(part, (size, 1)) & keep(rate, c.mask.shape)
-        c = c._replace(mask=c.mask & kept, pooled=jnp.where(text, c.pooled, jnp.nan))
+        kept = said & keep(part, (size, 1)) & keep(rate, c.mask.shape)
+        c = c._replace(mask=c.mask & kept)
     return c
 
 
@@ -94,8 +91,8 @@ class ConditionEmbedding(nn.Module):
     Returns:
       vector [B, D], and the parts of the context, each (tokens [B or 1, S, E], mask [B, S]); no
       parts without cross_heads. First comes one learned token that is always there, so that
-      attention has where to look when nothing is said; then a token for each label, each number,
-      the text as a whole and each token of it.
+      attention has where to look when nothing is said; then a token for each label, each number
+      and each token of the text.
     """
 
     inputs: Inputs
@@ -117,9 +114,8 @@ class ConditionEmbedding(nn.Module):
             vector += Dense(self.width, use_bias=False, name="numbers")(seen)
         if self.inputs.text:
             no_text = self.param("no_text", nn.initializers.normal(0.02), (1, self.width))
-            known, pooled = whole(c.pooled)
-            text = Dense(self.width, use_bias=False, name="text")(pooled)
-            vector += jnp.where(known, text, no_text)
+            text = Dense(self.width, use_bias=False, name="text")(normed(c.pooled))
+            vector += jnp.where(c.mask.any(axis=1, keepdims=True), text, no_text)
         return vector
 
     def context(self, c):
@@ -139,16 +135,8 @@ class ConditionEmbedding(nn.Module):
             tokens = Dense(size, use_bias=False, name="number_tokens")(seen)
             parts.append((tokens, jnp.isfinite(c.numbers)))
         if self.inputs.text:
-            known, pooled = whole(c.pooled)
-            sentence = Dense(size, use_bias=False, name="sentence")(pooled)
-            parts += [(sentence[:, None], known), (normed(c.tokens), c.mask)]
+            parts.append((normed(c.tokens), c.mask))
         return tuple(parts)
-
-
-def whole(pooled):
-    """(whether there is a text [B, 1], what it says as a whole or zero [B, P])."""
-    known = jnp.isfinite(pooled).all(axis=1, keepdims=True)
-    return known, normed(jnp.where(known, pooled, 0.0))
 
 
 def normed(features):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from specdiff_jax.audio import loops
+from specdiff_jax.audio import files, loops
 
 
 @pytest.mark.parametrize("size", [0, 5, 24, 1000])
@@ -20,6 +20,13 @@ def test_rows_are_added_and_squared(size):
 def test_pairs_become_their_means():
     pairs = np.random.default_rng(0).standard_normal((1001, 2)).astype(np.float32)
     np.testing.assert_allclose(loops.means_of_pairs(pairs.reshape(-1)), pairs.mean(axis=1), 1e-6)
+
+
+def test_samples_are_rounded_as_numpy_rounds_them():
+    wave = np.random.default_rng(0).uniform(-1.2, 1.2, 10_000).astype(np.float32)
+    halves = (np.arange(-40_000, 40_000) + 0.5).astype(np.float32) / 32768
+    wave = np.concatenate([wave, halves, np.float32([0, -0.0, 1, -1, 1e9, -1e9])])
+    np.testing.assert_array_equal(loops.rounded(wave), files.to_int16(wave))
 
 
 @pytest.mark.parametrize("rates", [(22050, 4096), (44100, 4096), (3000, 4096), (4096, 4096)])

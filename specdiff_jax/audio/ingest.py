@@ -98,13 +98,14 @@ def decoded(sound, intake):
         mixed = mix(block, intake.channels)
         if sound.sample_rate != intake.sample_rate:
             mixed = resampler.resample_chunk(mixed)
-        parts.append(files.to_int16(mixed))
+        parts.append(loops.rounded(mixed.reshape(-1)))
     if sound.sample_rate != intake.sample_rate:
         silence = np.zeros((0, intake.channels), np.float32)
-        parts.append(files.to_int16(resampler.resample_chunk(silence, last=True)))
+        parts.append(loops.rounded(resampler.resample_chunk(silence, last=True).reshape(-1)))
     if not measured:
         raise ValueError("holds no samples")
-    return np.concatenate(parts), inspect.combine(measured, sound.asked)
+    pcm = np.concatenate(parts).reshape(-1, intake.channels)
+    return pcm, inspect.combine(measured, sound.asked)
 
 
 def mix(block, channels):

@@ -52,6 +52,16 @@ def means_of_pairs(line):
 
 
 @compiled
+def rounded(wave):
+    """[N] float32, full scale at one -> int16, as `files.to_int16` has it."""
+    pcm = np.empty(len(wave), np.int16)
+    for place in range(len(wave)):
+        sample = np.rint(wave[place] * np.float32(32768))
+        pcm[place] = np.int16(min(max(sample, np.float32(-32768)), np.float32(32767)))
+    return pcm
+
+
+@compiled
 def filtered(padded, taps, rate, new_rate):
     """Samples at another rate, each a weighted sum of those around its place.
 

@@ -20,14 +20,16 @@ class Profile:
     def __init__(self, config, dispatches):
         self.folder = pathlib.Path(config.workdir) / "profile"
         self.left, self.count, self.tracing = config.profile_steps or 0, 0, False
+        self.mark = contextlib.ExitStack()
         if self.left and dispatches <= WARM:
             raise ValueError(
                 f"profile_steps={self.left}: only {dispatches} dispatches are left and the first "
                 f"{WARM} are not traced; raise train.num_steps or unset it"
             )
 
-    def dispatch(self, first, steps, state):
-        """A context around each dispatch: of `steps` from `first` on, with the state it takes."""
+    def before(self, first, steps, state):
+        """Call it before each dispatch: of `steps` from `first` on, with the state it takes."""
+        self.mark.close()
         if self.tracing and self.left <= 0:
             self.close(state)
         elif self.left > 0 and self.count == WARM:
@@ -36,13 +38,14 @@ class Profile:
             self.tracing = True
         if self.tracing:
             self.left -= steps
+            # TensorBoard's step: from one dispatch to the next, for a dispatch does not wait.
+            step = jax.profiler.StepTraceAnnotation("train", step_num=first)
+            self.mark.enter_context(step)
         self.count += 1
-        # What TensorBoard takes for one step is one dispatch.
-        annotation = jax.profiler.StepTraceAnnotation("train", step_num=first)
-        return annotation if self.tracing else contextlib.nullcontext()
 
     def close(self, state=None):
         """Ends a trace that is under way; call it after the last dispatch."""
+        self.mark.close()
         if not self.tracing:
             return
         jax.block_until_ready(state)

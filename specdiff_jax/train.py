@@ -59,8 +59,8 @@ def loop(job, state, step, logs, validate, interrupts):
     waiting, clock = None, time.perf_counter()
     for (first, count), batch in zip(dispatches, batches, strict=True):
         steps = np.arange(first, first + count, dtype=np.int32)
-        with profile.dispatch(first, count, state):
-            state, metrics = train_step(state, held, steps, batch)
+        profile.before(first, count, state)
+        state, metrics = train_step(state, held, steps, batch)
         if waiting:
             clock = record(job, logs, *waiting, clock)
         metrics |= {"learning_rate": rates[first : first + count]}

@@ -31,8 +31,8 @@ def test_a_profile_holds_as_many_steps_as_asked_for(nano):
     step = jax.jit(lambda x: jnp.sin(x) @ x)
     profile, x = Profile(nano, WARM + 4), jnp.ones((64, 64))
     for number in range(WARM + 4):
-        with profile.dispatch(number, 1, x):
-            x = step(x)
+        profile.before(number, 1, x)
+        x = step(x)
     profile.close()
     (trace,) = profile.folder.rglob("perfetto_trace.json.gz")
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]

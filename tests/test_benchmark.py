@@ -52,6 +52,7 @@ def test_options_have_rows_beside_none_and_what_changes_nothing_has_not(nano_job
     assert len(none["seconds"]) == len(registers["seconds"]) == 4
 
 
+@pytest.mark.slow
 def test_a_sampler_has_a_row_of_its_real_time(nano_job, monkeypatch):
     monkeypatch.setattr(benchmark_arms, "SAMPLERS", ("ddim",))
     monkeypatch.setattr(benchmark_arms, "EVALUATIONS", 3)

@@ -188,6 +188,7 @@ def test_the_context_holds_a_token_for_each_thing_that_is_said():
     assert vector.shape == (3, 8) and context == ()
 
 
+@pytest.mark.slow
 def test_a_label_is_heard_by_the_vector_and_by_the_context_each_alone():
     condition = Condition(labels=jnp.eye(3))
     inputs = Inputs(labels=3, cross_heads=1)

@@ -161,6 +161,7 @@ def test_a_weak_variation_is_near_its_song_and_a_strong_one_is_not(trained, song
     assert distance[0.05] < 0.3 * distance[0.9]
 
 
+@pytest.mark.slow
 def test_an_interpolation_is_at_its_ends_the_variation_of_either_file(trained, song):
     there = {"file": song, "strength": 0.6}
     for amount, offset in ((0.0, 0.3), (1.0, 1.2)):

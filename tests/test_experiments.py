@@ -215,6 +215,7 @@ def test_collectives_are_counted_with_what_they_carry():
     assert found == {"all-reduce": (2, 4 * 32 + 4 * 2 + 2 * 4), "all-gather": (1, 64)}
 
 
+@pytest.mark.slow
 def test_a_plan_follows_its_formulas():
     """Eight times the GPUs: an eighth of the steps; a split state is held in parts."""
     few, many = scaling.plan("S", 8), scaling.plan("S", 64)

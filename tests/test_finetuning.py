@@ -65,9 +65,10 @@ def test_the_first_step_is_the_other_model_with_its_statistics(config, first):
             lambda name: "SelfAttention" in name,
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             {"last_blocks": 0, "learn": "^time"},
             lambda name: name.startswith(("time", "final", "patch_out")),
+            marks=pytest.mark.slow,
         ),
     ],
 )

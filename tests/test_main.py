@@ -107,6 +107,10 @@ def test_bad_data_is_named_before_any_work(config_file, tmp_path):
     refused(source("/no/such/folder"), "/no/such/folder")
     (tmp_path / "empty").mkdir()
     refused(source(tmp_path / "empty"), "no .wav", "empty")
+
+
+@pytest.mark.slow
+def test_a_crop_longer_than_every_song_is_named(config_file):
     crop = "--config.representation.frames=100000"
     refused(run(f"--config={config_file}", crop), "lower representation.frames")
 

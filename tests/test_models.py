@@ -163,6 +163,7 @@ def test_a_rotary_model_tells_places_apart_without_a_table():
     assert float(np.abs(output[:, :, 8:16] - output[:, :, :8]).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_less_is_kept_for_the_backward_pass_the_less_memory_a_gradient_takes():
     """In a loop over blocks; without one XLA's CPU backend merges what is computed twice."""
     deep = SMALL | {"shape": (64, 64, 2), "depth": 8, "scan": True, "attention": "blockwise"}

@@ -213,7 +213,10 @@ def test_hostile_json_is_refused_like_any_that_is_broken(tmp_path):
         list(folder.songs(tmp_path))
 
 
-@pytest.fixture(params=["parquet file", "folder of parquet", "save_to_disk"])
+ONE_FILE = pytest.param("parquet file", marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=[ONE_FILE, "folder of parquet", "save_to_disk"])
 def dataset(request, music, tmp_path):
     """The folder's songs in each local form of a Hugging Face data set."""
     rows = [

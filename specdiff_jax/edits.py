@@ -52,7 +52,7 @@ def edits(config, rep):
     if not pathlib.Path(section.list).is_file():
         raise ValueError(f"edit.list={section.list!r}: there is no such file")
     made = []
-    for number, line in enumerate(pathlib.Path(section.list).read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(pathlib.Path(section.list).read_text("utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

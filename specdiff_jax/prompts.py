@@ -60,7 +60,7 @@ def read(path, guidance=None):
     path, made = pathlib.Path(path), []
     if not path.is_file():
         raise ValueError(f"sample.prompts={str(path)!r}: there is no such file")
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

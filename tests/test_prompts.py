@@ -115,11 +115,17 @@ def test_a_model_that_knows_nothing_says_so():
 
 def test_a_file_of_prompts_is_read_line_by_line(tmp_path):
     path = tmp_path / "prompts.jsonl"
-    path.write_text('{"prompt": "a"}\n\n{"labels": "flute", "negative": "b", "guidance": 3}\n')
+    lines = (
+        '{"prompt": "a\u2028line\u0085of its own"}\r',
+        "",
+        '{"labels": "flute", "negative": "b"}',
+    )
+    path.write_text("\n".join(lines).replace('"b"', '"b", "guidance": 3'), "utf-8")
     sample = base.get_config().sample
     sample.prompts = str(path)
     sample.guidance = 2.0
-    wanted = [Wish(prompt="a", guidance=2.0), Wish(labels="flute", negative="b", guidance=3.0)]
+    prompt = "a\u2028line\u0085of its own"  # JSON lines end at a line feed and nowhere else
+    wanted = [Wish(prompt=prompt, guidance=2.0), Wish(labels="flute", negative="b", guidance=3.0)]
     assert prompts.wishes(sample) == wanted
     sample.prompt = "c"
     with pytest.raises(ValueError, match="sample.prompts and sample.prompt exclude each other"):

@@ -9,6 +9,7 @@ that the chosen kind would ignore must stay None: setting it is an error, not a 
 
 from ml_collections import ConfigDict, config_dict
 
+OPTIONAL = config_dict.FieldReference  # has a value, and may be unset
 UNSET_INT = lambda: config_dict.placeholder(int)
 UNSET_FLOAT = lambda: config_dict.placeholder(float)
 UNSET_BOOL = lambda: config_dict.placeholder(bool)
@@ -71,8 +72,7 @@ def get_config(size="base"):
     representation.frames = 1024  # a crop of 1023 * 256 samples = 11.9 s
     representation.n_mels = UNSET_INT()  # log_mel only: bands
     representation.floor_db = UNSET_FLOAT()  # logarithmic kinds: quieter than this is silence
-    representation.power = UNSET_FLOAT()  # complex only: |X| ** power, which tames the peaks
-    representation.power = 0.5
+    representation.power = OPTIONAL(0.5)  # complex only: |X| ** power, which tames the peaks
     representation.iterations = UNSET_INT()  # kinds without a phase: Griffin-Lim rounds
     representation.standardize = "band"  # mean and std for each "band", or one "global" pair
     representation.fit_crops = 256  # training crops that mean and std are taken from
@@ -93,10 +93,9 @@ def get_config(size="base"):
 
     config.schedule = schedule = ConfigDict()
     schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, sigmoid, rectified_flow, edm
-    schedule.steps = UNSET_INT()  # ddpm_linear only: T
-    schedule.beta_min = UNSET_FLOAT()  # ddpm_linear only
-    schedule.beta_max = UNSET_FLOAT()  # ddpm_linear only
-    schedule.update(steps=1000, beta_min=1e-4, beta_max=0.02)
+    schedule.steps = OPTIONAL(1000)  # ddpm_linear only: T
+    schedule.beta_min = OPTIONAL(1e-4)  # ddpm_linear only
+    schedule.beta_max = OPTIONAL(0.02)  # ddpm_linear only
     schedule.zero_terminal_snr = UNSET_BOOL()  # ddpm_linear only: nothing of x_0 is left at t = 1
     schedule.start = UNSET_FLOAT()  # sigmoid only, -3 where unset
     schedule.end = UNSET_FLOAT()  # sigmoid only, 3 where unset
@@ -173,8 +172,7 @@ def get_config(size="base"):
 
     config.train = train = ConfigDict()
     train.batch_size = 8  # crops a step
-    train.num_epochs = UNSET_INT()  # an epoch is a permutation of all crops of all songs
-    train.num_epochs = 5
+    train.num_epochs = OPTIONAL(5)  # an epoch is a permutation of all crops of all songs
     train.num_steps = UNSET_INT()  # or steps; set one of the two
     train.steps_per_dispatch = 1  # steps in one XLA program; all intervals are multiples of it
     train.valid_every = 50  # steps

@@ -27,20 +27,19 @@ SIZES, GPUS = ("S", "B", "L", "XL"), (8, 64, 512)
 
 
 def model_of(size):
-    """(parameters, training FLOPs a crop, tokens, samples a crop, rate, width, depth)."""
+    """(parameters, training FLOPs a crop, tokens, representation, network)."""
     config = modern.get_config(size)
     rep = build.representation(config)
     model = build.model(config, rep.shape)
     shapes = jax.eval_shape(lambda: build.initial_params(config, model, rep.shape))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     flops = 3 * sum(forward_flops(model))
-    tokens = num_tokens(rep.shape, model.patch)
-    return parameters, flops, tokens, rep.samples, rep.sample_rate, model.width, model.depth
+    return parameters, flops, num_tokens(rep.shape, model.patch), rep, model
 
 
 def plan(size, gpus):
     """One row: a step, a run, a checkpoint and a bill."""
-    parameters, flops, tokens, samples, rate, width, depth = model_of(size)
+    parameters, flops, tokens, rep, model = model_of(size)
     state = 16 * parameters  # parameters, average and two moments, float32
     compute = CROPS * flops / (FRACTION * PEAK)
     # Split within a node where a copy would take over a tenth of 80 GB, else whole everywhere.
@@ -51,9 +50,9 @@ def plan(size, gpus):
     across = 2 * 4 * parameters / fsdp * (data - 1) / data / link  # gradients, a ring
     # Were each matrix split over the node instead (Shoeybi et al. 2019): two sums of bfloat16
     # activations a block forward and two backward, of all crops of the node, none of them hidden.
-    tensor = 4 * depth * 2 * 7 / 8 * 8 * CROPS * tokens * width * 2 / NVLINK
+    tensor = 4 * model.depth * 2 * 7 / 8 * 8 * CROPS * tokens * model.width * 2 / NVLINK
     step = compute + max(0.0, within + across - compute / 2)  # half the step can hide it
-    crops = HOURS * 3600 * rate / samples
+    crops = HOURS * 3600 * rep.sample_rate / rep.samples
     steps = EPOCHS * crops / (CROPS * gpus)
     return {
         "size": size,
@@ -67,7 +66,7 @@ def plan(size, gpus):
         "across_s": round(across, 4),
         "tensor_s": round(tensor, 3),
         "step_s": round(step, 3),
-        "audio_mb_s_a_node": round(min(8, gpus) * CROPS * samples * 2 / step / 1e6),
+        "audio_mb_s_a_node": round(min(8, gpus) * CROPS * rep.samples * 2 / step / 1e6),
         "steps": round(steps),
         "days": round(steps * step / 86400, 2),
         "dollars": round(steps * step / 3600 * gpus * DOLLARS, -1),

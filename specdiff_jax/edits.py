@@ -6,13 +6,13 @@ mask says no, the samples of the result are those of the file.
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
 
+from specdiff_jax import json_lines
 from specdiff_jax.audio.ingest import Intake, ingest
 from specdiff_jax.diffusion import editing
 from specdiff_jax.fields import call, choose, set_fields
@@ -49,22 +49,13 @@ def edits(config, rep):
     if section.kind:
         raise ValueError("edit.kind and edit.list exclude each other; set one to None")
     refuse_rest(section)
-    if not pathlib.Path(section.list).is_file():
-        raise ValueError(f"edit.list={section.list!r}: there is no such file")
-    made = []
-    for number, line in enumerate(pathlib.Path(section.list).read_text("utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-            if not isinstance(fields, dict) or "list" in fields:
-                raise ValueError("is not a JSON object of one edit")
-            made.append(edit(fields, rep, f"{number:03d}-", shown))
-        except ValueError as error:
-            raise ValueError(f"{section.list} line {number}: {error}") from error
-    if not made:
-        raise ValueError(f"edit.list={section.list!r}: holds no edit")
-    return made
+
+    def listed(number, fields):
+        if "list" in fields:
+            raise ValueError("is not a JSON object of one edit")
+        return edit(fields, rep, f"{number:03d}-", shown)
+
+    return json_lines.made("edit.list", section.list, listed, "edit")
 
 
 def refuse_rest(section):

@@ -60,3 +60,8 @@ def must_divide(part_name, part, whole_name, whole):
     """Raises ValueError unless `part` divides `whole`."""
     if part < 1 or whole % part:
         raise ValueError(f"{part_name}={part} must divide {whole_name}={whole}")
+
+
+def json_equal(value):
+    """A value as JSON gives it back: tuples become lists."""
+    return list(value) if isinstance(value, tuple) else value

@@ -5,13 +5,11 @@ with a sign or a factor is a term of its own, whose score is added: "+flute -dru
 """
 
 import dataclasses
-import json
-import pathlib
 import re
 
 import numpy as np
 
-from specdiff_jax import conditions
+from specdiff_jax import conditions, json_lines
 from specdiff_jax.fields import choose
 from specdiff_jax.labels import known
 from specdiff_jax.logs import say
@@ -57,26 +55,15 @@ def wishes(sample):
 
 def read(path, guidance=None):
     """The Wishes of a .jsonl file, a line each; `guidance` where a line names none."""
-    path, made = pathlib.Path(path), []
-    if not path.is_file():
-        raise ValueError(f"sample.prompts={str(path)!r}: there is no such file")
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-            if not isinstance(fields, dict):
-                raise ValueError("is not a JSON object")
-            strength = fields.pop("guidance", guidance)
-            for name in fields:
-                choose(dict.fromkeys((*FIELDS, "guidance")), "field", name)
-            told = {name: str(value) for name, value in fields.items()}
-            made.append(Wish(**told, guidance=None if strength is None else float(strength)))
-        except ValueError as error:
-            raise ValueError(f"{path} line {number}: {error}") from error
-    if not made:
-        raise ValueError(f"{path}: holds no prompt")
-    return made
+
+    def wish(number, fields):
+        strength = fields.pop("guidance", guidance)
+        for name in fields:
+            choose(dict.fromkeys((*FIELDS, "guidance")), "field", name)
+        told = {name: str(value) for name, value in fields.items()}
+        return Wish(**told, guidance=None if strength is None else float(strength))
+
+    return json_lines.made("sample.prompts", path, wish, "prompt")
 
 
 class Asker:

@@ -22,6 +22,7 @@ from specdiff_jax import (
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import samples_needed
 from specdiff_jax.diffusion.losses import x0_error_by_level
+from specdiff_jax.fields import json_equal
 from specdiff_jax.logs import say
 from specdiff_jax.state import make_train_step
 
@@ -268,8 +269,3 @@ def refuse_changed(saved, wanted, workdir, free_sections=FREE):
                     f"{workdir} was trained with {name}={old.get(field)!r}, the config says "
                     f"{new.get(field)!r}; set workdir elsewhere or the field back"
                 )
-
-
-def json_equal(value):
-    """A value as JSON gives it back: tuples become lists."""
-    return list(value) if isinstance(value, tuple) else value

@@ -1,7 +1,6 @@
 """What is set and would not be heard by the chosen mode: an error, not a silence."""
 
-from specdiff_jax.fields import set_fields
-from specdiff_jax.trained import saved_of
+from specdiff_jax.fields import json_equal, set_fields
 
 EDITING = ("train", "sample", "demo")  # modes that edit; demo has words of its own for it
 SAMPLING = ("train", "sample", "evaluate", "sweep")  # demo is told seconds on its page
@@ -33,16 +32,13 @@ def check(config, mode, overrides):
     named = [n for n in overrides if n.split(".")[0] in KEPT and n not in COMPUTING]
     if mode not in FROM_CHECKPOINT or config.evaluate.folder is not None or not named:
         return
+    from specdiff_jax.trained import saved_of  # slow to import, and most modes need it not
+
     saved = saved_of(config.workdir, config.sample.checkpoint_step)["config"]
     for section, _, field in (name.partition(".") for name in named):
-        here, there = (plain(part[section].get(field)) for part in (config, saved))
+        here, there = (json_equal(part[section].get(field)) for part in (config, saved))
         if here != there:
             raise ValueError(
                 f"{section}.{field}={here!r} is not used by --mode={mode}: the model in "
                 f"{config.workdir} was trained with {there!r}"
             )
-
-
-def plain(value):
-    """A value as JSON keeps it."""
-    return list(value) if isinstance(value, tuple) else value

@@ -18,6 +18,7 @@ ROWS = [
         "pictures",
         "fields",
         "ranges",
+        "json_lines",
         "judge",
         "finetuning",
         "labels",

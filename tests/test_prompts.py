@@ -118,9 +118,9 @@ def test_a_file_of_prompts_is_read_line_by_line(tmp_path):
     lines = (
         '{"prompt": "a\u2028line\u0085of its own"}\r',
         "",
-        '{"labels": "flute", "negative": "b"}',
+        '{"labels": "flute", "negative": "b", "guidance": 3}',
     )
-    path.write_text("\n".join(lines).replace('"b"', '"b", "guidance": 3'), "utf-8")
+    path.write_text("\n".join(lines), "utf-8")
     sample = base.get_config().sample
     sample.prompts = str(path)
     sample.guidance = 2.0

@@ -139,7 +139,7 @@ def get_config(size="base"):
     model.scan = False  # one compiled body for all blocks
     model.attention = "auto"  # plain, blockwise (never an L x L map), cudnn (GPU, bfloat16)
     model.remat = "none"  # recompute in the backward pass, for memory: none, dots (all but matrix
-    # products), block (all but what enters each block); a CPU gains by it only with scan
+    # products), attention (all but what it gave), block (all); a CPU gains by it only with scan
     model.dtype = "auto"  # of the arithmetic: float32, bfloat16; auto: bfloat16 on a GPU, else
     # float32; parameters are always float32
 

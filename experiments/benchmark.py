@@ -1,6 +1,7 @@
 """What a training step costs beside PyTorch, with each model option, and a clip with each sampler.
 
 python -m experiments.benchmark [--settings base short tiny] [--rounds N] [--device cpu] [--out CSV]
+    [--costs tiny] [--changes heads=2 remat=dots]
 
 base@16 is base at a batch of 16. A step is: draw t and noise, forward, backward, Adam, moving
 average of the parameters; float32 on a CPU, bfloat16 with float32 parameters on a CUDA GPU. The JAX
@@ -50,7 +51,7 @@ def main():
     if args.arm:
         from experiments.benchmark_arms import ARMS
 
-        asked = (args.rounds, args.device)
+        asked = (args.rounds, args.device, *([args.changes] if args.arm == "options" else []))
         print(json.dumps([tried(ARMS[args.arm], name, *asked) for name in args.settings]))
         return
     if importlib.util.find_spec("torch") is None:
@@ -87,6 +88,7 @@ def arguments():
     parser.add_argument("--costs", nargs="*", type=setting, default=["tiny"], help="whose options")
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the costs")
+    parser.add_argument("--changes", nargs="+", help="only these options; all where unset")
     parser.add_argument("--together", action="store_true", help="a process a framework")
     parser.add_argument("--rounds", type=int, help="timed steps of every arm")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda if both see a GPU")
@@ -111,6 +113,7 @@ def child(arm, settings, args):
     command = [sys.executable, "-m", "experiments.benchmark", "--arm", arm, "--settings", *settings]
     command += ["--rounds", str(args.rounds)] if args.rounds else []
     command += ["--device", args.device] if args.device else []
+    command += ["--changes", *args.changes] if args.changes else []
     hide = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     env = os.environ | (hide if args.device == "cpu" or arm == "check" else {})
     done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)

@@ -50,7 +50,9 @@ OPTIONS = {
     "bottleneck=128": {"bottleneck": 128},
     "registers=8": {"registers": 8},
     "attention=blockwise": {"attention": "blockwise"},
+    "heads=2": {"heads": 2},
     "remat=dots": {"remat": "dots"},
+    "remat=attention": {"remat": "attention"},
     "remat=block": {"remat": "block"},
     "depth=4": DEEP,
     "depth=4, long_skips": DEEP | {"long_skips": True},
@@ -217,17 +219,20 @@ def torch_row(make, config, shape, facts, steps, device, compiled):
     return facts | {"seconds": seconds[""]}
 
 
-def changes(model):
+def changes(model, only=None):
     """{name: fields} of the OPTIONS that this model does not have already, "none" first."""
+    if only and (unknown := set(only) - set(OPTIONS)):
+        sys.exit(f"error: --changes: {', '.join(sorted(unknown))} not among {', '.join(OPTIONS)}")
+    asked = {name: OPTIONS[name] for name in ("none", *only)} if only else OPTIONS
     own = model.items()
-    return {name: new for name, new in OPTIONS.items() if not new or new.items() - own}
+    return {name: new for name, new in asked.items() if not new or new.items() - own}
 
 
-def options(setting, rounds, device):
-    """A row for each change of the model: all train steps in turns."""
+def options(setting, rounds, device, only=None):
+    """A row for each change of the model, or for `only` some: all train steps in turns."""
     config, shape = job(setting, device)
     made, plain = {}, config.model.to_dict()
-    for name, change in changes(plain).items():
+    for name, change in changes(plain, only).items():
         config.model.update(plain | change)
         made[name] = train_step(config, shape)
     steps = {name: step for name, (step, _) in made.items()}

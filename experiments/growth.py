@@ -6,8 +6,8 @@
 Forward and backward pass of configs/modern.py's network on noise, each axis by itself from one
 middle point; float32 on a CPU, bfloat16 elsewhere. Writes the rows of this device to
 results/growth.csv, and figures/growth_cpu.png or growth_gpu.png: measured seconds, and what the
-FLOPs of models/dit.py would take at the rate of the middle point. --at-once: programs compiled
-side by side; they are timed one by one once all are there.
+FLOPs of models/dit.py would take at the rate of the middle point. --at-once: programs of an axis
+compiled side by side; they are timed one by one once all are there.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -47,7 +48,10 @@ def step_of(point):
     """The compiled gradient of one point, its parameters and its FLOPs."""
     model = network(point["tokens"], point["width"], point["depth"])
     x, t = jnp.ones((point["batch"], *model.shape)), jnp.full(point["batch"], 0.5)
-    params = jax.jit(model.init)(jax.random.key(0), x[:1], t[:1], None)["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x[:1], t[:1], None)["params"]
+    rng = np.random.default_rng(0)  # weights of no meaning: compiling an init takes longer
+    drawn = lambda s: jnp.asarray(0.02 * rng.standard_normal(s.shape, np.float32))
+    params = jax.tree.map(drawn, shapes)
     loss = lambda params: jnp.mean(jnp.square(model.apply({"params": params}, x, t, None)[0] - 1))
     flops = 3 * point["batch"] * sum(forward_flops(model))
     return jax.jit(jax.grad(loss)).lower(params).compile(), params, flops
@@ -84,14 +88,11 @@ def draw(rows):
     figure.savefig(RESULTS.parent / "figures" / f"growth_{jax.default_backend()}.png")
 
 
-def points(axes, most_tokens):
-    """(axis, its point) of all rows."""
-    for axis in axes:
-        for value in AXES[axis]:
-            if axis != "tokens":
-                yield axis, MIDDLE | {axis: value}
-            elif value <= most_tokens:
-                yield axis, MIDDLE | {"tokens": value, "batch": 1}  # the longest fit no more
+def points(axis, most_tokens):
+    """All points of an axis."""
+    if axis == "tokens":  # the longest fit no more than one
+        return [MIDDLE | {axis: n, "batch": 1} for n in AXES[axis] if n <= most_tokens]
+    return [MIDDLE | {axis: value} for value in AXES[axis]]
 
 
 def main():
@@ -102,14 +103,15 @@ def main():
     parser.add_argument("--at-once", type=int, default=1)
     args = parser.parse_args()
     device, rows = jax.devices()[0].device_kind, []
-    asked = list(points(args.axes, args.most_tokens))
     with ThreadPoolExecutor(args.at_once) as pool:
-        made = list(pool.map(step_of, [point for _, point in asked]))
-    for (axis, point), step in zip(asked, made, strict=True):
-        row = {"device": device, "axis": axis, **measured(point, *step, rounds=args.rounds)}
-        print(row, flush=True)
-        rows.append(row)
-    write_of_device(RESULTS / "growth.csv", rows)
+        for axis in args.axes:
+            asked = points(axis, args.most_tokens)
+            made = list(pool.map(step_of, asked))
+            for point, step in zip(asked, made, strict=True):
+                row = {"device": device, "axis": axis, **measured(point, *step, rounds=args.rounds)}
+                print(row, flush=True)
+                rows.append(row)
+            write_of_device(RESULTS / "growth.csv", rows)
     draw(rows)
 
 

@@ -1,60 +1,82 @@
 """What base's training step takes at its peak, by what is kept for the backward pass and at once.
 
-    python -m experiments.peak_memory [--batch 8]
+    python -m experiments.peak_memory [--batch 8] [--source songbook:60] [--rounds 0] [--at-once 1]
+        [--unrolled]
 
-Compiles the step of configs/base.py and reads XLA's own account of it; nothing is run. All rows
-compute the same update. Writes results/peak_memory.csv.
+Compiles the step of configs/base.py and reads XLA's own account of it; all rows compute the same
+update. --rounds also runs each so often, for its seconds: a CPU takes a minute a round. --at-once:
+programs compiled side by side. --unrolled leaves out scans over blocks. Writes the rows of this
+device to results/peak_memory.csv.
 """
 
 import argparse
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
 from configs import base
-from experiments.collectives import compiled
-from experiments.tables import RESULTS, write_csv
-from specdiff_jax import prepare, roofline
+from experiments.stopwatch import fastest
+from experiments.tables import RESULTS, write_of_device
+from specdiff_jax import meshes, preflight, prepare, roofline
 from specdiff_jax.models.blocks import REMATS
+from specdiff_jax.run import Run
 
 CUTS = (1, 2, 8)  # micro-batches of the batch
 
 
-def songs_config():
+def config_of(args, scan=False, remat="none", cuts=1):
     config = base.get_config()
-    config.data.source = "songbook:60"
+    config.data.source = args.source
+    config.train.batch_size = args.batch
+    config.model.update(scan=scan, remat=remat)
+    config.optimizer.accumulate = cuts
     return config
 
 
-def row_of(batch, scan, remat, accumulate):
-    """One row, the songs on the device included: 60 of them."""
-    config = songs_config()
-    config.train.batch_size = batch
-    config.model.update(scan=scan, remat=remat)
-    config.optimizer.accumulate = accumulate
-    step, _ = compiled(config)
-    return {
-        "device": jax.devices()[0].device_kind,
-        "batch": batch,
-        "scan": scan,
-        "remat": remat,
-        "accumulate": accumulate,
-        "peak_gb": round(roofline.peak_bytes(step) / 1e9, 2),
-        "moved_gb": round(roofline.bytes_moved(step) / 1e9, 1),
-    }
+def compiled(config):
+    """The step of a config, and what it takes."""
+    job = Run(config)
+    arguments = preflight.dispatched(job, 1)
+    return job.train_step().lower(*arguments).compile(), arguments
+
+
+def seconds_of(step, arguments, rounds):
+    """The fastest of some steps, each from the state that the last one left."""
+    state, *others = arguments
+
+    def run():
+        nonlocal state
+        state, metrics = step(state, *others)
+        jax.block_until_ready(metrics)
+
+    return round(fastest(run, rounds), 5)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--source", default="songbook:60", help="songs that the step draws from")
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--unrolled", action="store_true")
     args = parser.parse_args()
-    prepare.run(songs_config())
-    rows = []
-    for scan, remat, cuts in itertools.product((False, True), REMATS, CUTS):
-        if args.batch % cuts == 0:
-            rows.append(row_of(args.batch, scan, remat, cuts))
-            print(rows[-1], flush=True)
-    write_csv(RESULTS / "peak_memory.csv", rows)
+    cuts = [count for count in CUTS if args.batch % count == 0]
+    prepare.run(config_of(args))
+    scans = (False,) if args.unrolled else (False, True)
+    asked, rows = list(itertools.product(scans, REMATS, cuts)), []
+    with meshes.entered(config_of(args)), ThreadPoolExecutor(args.at_once) as pool:
+        made = pool.map(lambda one: compiled(config_of(args, *one)), asked)
+        for (scan, remat, count), (step, arguments) in zip(asked, made, strict=True):
+            row = {"device": jax.devices()[0].device_kind, "batch": args.batch}
+            row |= {"scan": scan, "remat": remat, "accumulate": count}
+            row |= {"peak_gb": round(roofline.peak_bytes(step) / 1e9, 2)}
+            row |= {"moved_gb": round(roofline.bytes_moved(step) / 1e9, 1)}
+            if args.rounds:
+                row["seconds"] = seconds_of(step, arguments, args.rounds)
+            rows.append(row)
+            print(row, flush=True)
+    write_of_device(RESULTS / "peak_memory.csv", rows)
 
 
 if __name__ == "__main__":

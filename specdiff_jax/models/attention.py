@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from specdiff_jax import meshes
-from specdiff_jax.models.products import PRODUCT
+from specdiff_jax.models.products import ATTENDED
 
 BLOCK = 256  # queries (forward) or keys (backward) at a time
 dot = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
@@ -63,7 +63,7 @@ def attend(q, k, v):
 
 def attend_forward(q, k, v):
     found = over_heads(head_forward, (q, k, v))
-    out, log_sum = (checkpoint_name(x, PRODUCT) for x in found)
+    out, log_sum = (checkpoint_name(x, ATTENDED) for x in found)
     return out, (q, k, v, out, log_sum)
 
 

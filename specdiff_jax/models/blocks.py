@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.layers import MLPS, CrossAttention, SelfAttention, norm
-from specdiff_jax.models.products import PRODUCT
+from specdiff_jax.models.products import ATTENDED, PRODUCT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,11 +138,20 @@ class Stack(nn.Module):
 
 
 BLOCKS = {"pre_ln": PreLnBlock, "adaln_zero": AdaLnZeroBlock}
-keep_named = jax.checkpoint_policies.save_only_these_names
+
+
+def keep(*names):
+    """A policy that keeps what has one of the names, and what cuDNN's attention gave."""
+    named = jax.checkpoint_policies.save_only_these_names(*names)
+    cudnn = lambda primitive, *_, **__: primitive.name.startswith("dot_product_attention_fwd")
+    return jax.checkpoint_policies.save_from_both_policies(named, cudnn)
+
+
 REMATS = {  # what is kept for the backward pass
     "none": None,  # all
-    "dots": keep_named(PRODUCT),  # results of linear layers and attention, not what lies between
-    "block": jax.checkpoint_policies.nothing_saveable,  # but what enters each block
+    "dots": keep(PRODUCT, ATTENDED),  # results of linear layers and attention, not what is between
+    "attention": keep(ATTENDED),  # results of attention, and what enters each block
+    "block": jax.checkpoint_policies.nothing_saveable,  # what enters each block
 }
 
 

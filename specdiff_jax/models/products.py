@@ -8,7 +8,7 @@ the narrower of the two, behind barriers that keep XLA from folding the transpos
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-PRODUCT = "product"  # of what a backward pass may keep, see blocks.REMATS
+PRODUCT, ATTENDED = "product", "attended"  # what a backward pass may keep, see blocks.REMATS
 barrier = jax.lax.optimization_barrier
 
 

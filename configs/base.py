@@ -201,6 +201,7 @@ def get_config(size="base"):
     # by "positions" further than trained
     sample.overlap = 0.5  # of neighbouring windows
     sample.prompt = UNSET_STR()  # what to play, in words (--prompt)
+    sample.read_labels = True  # a text without labels also asks for those that it names
     sample.labels = UNSET_STR()  # "flute, organ", or each on its own: "+flute -drums 1.5*fast"
     sample.numbers = UNSET_STR()  # "tempo=120, start=0"
     sample.negative = UNSET_STR()  # in words, what not to

@@ -3,8 +3,8 @@
     python -m experiments.obedience runs/conditional_tiny [--songs 96]
 
 Asks for what held-out songs are, by their labels and by their captions, and by 40 prompts worded by
-hand, also in the captions' plain words, with several guidance weights. Writes
-results/obedience.csv, figures/obedience.png (accuracy against guidance) and figures/prompts.png
+hand, also in the captions' plain words, with several guidance weights; captions and prompts also
+without the labels that are read in them (sample.read_labels). Writes results/obedience.csv, figures/obedience.png (accuracy against guidance) and figures/prompts.png
 (the same noise, other words).
 """
 
@@ -26,7 +26,13 @@ from specdiff_jax.prompts import Wish
 from specdiff_jax.sources import captions
 
 KINDS = ("instrument", "ensemble", "mode")
-TAKES = {"paraphrases": 3, "the same, plainly": 3}  # clips of each wish, 1 of the others
+ALONE = ", words alone"  # without the labels that are read in them
+TAKES = {
+    "paraphrases": 3,
+    "paraphrases" + ALONE: 3,
+    "the same, plainly": 3,
+}  # clips of each wish, 1
+# of the others
 CROPS = 6  # of each training song, for the judge
 PARAPHRASES = pathlib.Path(__file__).parent.parent / "tests" / "data" / "paraphrases.jsonl"
 FIGURES = RESULTS.parent / "figures"
@@ -80,7 +86,9 @@ def asked(entries):
     return {
         "labels": (by_labels, wanted(entries)),
         "captions": (by_caption, captioned),
+        "captions" + ALONE: (by_caption, captioned),
         "paraphrases": (paraphrased, by_hand),
+        "paraphrases" + ALONE: (paraphrased, by_hand),
         "the same, plainly": (plain, by_hand),
     }
 
@@ -92,10 +100,10 @@ def plainly(line):
     return f"Music for {players}{tempo}{', in ' + line['mode'] if line['mode'] else ''}."
 
 
-def made(trained, rep_out, wishes, weight, takes=1):
+def made(trained, rep_out, wishes, weight, takes=1, reads=True):
     """Waves [M * takes, N]: `takes` clips of each wish, one after another."""
     s = trained.config.sample
-    s.batch_size = 16
+    s.batch_size, s.read_labels = 16, reads
     wishes = [dataclasses.replace(wish, guidance=weight) for wish in wishes]
     generate = sample.generator(trained, rep_out, wishes)
     clips = [
@@ -115,11 +123,14 @@ def draw_curves(rows):
     FigureCanvasAgg(figure)
     for axes, kind in zip(figure.subplots(1, 3, sharey=True), KINDS, strict=True):
         mine = [row for row in rows if row["kind"] == kind]
-        for how in ("labels", "captions", *TAKES):
+        for how in ("labels", "captions", "captions" + ALONE, *TAKES):
             line = [row for row in mine if row["asked_by"] == how]
             x, y = [row["guidance"] for row in line], [row["accuracy"] for row in line]
             spans = np.abs([[row["low"], row["high"]] for row in line] - np.array(y)[:, None]).T
-            axes.errorbar(x, y, spans, marker="o", markersize=3, capsize=2, label=how)
+            line = "--" if how.endswith(ALONE) else "-"
+            axes.errorbar(
+                x, y, spans, marker="o", markersize=3, capsize=2, linestyle=line, label=how
+            )
         ceiling = next(row for row in mine if row["asked_by"] == "real held-out music")
         axes.axhline(ceiling["accuracy"], color="#555", linestyle="--", label="real music")
         axes.axhline(ceiling["chance"], color="#aaa", linestyle=":", label="chance")
@@ -168,7 +179,7 @@ def main():
     for how, (wishes, right) in asked([entries[k] for k in few]).items():
         for weight in args.weights:
             takes = TAKES.get(how, 1)
-            clips = made(trained, rep, wishes, weight, takes)
+            clips = made(trained, rep, wishes, weight, takes, reads=not how.endswith(ALONE))
             again = {kind: found * takes for kind, found in right.items()}
             rows += rows_of(judge, clips, rate, again, asked_by=how, guidance=weight)
             for row in rows[-3:]:

@@ -25,6 +25,7 @@ class Vocabulary:
     labels: tuple[str, ...] = ()  # in the order of the model's table
     numbers: tuple[str, ...] = ()  # keys of UNITS
     text: dict | None = None  # name, revision, sha256, widths, max_tokens of the encoder
+    reader: dict | None = None  # of labels in texts, see label_reader.py
 
     def inputs(self, cross_heads):
         """The sizes that the network needs; None where nothing can be asked for."""
@@ -41,7 +42,8 @@ class Vocabulary:
 
 def vocabulary_from(saved):
     """A Vocabulary from what JSON keeps of it."""
-    return Vocabulary(tuple(saved["labels"]), tuple(saved["numbers"]), saved["text"])
+    labels, numbers = tuple(saved["labels"]), tuple(saved["numbers"])
+    return Vocabulary(labels, numbers, saved["text"], saved.get("reader"))  # older ones have none
 
 
 def labels_of(songs, min_songs=1):

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from specdiff_jax import conditions, json_lines
+from specdiff_jax import conditions, json_lines, label_reader
 from specdiff_jax.fields import choose
 from specdiff_jax.labels import known
 from specdiff_jax.logs import say
@@ -72,13 +72,15 @@ class Asker:
     Args:
       with_plain: whether the weights without guidance matter; where they do not, conditions that
         have no weight with it are left out.
+      reads: whether a text without labels also asks for those that it names.
       encoder: of texts, where it is loaded already.
       tell: hears a line about every text that is not read as it is written.
     """
 
-    def __init__(self, vocabulary, with_plain=False, encoder=None, tell=say):
+    def __init__(self, vocabulary, with_plain=False, reads=True, encoder=None, tell=say):
         self.vocabulary, self.with_plain = vocabulary, with_plain
-        self.encoder, self.tell, self.texts = encoder, tell, {}
+        self.reader = vocabulary.reader if reads else None
+        self.encoder, self.tell, self.texts, self.names = encoder, tell, {}, {}
 
     def branches(self, wish):
         """[(Condition of one item, weight, weight without guidance)], those of weight 0 left out.
@@ -109,6 +111,8 @@ class Asker:
         """The Condition of one item, without a batch axis."""
         v = self.vocabulary
         made = Condition()
+        if text is not None and not labels and self.reader:
+            labels = self.named(text)
         if v.labels:
             asked = np.array([label in labels for label in v.labels], np.float32)
             made = made._replace(labels=asked)
@@ -134,6 +138,14 @@ class Asker:
         if text not in self.texts:
             self.learn([text])
         return self.texts[text]
+
+    def named(self, text):
+        """The labels that a text names, told once."""
+        if text not in self.names:
+            self.names[text] = label_reader.read(self.reader, self.text(text)[2])
+            if self.names[text]:
+                self.tell(f"prompt {text[:60]!r} names {', '.join(self.names[text])}")
+        return self.names[text]
 
     def learn(self, texts):
         """Encodes new texts, all at once."""

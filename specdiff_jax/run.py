@@ -12,6 +12,7 @@ from specdiff_jax import (
     checkpoints,
     conditions,
     data,
+    label_reader,
     meshes,
     optimizers,
     prepare,
@@ -72,7 +73,7 @@ class Run:
             about, self.features = text_features.read(
                 prepare.cache_of(config), c.text, c.max_tokens
             )
-        self.know(vocabulary(config, self.songs, about))
+        self.know(vocabulary(config, self.songs, about, self.features))
 
     def know(self, vocabulary):
         """Takes a vocabulary, and the model that knows it."""
@@ -241,11 +242,18 @@ def fed(config, songs, samples, tables, dispatches, draw=data.crop_offsets):
     return meshes.put_whole(held), map(meshes.put_batch, batches)
 
 
-def vocabulary(config, songs, about):
-    """The Vocabulary of a config: what its training songs are called."""
+def vocabulary(config, songs, about, features):
+    """The Vocabulary of a config: what its training songs are called, by label and by caption."""
     c = config.condition
     labels = conditions.labels_of(songs, c.min_songs) if c.labels else ()
-    return conditions.Vocabulary(labels, tuple(c.numbers), about)
+    known = conditions.Vocabulary(labels, tuple(c.numbers), about)
+    if not (labels and about):
+        return known
+    told = conditions.tables(known, songs, features)
+    owner = np.repeat(np.arange(len(told.count)), told.count)  # song of each caption
+    text = told.captions[: len(owner)]
+    reader = label_reader.fit(labels, told.labels[owner], told.pooled[text], owner)
+    return dataclasses.replace(known, reader=reader)
 
 
 def fixed_crops(songs, rep, count):

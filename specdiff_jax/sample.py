@@ -44,6 +44,7 @@ def check(config):
     refuse_unused(config.sample, rep, rep_out)
     edits.edits(config, rep_out)
     c = config.condition
+    refuse_deaf(config.sample, c.labels and c.text)
     hears = {"prompt": c.text, "negative": c.text, "labels": c.labels, "numbers": c.numbers}
     for wish in prompts.wishes(config.sample):
         for name in wish.said():
@@ -58,6 +59,12 @@ def refuse_unused(s, rep, rep_out):
             "sample.extend='positions' is not used by clips of the trained length; set "
             f"sample.seconds above {rep.samples / rep.sample_rate:.2f}"
         )
+
+
+def refuse_deaf(s, reader):
+    """Raises ValueError where sample.read_labels is off and a model never reads any in texts."""
+    if not reader and not s.get("read_labels", True):
+        raise ValueError("sample.read_labels=False is not used: this model reads none in prompts")
 
 
 def batches_of(wishes, s):
@@ -78,6 +85,7 @@ def opened(config):
     trained.config.sample, trained.config.edit = config.sample, config.edit
     trained.config.model.attention = config.model.attention  # how it is computed, not what
     build.check(trained.config)
+    refuse_deaf(s, trained.vocabulary.reader)
     return trained, longer(trained.config, trained.rep)
 
 
@@ -125,7 +133,7 @@ def worse_of(trained):
     s = trained.config.sample
     worse = load(s.autoguidance_workdir or trained.workdir, s.autoguidance_step, s.ema)
     same = {
-        "vocabulary": (worse.vocabulary, trained.vocabulary),
+        "vocabulary": [dataclasses.replace(v.vocabulary, reader=None) for v in (worse, trained)],
         "schedule": (worse.config.schedule.to_dict(), trained.config.schedule.to_dict()),
         "representation": (worse.rep.shape, trained.rep.shape),
     }
@@ -174,9 +182,8 @@ def programmed(trained, rep_out, tick=lambda: None):
 def asker(trained, **more):
     """The prompts.Asker that suits a checkpoint and how it is guided."""
     s = trained.config.sample
-    return prompts.Asker(
-        trained.vocabulary, bool(s.guidance_rescale or s.guidance_interval), **more
-    )
+    with_plain = bool(s.guidance_rescale or s.guidance_interval)
+    return prompts.Asker(trained.vocabulary, with_plain, s.get("read_labels", True), **more)
 
 
 def generator(trained, rep_out, wishes=(prompts.NOTHING,), branches=None, program=None, ask=None):

@@ -128,6 +128,27 @@ def test_a_sidecar_is_enough_to_make_its_clip_again_bit_for_bit(config, capsys):
         replay.run(str(path.with_suffix(".wav")))
 
 
+def test_a_prompt_also_asks_for_the_labels_that_it_names(config, capsys):
+    config.sample.update(prompt="high notes", guidance=2.0, count=2)
+    read = clips(config)
+    assert "prompt 'high notes' names high, high pitch, high register" in capsys.readouterr().err
+    config.sample.labels = ", ".join(HIGH)
+    told = clips(config)
+    config.sample.update(labels=None, read_labels=False)
+    deaf = clips(config)
+    for name in read:
+        np.testing.assert_array_equal(read[name], told[name])
+        assert np.abs(read[name] - deaf[name]).max() > 1e-3
+    assert "names" not in capsys.readouterr().err
+    for field in ("labels", "text"):
+        without = config.copy_and_resolve_references()
+        without.condition[field] = None if field == "text" else False
+        without.sample.prompt = None
+        without.sample.guidance = None
+        with pytest.raises(ValueError, match="read_labels=False is not used: this model reads"):
+            sample.check(without)
+
+
 def test_guidance_one_is_the_conditional_model_and_zero_asks_for_nothing(config):
     config.sample.update(prompt="high notes", count=2)
     plain = clips(config)

@@ -22,6 +22,7 @@ ROWS = [
         "judge",
         "finetuning",
         "labels",
+        "label_reader",
         "processes",
         "profiling",
     },

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from specdiff_jax import conditions, prompts
+from specdiff_jax import conditions, label_reader, prompts
 from specdiff_jax.prompts import Wish
 
 LABELS = ("instrument:flute", "instrument:church organ", "tempo:fast", "ensemble:choir")
@@ -61,6 +61,31 @@ def test_a_negative_prompt_is_led_away_from_and_alone_leads_away_from_it_too():
         assert (weight, other) == (-2.0, 3.0) and away.mask.all() and not towards.mask.any()
     with pytest.raises(ValueError, match="negative 'drums' does nothing at guidance 1"):
         asker.branches(Wish(labels="flute", negative="drums"))
+
+
+def test_a_text_asks_for_labels_it_names_unless_the_user_names_some():
+    text = {"name": "", "width": 1, "pooled_width": 2, "max_tokens": 3}
+    flutes = np.arange(30)[:, None] % 2 == 0
+    vectors = np.where(flutes, [1.0, 0.0], [0.0, 1.0])
+    reader = label_reader.fit(LABELS[:1], flutes, vectors, np.arange(30))
+    known = conditions.Vocabulary(LABELS, (), text, reader)
+    said = []
+    for reads in (True, False):
+        asker = prompts.Asker(known, reads=reads, tell=said.append)
+        heard = np.zeros((3, 1), np.float16), np.ones(3, bool)
+        asker.texts["a flute"] = (*heard, np.array([3.0, 0.0]))
+        asker.texts["a piano"] = (*heard, np.array([0.0, 3.0]))
+        asked = lambda asker=asker, **wish: [
+            asked_labels(condition) for condition, *_ in asker.branches(Wish(**wish))
+        ]
+        own = {"instrument:flute"} if reads else set()
+        assert asked(prompt="a flute") == [own]
+        assert asked(prompt="a piano") == [set()]
+        assert asked(prompt="a flute", labels="drums") == [{"drums"}]
+        assert asked(prompt="a flute", labels="+drums") == [set(), own, {"drums"}]
+        assert asked(prompt="a piano", negative="a flute", guidance=2.0) == [own, set()]
+        assert asked(labels="drums") == [{"drums"}]
+    assert said == ["prompt 'a flute' names instrument:flute"]  # once, and of one reader
 
 
 def test_numbers_are_told_in_their_units_and_the_rest_is_unknown():

@@ -4,8 +4,9 @@
 
 Asks for what held-out songs are, by their labels and by their captions, and by 40 prompts worded by
 hand, also in the captions' plain words, with several guidance weights; captions and prompts also
-without the labels that are read in them (sample.read_labels). Writes results/obedience.csv, figures/obedience.png (accuracy against guidance) and figures/prompts.png
-(the same noise, other words).
+without the labels that are read in them (sample.read_labels). Writes results/obedience.csv,
+figures/obedience.png (accuracy against guidance) and figures/prompts.png (the same noise, other
+words).
 """
 
 import argparse
@@ -124,13 +125,11 @@ def draw_curves(rows):
     for axes, kind in zip(figure.subplots(1, 3, sharey=True), KINDS, strict=True):
         mine = [row for row in rows if row["kind"] == kind]
         for how in ("labels", "captions", "captions" + ALONE, *TAKES):
-            line = [row for row in mine if row["asked_by"] == how]
-            x, y = [row["guidance"] for row in line], [row["accuracy"] for row in line]
-            spans = np.abs([[row["low"], row["high"]] for row in line] - np.array(y)[:, None]).T
-            line = "--" if how.endswith(ALONE) else "-"
-            axes.errorbar(
-                x, y, spans, marker="o", markersize=3, capsize=2, linestyle=line, label=how
-            )
+            curve = [row for row in mine if row["asked_by"] == how]
+            x, y = [row["guidance"] for row in curve], [row["accuracy"] for row in curve]
+            spans = np.abs([[row["low"], row["high"]] for row in curve] - np.array(y)[:, None]).T
+            style = {"linestyle": "--" if how.endswith(ALONE) else "-", "marker": "o"}
+            axes.errorbar(x, y, spans, markersize=3, capsize=2, label=how, **style)
         ceiling = next(row for row in mine if row["asked_by"] == "real held-out music")
         axes.axhline(ceiling["accuracy"], color="#555", linestyle="--", label="real music")
         axes.axhline(ceiling["chance"], color="#aaa", linestyle=":", label="chance")

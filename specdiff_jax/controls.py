@@ -8,6 +8,7 @@ import tqdm
 from specdiff_jax import build, data, sample
 from specdiff_jax.audio import files
 from specdiff_jax.reference import there_and_back
+from specdiff_jax.spread import spread
 
 ROUND_TRIP = "real music, encoded and decoded"
 UNTRAINED = "the network, untrained"
@@ -92,9 +93,10 @@ def shaped(noise, waves):
 
 def generated(trained, rep_out, clips, name="generated", kind="generated"):
     """Clips of the checkpoint's own, one for each (Wish, k)."""
-    generate = sample.generator(trained, rep_out, [wish for wish, _ in clips])
-    batches = sample.batched(clips, trained.config.sample.batch_size)
-    parts = [generate(batch) for batch in tqdm.tqdm(batches, name, unit=" batches", leave=False)]
+    jobs = [(batch,) for batch in sample.batched(clips, trained.config.sample.batch_size)]
+    makers = sample.generators(trained, rep_out, [wish for wish, _ in clips], len(jobs))
+    bar = tqdm.tqdm(spread(makers, jobs), name, len(jobs), unit=" batches", leave=False)
+    parts = [waves for _, waves in bar]
     # As they would be read from their files: 16 bits, clipped at full scale.
     waves = data.to_float(files.to_int16(np.concatenate(parts)))
     return Clips(name, kind, waves, np.arange(len(clips)))

@@ -17,6 +17,7 @@ from specdiff_jax.diffusion import editing, guidance
 from specdiff_jax.diffusion.samplers import evaluations, item_keys, item_noise
 from specdiff_jax.logs import say
 from specdiff_jax.models.positions import resized_to
+from specdiff_jax.spread import spread
 from specdiff_jax.trained import load
 
 
@@ -27,12 +28,12 @@ def run(config):
     wanted = edits.edits(config, rep_out) or [None]
     wishes = prompts.wishes(config.sample)
     batches = batches_of(wishes, config.sample)
+    jobs = [(batch, edit) for edit, batch in itertools.product(wanted, batches)]
     asks = evaluations(config.sample.sampler, config.sample.steps)
-    with tqdm.tqdm(total=len(wanted) * len(batches) * asks, desc="sample", unit="eval") as bar:
-        program = programmed(trained, rep_out, bar.update)
-        generate = generator(trained, rep_out, wishes, program=program)
-        for edit, batch in itertools.product(wanted, batches):
-            sidecars.write(trained, edit, batch, generate(batch, edit), generate.branches)
+    with tqdm.tqdm(total=len(jobs) * asks, desc="sample", unit="eval") as bar:
+        makers = generators(trained, rep_out, wishes, len(jobs), bar.update)
+        for (batch, edit), waves in spread(makers, jobs):
+            sidecars.write(trained, edit, batch, waves, makers[0].branches)
     say(f"samples: {sidecars.folder_of(trained)}")
 
 
@@ -144,13 +145,14 @@ def worse_of(trained):
     return worse
 
 
-def programmed(trained, rep_out, tick=lambda: None):
+def programmed(trained, rep_out, tick=lambda: None, device=None):
     """(keys, times, known, mask, asked) -> waves: all that XLA does, compiled once for each shape.
 
     Args:
       rep_out: of the clips to make; where they are longer than trained, windows overlap and agree
         or, by sample.extend, the model sees them whole.
       tick: called at every evaluation of the network; False gives the clips up.
+      device: that computes, where the parameters lie if unset.
     """
     config, rep, s = trained.config, trained.rep, trained.config.sample
     schedule, hop = build.schedule(config), sampling.window_hop(config)
@@ -176,7 +178,7 @@ def programmed(trained, rep_out, tick=lambda: None):
         denoise = editing.ticking(denoise, tick)
         return rep_out.decode(sampler(denoise, x_T, times, keys))
 
-    return functools.partial(jax.jit(program), params, worse_params)
+    return functools.partial(jax.jit(program), *jax.device_put((params, worse_params), device))
 
 
 def asker(trained, **more):
@@ -184,6 +186,14 @@ def asker(trained, **more):
     s = trained.config.sample
     with_plain = bool(s.guidance_rescale or s.guidance_interval)
     return prompts.Asker(trained.vocabulary, with_plain, s.get("read_labels", True), **more)
+
+
+def generators(trained, rep_out, wishes, count, tick=lambda: None):
+    """A `generator` on each device of this process, `count` at most: a batch is the same on any."""
+    ask = asker(trained)
+    branches = ask.room(wishes)
+    on = [programmed(trained, rep_out, tick, device) for device in jax.local_devices()[:count]]
+    return [generator(trained, rep_out, (), branches, program, ask) for program in on]
 
 
 def generator(trained, rep_out, wishes=(prompts.NOTHING,), branches=None, program=None, ask=None):

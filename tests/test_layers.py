@@ -25,6 +25,7 @@ ROWS = [
         "label_reader",
         "processes",
         "profiling",
+        "spread",
     },
     {"cache", "checkpoints", "optimizers", "scores"},
     {"data", "sampling", "text_features", "charts", "workdir", "edits", "collection"},

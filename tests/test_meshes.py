@@ -43,6 +43,11 @@ def test_a_split_checkpoint_is_the_same_on_one_device(told):
 
 
 @pytest.mark.slow
+def test_clips_are_the_same_bit_for_bit_on_whichever_device(told):
+    assert told["sampled"] == {"same": True, "makers": 4, "devices": 4}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["data", "blockwise"])
 def test_copies_of_the_model_only_sum_gradients(told, name):
     """Nothing is gathered: not the sound for its FFT, not the songs, not the draws, no queries."""

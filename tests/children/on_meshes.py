@@ -15,8 +15,10 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file_
 from conftest import small_config  # noqa: E402
 
 from experiments import collectives  # noqa: E402
-from specdiff_jax import checkpoints, meshes, prepare, train  # noqa: E402
+from specdiff_jax import checkpoints, meshes, prepare, sample, train  # noqa: E402
+from specdiff_jax.prompts import NOTHING  # noqa: E402
 from specdiff_jax.run import Run  # noqa: E402
+from specdiff_jax.spread import spread  # noqa: E402
 
 MESHES = ((1, 1), (8, 1), (4, 2), (1, 8))
 
@@ -48,6 +50,20 @@ def program(config, mesh):
     return collectives.compiled(config)[0].as_text()
 
 
+def sampled(config, name):
+    """Clips made on several devices and on one, and how many devices hold the parameters."""
+    config.workdir = name
+    trained, rep_out = sample.opened(config)
+    jobs = [([(NOTHING, k)], None) for k in range(6)]
+    makers = sample.generators(trained, rep_out, [NOTHING], 4)
+    everywhere = [waves for _, waves in spread(makers, jobs)]
+    alone = [makers[0](*job) for job in jobs]
+    same = all((a == b).all() for a, b in zip(everywhere, alone, strict=True))
+    held = [sample.programmed(trained, rep_out, device=d).args[0] for d in jax.devices()[:4]]
+    devices = {leaf.device.id for params in held for leaf in jax.tree.leaves(params)}
+    return {"same": same, "makers": len(makers), "devices": len(devices)}
+
+
 def main(workdir, music, caches):
     folder = pathlib.Path(workdir)
     config = small_config(pathlib.Path(music), pathlib.Path(caches), folder)
@@ -58,6 +74,7 @@ def main(workdir, music, caches):
     eight, split = restored(config, f"{workdir}/(1, 8)", (1, 8))
     told["same"] = all((a == b).all() for a, b in zip(one, eight, strict=True))
     told["split"] = split
+    told["sampled"] = sampled(config, f"{workdir}/(8, 1)")
     told["program"] = {"data": program(config, (8, 1)), "fsdp": program(config, (1, 8))}
     config.model.attention = "blockwise"
     told["blockwise"] = trained(config, (8, 1), f"{workdir}/blockwise")

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import tqdm
 
-from specdiff_jax import build, edits, prompts, sampling, sidecars
+from specdiff_jax import build, edits, prompts, sampling, sidecars, unused
 from specdiff_jax.diffusion import editing, guidance
 from specdiff_jax.diffusion.samplers import evaluations, item_keys, item_noise
 from specdiff_jax.logs import say
@@ -83,6 +83,7 @@ def opened(config):
     s = config.sample
     strength = s.get("lora_strength")  # sidecars of before it do not say
     trained = load(config.workdir, s.checkpoint_step, s.ema, strength)
+    unused.tell_others(config, trained.config)
     trained.config.sample, trained.config.edit = config.sample, config.edit
     trained.config.model.attention = config.model.attention  # how it is computed, not what
     build.check(trained.config)

@@ -1,12 +1,29 @@
 """What is set and would not be heard by the chosen mode: an error, not a silence."""
 
 from specdiff_jax.fields import json_equal, set_fields
+from specdiff_jax.logs import say
 
 EDITING = ("train", "sample", "demo")  # modes that edit; demo has words of its own for it
 SAMPLING = ("train", "sample", "evaluate", "sweep")  # demo is told seconds on its page
 FROM_CHECKPOINT = ("sample", "evaluate", "sweep", "export", "demo")
 KEPT = ("representation", "schedule", "diffusion", "model", "condition")  # a checkpoint's own
 COMPUTING = ("model.attention", "model.remat")  # how, not what: free to differ from it
+
+
+def tell_others(config, saved):
+    """Tells which fields of the model a config says otherwise than what a training kept."""
+    both = [(section, field) for section in KEPT for field in config[section]]
+    other = [
+        f"{section}.{field}"
+        for section, field in both
+        if field in saved[section]
+        and f"{section}.{field}" not in COMPUTING
+        and json_equal(config[section][field]) != json_equal(saved[section][field])
+    ]
+    if other:
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        names = ", ".join(sorted(other)[:3])
+        say(f"{config.workdir} was trained with another {names}{more} than the config: that counts")
 
 
 def check(config, mode, overrides):

@@ -30,6 +30,18 @@ def test_another_model_than_the_checkpoint_s_is_refused(trained, field, value, t
     unused.check(trained, "train", [field])
 
 
+def test_a_config_file_of_another_model_is_told(trained, capsys):
+    sample.opened(trained)
+    assert "was trained with" not in capsys.readouterr().err
+    trained.model.update(depth=7, attention="plain")
+    trained.diffusion.skip_variance = 0.5
+    sample.opened(trained)
+    assert "another diffusion.skip_variance, model.depth than" in capsys.readouterr().err
+    trained.model.update(width=1, heads=1, mlp="gelu")
+    sample.opened(trained)
+    assert " and 2 more than the config: that counts" in capsys.readouterr().err
+
+
 def test_the_words_of_the_training_may_be_said_again(trained):
     trained.model.attention = "plain"
     unused.check(trained, "sample", ["model.depth", "model.patch", "model.attention", "seed"])

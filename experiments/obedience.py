@@ -120,7 +120,7 @@ def rows_of(judge, waves, rate, right, **about):
 
 
 def draw_curves(rows):
-    figure = Figure(figsize=(9, 3), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, 3.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, kind in zip(figure.subplots(1, 3, sharey=True), KINDS, strict=True):
         mine = [row for row in rows if row["kind"] == kind]
@@ -135,7 +135,7 @@ def draw_curves(rows):
         axes.axhline(ceiling["chance"], color="#aaa", linestyle=":", label="chance")
         axes.set(title=kind, xlabel="guidance", ylim=(0, 1))
     figure.axes[0].set_ylabel("tagger hears what was asked")
-    figure.axes[0].legend(fontsize=7)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(FIGURES / "obedience.png")
 
 

@@ -40,6 +40,7 @@ def made(place, **told):
     return job
 
 
+@pytest.mark.slow
 def test_an_order_is_what_sample_makes_bit_for_bit(config):
     place = studio.Studio(config)
     job = made(place)
@@ -82,6 +83,7 @@ def test_where_a_tick_says_no_the_network_is_left_out():
     assert float(x[0]) == len(asked) == 3 and len(ticks) == 10
 
 
+@pytest.mark.slow
 def test_a_stopped_order_ends_soon_and_leaves_the_place_free(config):
     config.demo.max_steps = 10**6
     config.schedule.steps = None

@@ -92,6 +92,7 @@ def test_the_pull_of_a_clip_is_what_leaving_it_out_does():
     assert frechet.standard_error(x, y, None, None)[0] == pytest.approx(exact, rel=0.03)
 
 
+@pytest.mark.slow
 def test_truth_zero_is_covered_at_600_by_64():
     """Two samples of one Gaussian: FAD says 3.7; subsets with replacement said 1.37."""
     rng = np.random.default_rng(6)

@@ -64,6 +64,7 @@ def _walk(count, seed=0):
 # rendering
 
 
+@pytest.mark.slow
 def test_same_songs_bit_for_bit_whatever_the_number_of_workers(results):
     # Fewer pieces too: a longer songbook begins with the shorter one.
     again = list(songbook.songs(3, SECONDS, seed=0, workers=2))

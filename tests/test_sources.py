@@ -269,6 +269,7 @@ def test_the_songbook_s_name_says_its_size(source, pieces):
         songbook.pieces_of("songbook:many")
 
 
+@pytest.mark.slow
 def test_rows_of_the_same_audio_are_one_song(nano, music, tmp_path):
     """As in Song Describer, where a row is a caption: by the song column, or by the bytes."""
     from configs import song_describer

@@ -59,17 +59,30 @@ def make_train_step(loss_fn, tx, average, accumulate=1):
         total, _ = jax.lax.scan(add, zeros, (split, jax.random.split(key, accumulate)))
         return jax.tree.map(lambda x: x / accumulate, total)
 
+    def updated(state, grads):
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = average(state.ema_params, params, opt_state, state.step)
+        return TrainState(state.step + 1, params, ema_params, opt_state)
+
     def train_step(state, step, batch, key):
         (loss, extra), grads = gradients(state.params, batch, key)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (state.step == step)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema_params = average(state.ema_params, params, opt_state, state.step)
-        proposed = TrainState(state.step + 1, params, ema_params, opt_state)
-        state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), proposed, state)
-        state = meshes.held(state)
+        state = meshes.held(only_if(finite, updated, state, grads))
         metrics = {"loss": loss, "grad_norm": grad_norm, "finite": finite.astype(jnp.float32)}
         return state, metrics | extra
 
     return train_step
+
+
+def only_if(finite, updated, state, grads):
+    """`updated(state, grads)`, or the state exactly as it was.
+
+    A branch writes over a donated state, where XLA's CPU backend copies all of it to choose between
+    two; a GPU chooses for little, and would wait for the host at a branch.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.cond(finite, updated, lambda state, grads: state, state, grads)
+    new = updated(state, grads)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)

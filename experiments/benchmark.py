@@ -5,7 +5,8 @@ python -m experiments.benchmark [--settings base short tiny] [--rounds N] [--dev
 
 base@16 is base at a batch of 16. A step is: draw t and noise, forward, backward, Adam, moving
 average of the parameters; float32 on a CPU, bfloat16 with float32 parameters on a CUDA GPU. The JAX
-arm is the library's own train step, which also guards against non-finite gradients. Beside it stand
+arm is the library's own train step, which also guards against non-finite gradients, as many of them
+in a program as the config's training has (tiny 20, base one). Beside it stand
 its twin in PyTorch, which is the same function, and the DiT of diffusers of equal depth and width,
 which is not; both are needed for this script only: pip install -e '.[benchmark]'. Options and
 samplers are timed at the settings of --costs. Each arm runs alone in a process of its own, so that

@@ -125,8 +125,12 @@ def check(setting, rounds, device):
     return {"relative_error": float(difference)}
 
 
-def train_step(config, shape):
-    """The library's train step on random x_0 of `shape`: (f(index), facts for its row)."""
+def train_step(config, shape, count=1):
+    """The library's train step on random x_0 of `shape`: (f(index), facts for its row).
+
+    Args:
+      count: steps in one program, as train.steps_per_dispatch; f's index counts programs.
+    """
     model, tx = build.model(config, shape[1:]), optimizers.optimizer(config, steps=1)
     schedule = build.schedule(config)
     goal = build.objective(config, build.representation(config), schedule)
@@ -139,16 +143,20 @@ def train_step(config, shape):
     facts = {"parameters": sum(p.size for p in jax.tree.leaves(state.params))}
     x_0, key = jax.random.normal(jax.random.key(1), shape), jax.random.key(2)
     step = make_train_step(loss, tx, optimizers.averaging(config))
+
+    def several(state, steps, x_0, key):
+        return jax.lax.scan(lambda state, index: step(state, index, x_0, key), state, steps)
+
     start = time.perf_counter()
-    step = jax.jit(step, donate_argnums=0).lower(state, 0, x_0, key).compile()
+    made = jax.jit(several, donate_argnums=0).lower(state, np.arange(count), x_0, key).compile()
     facts |= {"compile_s": time.perf_counter() - start}
 
-    def one(index):
+    def run(index):
         nonlocal state
-        state, metrics = step(state, index, x_0, key)
-        assert jax.block_until_ready((state, metrics))[1]["finite"]
+        state, metrics = made(state, count * index + np.arange(count), x_0, key)
+        assert jax.block_until_ready((state, metrics))[1]["finite"].all()
 
-    return one, facts | about(model, shape)
+    return run, facts | about(model, shape)
 
 
 def about(model, shape):
@@ -157,10 +165,12 @@ def about(model, shape):
 
 
 def jax_arm(setting, rounds, device):
-    """One row: the step as it is, and the most memory it held."""
-    before = peak_rss()
-    one, facts = train_step(*job(setting, device))
-    seconds, others = timed({"": one}, steps_of(setting, rounds))
+    """One row: the step as training dispatches it, and the most memory it held."""
+    before, (config, shape) = peak_rss(), job(setting, device)
+    count = config.train.steps_per_dispatch
+    run, facts = train_step(config, shape, count)
+    seconds, others = timed({"": run}, max(3, steps_of(setting, rounds) // count))
+    seconds = {"": [dispatch / count for dispatch in seconds[""]]}
     memory = jax.devices()[0].memory_stats() if device == "cuda" else None
     peak = memory["peak_bytes_in_use"] if memory else peak_rss() - before
     return facts | {"seconds": seconds[""], "other_cores": others, "peak_gb": peak / 1e9}

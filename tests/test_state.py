@@ -53,9 +53,11 @@ def test_ema_follows_its_warmed_up_recurrence():
     assert not np.allclose(state.ema_params["w"], state.params["w"])
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("poison", [jnp.nan, jnp.inf, 1e30])
-def test_a_step_that_is_not_finite_touches_nothing_and_halts(poison):
+def test_a_step_that_is_not_finite_touches_nothing_and_halts(poison, backend, monkeypatch):
     """1e30 has a finite loss in no float32: its square overflows."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)  # branches, or chooses
     step, state = make_train_step(loss_fn, TX, AVERAGE), start()
     broken, metrics = step(state, 0, batch().at[3].set(poison), jax.random.key(0))
     assert float(metrics["finite"]) == 0
@@ -63,6 +65,16 @@ def test_a_step_that_is_not_finite_touches_nothing_and_halts(poison):
     after, metrics = step(broken, 1, batch(), jax.random.key(1))
     assert float(metrics["finite"]) == 0 and np.isfinite(float(metrics["loss"]))
     jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+def test_a_branch_and_a_choice_take_the_same_step(monkeypatch):
+    taken = []
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        step = jax.jit(make_train_step(loss_fn, TX, AVERAGE))
+        taken.append(step(start(), 0, batch(), jax.random.key(0))[0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *taken)
+    assert not np.allclose(taken[0].params["w"], start().params["w"])
 
 
 def test_a_donated_state_shares_no_buffer():

@@ -250,9 +250,11 @@ def vocabulary(config, songs, about, features):
     if not (labels and about):
         return known
     told = conditions.tables(known, songs, features)
-    owner = np.repeat(np.arange(len(told.count)), told.count)  # song of each caption
-    text = told.captions[: len(owner)]
-    reader = label_reader.fit(labels, told.labels[owner], told.pooled[text], owner)
+    entry = np.repeat(np.arange(len(told.count)), told.count)  # of each caption
+    text, first = told.captions[: len(entry)], {}
+    own = [first.setdefault(song["name"], len(first)) for song in songs.entries]  # drawn twice, one
+    of_song = np.array(own)[entry]
+    reader = label_reader.fit(labels, told.labels[entry], told.pooled[text], of_song)
     return dataclasses.replace(known, reader=reader)
 
 

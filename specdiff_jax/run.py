@@ -250,11 +250,9 @@ def vocabulary(config, songs, about, features):
     if not (labels and about):
         return known
     told = conditions.tables(known, songs, features)
-    entry = np.repeat(np.arange(len(told.count)), told.count)  # of each caption
-    text, first = told.captions[: len(entry)], {}
-    own = [first.setdefault(song["name"], len(first)) for song in songs.entries]  # drawn twice, one
-    of_song = np.array(own)[entry]
-    reader = label_reader.fit(labels, told.labels[entry], told.pooled[text], of_song)
+    owner = np.repeat(np.arange(len(told.count)), told.count)  # song of each caption
+    text = told.captions[: len(owner)]
+    reader = label_reader.fit(labels, told.labels[owner], told.pooled[text], owner)
     return dataclasses.replace(known, reader=reader)
 
 

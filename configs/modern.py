@@ -1,4 +1,4 @@
-"""The strongest model that we know of the base's size: 5.4 million parameters, fewer FLOPs.
+"""The base's size with a 28th of its arithmetic: 5.4 million parameters, patches of 64 x 8.
 
     --config=configs/modern.py        as many parameters as configs/base.py, within 2 %
     --config=configs/modern.py:S      33, :B 130, :L 460, :XL 675 million in blocks, as DiT

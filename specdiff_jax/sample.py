@@ -33,7 +33,7 @@ def run(config):
     with tqdm.tqdm(total=len(jobs) * asks, desc="sample", unit="eval") as bar:
         makers = generators(trained, rep_out, wishes, len(jobs), bar.update)
         for (batch, edit), waves in spread(makers, jobs):
-            sidecars.write(trained, edit, batch, waves, makers[0].branches)
+            sidecars.write(trained, edit, batch, waves, makers[0])
     say(f"samples: {sidecars.folder_of(trained)}")
 
 
@@ -228,5 +228,5 @@ def generator(trained, rep_out, wishes=(prompts.NOTHING,), branches=None, progra
             waves = np.stack(pasted).reshape(waves.shape)
         return waves[..., :length]
 
-    generate.branches = branches
+    generate.branches, generate.names = branches, ask.names  # for sidecars
     return generate

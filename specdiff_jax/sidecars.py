@@ -18,12 +18,12 @@ def folder_of(trained):
     return trained.workdir / "samples" / f"step_{trained.step:08d}"
 
 
-def write(trained, edit, batch, waves, branches, folder=None):
+def write(trained, edit, batch, waves, generate, folder=None):
     """Writes the clips of one batch and returns the paths of their WAVs.
 
     Args:
       batch: [(Wish, k)]; waves: numpy, one for each.
-      branches: how many conditions the program had room for.
+      generate: the `sample.generator` that made them.
       folder: where; the checkpoint's own where unset, and TensorBoard hears of those.
     """
     rate, into, written = trained.rep.sample_rate, folder or folder_of(trained), []
@@ -34,7 +34,7 @@ def write(trained, edit, batch, waves, branches, folder=None):
         **trained.config.sample.to_dict(),
         "config": trained.config.to_dict(),
         "made_by": made_by(),
-        "branches": branches,
+        "branches": generate.branches,
         "batch": [{"index": index, **wish.said()} for wish, index in batch],
     }
     if edit:
@@ -48,6 +48,11 @@ def write(trained, edit, batch, waves, branches, folder=None):
             "index": index,
             "place": place,
             "wish": wish.said(),
+            "labels_read": {
+                text: generate.names[text]
+                for text in (wish.prompt, wish.negative)
+                if text in generate.names
+            },
             "sound_sha256": weights.digest(path),
         }
         write_json(path.with_suffix(".json"), whole | own)

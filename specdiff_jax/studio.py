@@ -120,8 +120,7 @@ class Studio:
             for batch in batches:
                 waves = generate(batch, change)
                 job.check()
-                branches = generate.branches
-                job.clips += sidecars.write(trained, change, batch, waves, branches, folder)
+                job.clips += sidecars.write(trained, change, batch, waves, generate, folder)
 
     def told(self, wanted):
         """(Trained, Representation of its clips) with the wishes of an order, checked."""

@@ -120,6 +120,7 @@ def test_a_sidecar_is_enough_to_make_its_clip_again_bit_for_bit(config, capsys):
     np.testing.assert_array_equal(again, made["high_notes-005"])
     told = json.loads(path.read_text())
     assert told["wish"] == {"prompt": "high notes", "guidance": 3.0}
+    assert sorted(told["labels_read"]["high notes"]) == sorted(HIGH)
     told["checkpoint_sha256"] = "another"
     path.with_name("forged.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="is not the one that it was made from"):

@@ -57,6 +57,7 @@ def refused(done, *words):
     assert done.stderr.splitlines()[-1] == errors[0], done.stderr
 
 
+@pytest.mark.slow  # test_end_to_end runs the same within its process
 def test_the_main_job_runs_to_its_end_and_then_finds_nothing_to_do(config_file, tmp_path):
     done = run(f"--config={config_file}")
     assert done.returncode == 0, done.stderr

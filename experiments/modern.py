@@ -1,6 +1,6 @@
 """Which model of the base's size is strongest? Equal minutes on the base's songs and spectrogram.
 
-    python -m experiments.modern [--minutes 4] [--names base patch_64x8 ...]
+    python -m experiments.modern [--minutes 4] [--names base patch_64x8 ...] [--source songbook:900]
     python -m experiments.modern --frames 1024 --batch 16     # a GPU, bfloat16
 
 Every candidate has the base's parameters within 2 % and no more of its FLOPs. A CPU cannot train
@@ -54,9 +54,10 @@ def timed(config, frames, batch):
     return config
 
 
-def measure(name, minutes, frames, batch):
+def measure(name, minutes, frames, batch, source):
     """Trains one candidate for so long, and its row."""
     whole = config_of(name)
+    whole.data.source = source
     made = build.model(whole, build.representation(whole).shape)
     config = timed(whole, frames, batch)
     shutil.rmtree(config.workdir, ignore_errors=True)
@@ -70,7 +71,7 @@ def measure(name, minutes, frames, batch):
     row |= {"frames": frames, "batch": batch, "dtype": made.dtype, "steps": steps}
     row |= {"parameters": facts["parameters"], "seconds_a_step": facts["seconds_a_step"]}
     row |= {"full_length_forward_gflop": sum(forward_flops(made)) / 1e9}
-    return row | evaluate(config)
+    return row | evaluate(config) | {"songs": source}
 
 
 def main():
@@ -79,10 +80,11 @@ def main():
     parser.add_argument("--names", nargs="+", default=list(CANDIDATES), choices=CANDIDATES)
     parser.add_argument("--frames", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--source", default=base.get_config().data.source)
     args = parser.parse_args()
     rows = []
     for name in args.names:
-        row = measure(name, args.minutes, args.frames, args.batch)
+        row = measure(name, args.minutes, args.frames, args.batch, args.source)
         row.pop("x0_error_by_log_snr")
         rows.append({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()})
         print(json.dumps(rows[-1]), flush=True)

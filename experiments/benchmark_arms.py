@@ -169,11 +169,11 @@ def jax_arm(setting, rounds, device):
     before, (config, shape) = peak_rss(), job(setting, device)
     count = config.train.steps_per_dispatch
     run, facts = train_step(config, shape, count)
-    seconds, others = timed({"": run}, max(3, steps_of(setting, rounds) // count))
-    seconds = {"": [dispatch / count for dispatch in seconds[""]]}
+    dispatches, others = timed({"": run}, max(3, steps_of(setting, rounds) // count))
+    seconds = [dispatch / count for dispatch in dispatches[""]]
     memory = jax.devices()[0].memory_stats() if device == "cuda" else None
     peak = memory["peak_bytes_in_use"] if memory else peak_rss() - before
-    return facts | {"seconds": seconds[""], "other_cores": others, "peak_gb": peak / 1e9}
+    return facts | {"seconds": seconds, "other_cores": others, "peak_gb": peak / 1e9}
 
 
 def torch_arm(setting, rounds, device, compiled=False):

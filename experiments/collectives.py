@@ -32,17 +32,14 @@ def collectives(text):
 
 
 def compiled(config):
-    """One training step compiled on the configured mesh, and the parameters' bytes."""
-    import jax
-
+    """One training step compiled on the configured mesh, and the arguments it takes."""
     from specdiff_jax import meshes, preflight
     from specdiff_jax.run import Run
 
     with meshes.entered(config):
         job = Run(config)
         arguments = preflight.dispatched(job, 1)
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(arguments[0].params))
-        return job.train_step().lower(*arguments).compile(), size
+        return job.train_step().lower(*arguments).compile(), arguments
 
 
 def expected(size, data, fsdp):
@@ -63,7 +60,7 @@ def main():
 
     from configs import base
     from experiments.tables import RESULTS, write_csv
-    from specdiff_jax import prepare
+    from specdiff_jax import preflight, prepare
 
     rows = []
     for size in args.sizes:
@@ -73,7 +70,8 @@ def main():
             config.mesh.fsdp = fsdp
             config.train.update(batch_size=args.devices, steps_per_dispatch=1)
             prepare.run(config)
-            step, parameters = compiled(config)
+            step, (state, *_) = compiled(config)
+            parameters = preflight.size_of(state.params)
             mesh = {"data": args.devices // fsdp, "fsdp": fsdp}
             row = {"size": size, **mesh, "parameters_mb": round(parameters / 1e6, 2)}
             for kind, (count, moved) in collectives(step.as_text()).items():

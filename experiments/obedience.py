@@ -28,12 +28,8 @@ from specdiff_jax.sources import captions
 
 KINDS = ("instrument", "ensemble", "mode")
 ALONE = ", words alone"  # without the labels that are read in them
-TAKES = {
-    "paraphrases": 3,
-    "paraphrases" + ALONE: 3,
-    "the same, plainly": 3,
-}  # clips of each wish, 1
-# of the others
+PROMPTS = ("paraphrases", "paraphrases" + ALONE, "the same, plainly")
+TAKES = dict.fromkeys(PROMPTS, 3)  # clips of each wish, 1 of the others
 CROPS = 6  # of each training song, for the judge
 PARAPHRASES = pathlib.Path(__file__).parent.parent / "tests" / "data" / "paraphrases.jsonl"
 FIGURES = RESULTS.parent / "figures"

@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 
 from configs import base
+from experiments.collectives import compiled
 from experiments.stopwatch import fastest
 from experiments.tables import RESULTS, write_of_device
-from specdiff_jax import meshes, preflight, prepare, roofline
+from specdiff_jax import prepare, roofline
 from specdiff_jax.models.blocks import REMATS
-from specdiff_jax.run import Run
 
 CUTS = (1, 2, 8)  # micro-batches of the batch
 
@@ -32,13 +32,6 @@ def config_of(args, scan=False, remat="none", cuts=1):
     config.model.update(scan=scan, remat=remat)
     config.optimizer.accumulate = cuts
     return config
-
-
-def compiled(config):
-    """The step of a config, and what it takes."""
-    job = Run(config)
-    arguments = preflight.dispatched(job, 1)
-    return job.train_step().lower(*arguments).compile(), arguments
 
 
 def seconds_of(step, arguments, rounds):
@@ -65,7 +58,7 @@ def main():
     prepare.run(config_of(args))
     scans = (False,) if args.unrolled else (False, True)
     asked, rows = list(itertools.product(scans, REMATS, cuts)), []
-    with meshes.entered(config_of(args)), ThreadPoolExecutor(args.at_once) as pool:
+    with ThreadPoolExecutor(args.at_once) as pool:
         made = pool.map(lambda one: compiled(config_of(args, *one)), asked)
         for (scan, remat, count), (step, arguments) in zip(asked, made, strict=True):
             row = {"device": jax.devices()[0].device_kind, "batch": args.batch}

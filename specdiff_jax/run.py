@@ -73,7 +73,7 @@ class Run:
             about, self.features = text_features.read(
                 prepare.cache_of(config), c.text, c.max_tokens
             )
-        self.know(vocabulary(config, self.songs, about, self.features))
+        self.know(vocabulary(config, self.songs, about))
 
     def know(self, vocabulary):
         """Takes a vocabulary, and the model that knows it."""
@@ -93,6 +93,8 @@ class Run:
     def begin(self):
         """The state at step 0 and, in `self.rep`, statistics: fresh, or of finetune.init_from."""
         f = self.config.finetune
+        reader = reader_of(self.vocabulary, self.songs, self.features)
+        self.vocabulary = dataclasses.replace(self.vocabulary, reader=reader)
         if f.init_from is None:
             self.fit_representation()
             return self.init()
@@ -242,18 +244,21 @@ def fed(config, songs, samples, tables, dispatches, draw=data.crop_offsets):
     return meshes.put_whole(held), map(meshes.put_batch, batches)
 
 
-def vocabulary(config, songs, about, features):
-    """The Vocabulary of a config: what its training songs are called, by label and by caption."""
+def vocabulary(config, songs, about):
+    """The Vocabulary of a config: what its training songs are called."""
     c = config.condition
     labels = conditions.labels_of(songs, c.min_songs) if c.labels else ()
-    known = conditions.Vocabulary(labels, tuple(c.numbers), about)
-    if not (labels and about):
-        return known
-    told = conditions.tables(known, songs, features)
+    return conditions.Vocabulary(labels, tuple(c.numbers), about)
+
+
+def reader_of(vocabulary, songs, features):
+    """What `label_reader.read` needs, of the captions of songs; None without labels or text."""
+    if not (vocabulary.labels and vocabulary.text):
+        return None
+    told = conditions.tables(vocabulary, songs, features)
     owner = np.repeat(np.arange(len(told.count)), told.count)  # song of each caption
     text = told.captions[: len(owner)]
-    reader = label_reader.fit(labels, told.labels[owner], told.pooled[text], owner)
-    return dataclasses.replace(known, reader=reader)
+    return label_reader.fit(vocabulary.labels, told.labels[owner], told.pooled[text], owner)
 
 
 def fixed_crops(songs, rep, count):

@@ -10,19 +10,23 @@ KEPT = ("representation", "schedule", "diffusion", "model", "condition")  # a ch
 COMPUTING = ("model.attention", "model.remat")  # how, not what: free to differ from it
 
 
+def differing(config, saved, names):
+    """(name, here, there) of the fields "section.field" whose value is another in what was kept."""
+    for name in names:
+        section, _, field = name.partition(".")
+        here, there = (json_equal(part[section].get(field)) for part in (config, saved))
+        if here != there:
+            yield name, here, there
+
+
 def tell_others(config, saved):
     """Tells which fields of the model a config says otherwise than what a training kept."""
     both = [(section, field) for section in KEPT for field in config[section]]
-    other = [
-        f"{section}.{field}"
-        for section, field in both
-        if field in saved[section]
-        and f"{section}.{field}" not in COMPUTING
-        and json_equal(config[section][field]) != json_equal(saved[section][field])
-    ]
-    if other:
+    known = {f"{section}.{field}" for section, field in both if field in saved[section]}
+    names = sorted(known - set(COMPUTING))
+    if other := [name for name, *_ in differing(config, saved, names)]:
         more = f" and {len(other) - 3} more" if len(other) > 3 else ""
-        names = ", ".join(sorted(other)[:3])
+        names = ", ".join(other[:3])
         say(f"{config.workdir} was trained with another {names}{more} than the config: that counts")
 
 
@@ -52,10 +56,8 @@ def check(config, mode, overrides):
     from specdiff_jax.trained import saved_of  # slow to import, and most modes need it not
 
     saved = saved_of(config.workdir, config.sample.checkpoint_step)["config"]
-    for section, _, field in (name.partition(".") for name in named):
-        here, there = (json_equal(part[section].get(field)) for part in (config, saved))
-        if here != there:
-            raise ValueError(
-                f"{section}.{field}={here!r} is not used by --mode={mode}: the model in "
-                f"{config.workdir} was trained with {there!r}"
-            )
+    for name, here, there in differing(config, saved, named):
+        raise ValueError(
+            f"{name}={here!r} is not used by --mode={mode}: the model in "
+            f"{config.workdir} was trained with {there!r}"
+        )

@@ -14,7 +14,7 @@ import numpy as np
 
 from configs import base, modern
 from experiments.stopwatch import cpu_name, peak_rss, timed
-from specdiff_jax import build, optimizers, prompts, sample
+from specdiff_jax import build, compiler, optimizers, prompts, sample
 from specdiff_jax.conditions import Vocabulary
 from specdiff_jax.diffusion.losses import diffusion_loss
 from specdiff_jax.diffusion.samplers import SAMPLERS
@@ -148,8 +148,10 @@ def train_step(config, shape, count=1):
         return jax.lax.scan(lambda state, index: step(state, index, x_0, key), state, steps)
 
     start = time.perf_counter()
-    made = jax.jit(several, donate_argnums=0).lower(state, np.arange(count), x_0, key).compile()
+    jitted = jax.jit(several, donate_argnums=0, compiler_options=compiler.options())
+    made = jitted.lower(state, np.arange(count), x_0, key).compile()
     facts |= {"compile_s": time.perf_counter() - start}
+    compiler.give_back()
 
     def run(index):
         nonlocal state

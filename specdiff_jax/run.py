@@ -10,6 +10,7 @@ import numpy as np
 from specdiff_jax import (
     build,
     checkpoints,
+    compiler,
     conditions,
     data,
     label_reader,
@@ -209,7 +210,7 @@ def dispatch_of(config, samples, tell, loss, tx, average):
     """
     one_step = make_train_step(loss, tx, average, config.optimizer.accumulate)
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(jax.jit, donate_argnums=0, compiler_options=compiler.options())
     def dispatch(state, held, steps, batches):
         pcm, tables = held
 

@@ -7,7 +7,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "specdiff_jax"
 ROWS = [
     {"wheels", "contrastive", "provenance", "meshes"},
     {"audio", "diffusion", "models", "text", "evaluation"},
-    {"workers", "embedders", "weights", "logs", "roofline"},
+    {"workers", "embedders", "weights", "logs", "roofline", "compiler"},
     {"aside"},
     {
         "sources",

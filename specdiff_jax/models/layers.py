@@ -15,6 +15,21 @@ from specdiff_jax.models.products import dense_dot_general, matmul
 Dense = functools.partial(nn.Dense, dot_general=dense_dot_general)
 
 
+class DenseAfter(nn.Module):
+    """nn.Dense of function(x), which keeps x alone for its gradient. [B, L, E] -> [B, L, width]."""
+
+    function: Callable
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        inner = jax.eval_shape(self.function, x).shape[-1]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inner, self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
+        return matmul(x, kernel.astype(self.dtype), self.function) + bias[None, None]
+
+
 class PatchIn(nn.Module):
     """Convolution whose stride is its kernel: a matmul of patches. [B, F, T, C] -> [B, L, D].
 
@@ -126,8 +141,8 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        hidden = nn.gelu(Dense(self.ratio * x.shape[-1], dtype=self.dtype)(x))
-        return Dense(x.shape[-1], dtype=self.dtype)(hidden)
+        hidden = Dense(self.ratio * x.shape[-1], dtype=self.dtype)(x)
+        return DenseAfter(nn.gelu, x.shape[-1], self.dtype, name="Dense_1")(hidden)
 
 
 class SwiGlu(nn.Module):
@@ -139,8 +154,14 @@ class SwiGlu(nn.Module):
     @nn.compact
     def __call__(self, x):
         width = swiglu_width(self.ratio, x.shape[-1])
-        gate, value = jnp.split(Dense(2 * width, dtype=self.dtype)(x), 2, axis=-1)
-        return Dense(x.shape[-1], dtype=self.dtype)(nn.silu(gate) * value)
+        both = Dense(2 * width, dtype=self.dtype)(x)
+        return DenseAfter(gated, x.shape[-1], self.dtype, name="Dense_1")(both)
+
+
+def gated(both):
+    """silu(a) * b of rows [a, b].  # [N, 2 W] -> [N, W]"""
+    gate, value = jnp.split(both, 2, axis=-1)
+    return nn.silu(gate) * value
 
 
 def swiglu_width(ratio, width):

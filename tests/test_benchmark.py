@@ -2,6 +2,7 @@
 
 import argparse
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,23 @@ def test_a_row_says_the_median_and_how_much_longer_than_without_the_change():
     benchmark.summarise(row, plain=[1.0, 1.0, 5.0])
     expected = {"batch": 4, "steps": 3, "examples_per_s": 2.0, "slowest": 0.5, "fastest": 4.0}
     assert row == expected | {"time_over_none": 2.0, "real_time": 6.0}
+
+
+def test_on_a_cpu_a_framework_starts_twice_and_only_compiling_is_told_of_both(monkeypatch):
+    costs = iter([{"compile_s": 9.0, "peak_gb": 2.0}, {"compile_s": 1.0, "peak_gb": 1.0}])
+    asked = []
+
+    def child(arm, settings, args, rounds=None):
+        asked.append(rounds)
+        return [{"tokens": 64, "seconds": [1.0 * len(asked)]} | next(costs)]
+
+    monkeypatch.setattr(benchmark, "child", child)
+    (row,) = benchmark.started("jax", ["tiny"], types.SimpleNamespace(device="cpu"))
+    told = {"compile_s": 9.0, "again_s": 1.0, "peak_gb": 2.0, "again_gb": 1.0}
+    assert row == {"tokens": 64, "seconds": [2.0]} | told and asked == [1, None]
+    assert benchmark.twice({"note": "no compiler"}, {"note": "no compiler"}) == {
+        "note": "no compiler"
+    }
 
 
 def test_rows_that_were_not_measured_again_stay(tmp_path):

@@ -1,12 +1,12 @@
 """What base's training step takes at its peak, by what is kept for the backward pass and at once.
 
     python -m experiments.peak_memory [--batch 8] [--source songbook:60] [--rounds 0] [--at-once 1]
-        [--unrolled]
+        [--unrolled] [--chip H200]
 
 Compiles the step of configs/base.py and reads XLA's own account of it; all rows compute the same
 update. --rounds also runs each so often, for its seconds: a CPU takes a minute a round. --at-once:
-programs compiled side by side. --unrolled leaves out scans over blocks. Writes the rows of this
-device to results/peak_memory.csv.
+programs compiled side by side. --unrolled leaves out scans over blocks. --chip compiles for a GPU
+that need not be there (absent_gpu.py). Writes the rows of the device to results/peak_memory.csv.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 
 from configs import base
-from experiments.collectives import compiled
+from experiments import absent_gpu, collectives
 from experiments.stopwatch import fastest
 from experiments.tables import RESULTS, write_of_device
 from specdiff_jax import prepare, roofline
@@ -32,6 +32,11 @@ def config_of(args, scan=False, remat="none", cuts=1):
     config.model.update(scan=scan, remat=remat)
     config.optimizer.accumulate = cuts
     return config
+
+
+def compiled(config, chip):
+    """The step, and the arguments it takes where it can be run."""
+    return (absent_gpu.compiled(config, chip), None) if chip else collectives.compiled(config)
 
 
 def seconds_of(step, arguments, rounds):
@@ -53,15 +58,19 @@ def main():
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--unrolled", action="store_true")
+    parser.add_argument("--chip", choices=absent_gpu.CHIPS, help="compile for it, run nothing")
     args = parser.parse_args()
+    if args.chip and args.rounds:
+        parser.error("--rounds runs on a device that is there: leave out --chip")
     cuts = [count for count in CUTS if args.batch % count == 0]
     prepare.run(config_of(args))
+    kind = f"{args.chip}, compiled for" if args.chip else jax.devices()[0].device_kind
     scans = (False,) if args.unrolled else (False, True)
     asked, rows = list(itertools.product(scans, REMATS, cuts)), []
     with ThreadPoolExecutor(args.at_once) as pool:
-        made = pool.map(lambda one: compiled(config_of(args, *one)), asked)
+        made = pool.map(lambda one: compiled(config_of(args, *one), args.chip), asked)
         for (scan, remat, count), (step, arguments) in zip(asked, made, strict=True):
-            row = {"device": jax.devices()[0].device_kind, "batch": args.batch}
+            row = {"device": kind, "batch": args.batch}
             row |= {"scan": scan, "remat": remat, "accumulate": count}
             row |= {"peak_gb": round(roofline.peak_bytes(step) / 1e9, 2)}
             row |= {"moved_gb": round(roofline.bytes_moved(step) / 1e9, 1)}

@@ -17,7 +17,8 @@ from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.blocks import BLOCKS, REMATS
 from specdiff_jax.models.conditions import dropped, unsaid
 from specdiff_jax.models.dit import DiT
-from specdiff_jax.models.layers import MLPS, NORMS, TIME_FEATURES
+from specdiff_jax.models.layers import MLPS, TIME_FEATURES
+from specdiff_jax.models.norms import NORMS
 from specdiff_jax.models.positions import POSITIONS, axial_angles, grid_of
 from specdiff_jax.models.products import fast_dtype
 from specdiff_jax.state import init_state

@@ -11,13 +11,15 @@ import jax
 LEAN = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
 
 
-@functools.cache
 def options():
-    """jax.jit's compiler_options for a program that holds much at once; None where none are known.
+    """jax.jit's compiler_options for a program that holds much at once; None where none help."""
+    return known(jax.default_backend())
 
-    XLA's options come and go: one that this release has no more is left out.
-    """
-    asked = LEAN.get(jax.default_backend())
+
+@functools.cache
+def known(backend):
+    """LEAN of a backend: XLA's options come and go, and one that this release lacks is left out."""
+    asked = LEAN.get(backend)
     try:
         jax.jit(lambda: 0, compiler_options=asked).lower().compile()
     except jax.errors.JaxRuntimeError:

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from specdiff_jax.models.attention import ATTENTIONS
-from specdiff_jax.models.layers import MLPS, CrossAttention, SelfAttention, norm
+from specdiff_jax.models.layers import MLPS, CrossAttention, SelfAttention
+from specdiff_jax.models.norms import NAMES, NORMS, Learned
 from specdiff_jax.models.products import ATTENDED, PRODUCT
 
 
@@ -19,14 +20,15 @@ class Style:
     heads: int
     mlp_ratio: int
     mlp: str  # a key of layers.MLPS
-    norm: str  # one of layers.NORMS
+    norm: str  # a key of norms.NORMS
     qk_norm: bool
     attention: str  # a key of attention.ATTENTIONS
     cross_heads: int  # of as many numbers as the others; see layers.CrossAttention
     dtype: Any
 
     def self_attention(self):
-        return SelfAttention(self.heads, ATTENTIONS[self.attention], self.qk_norm, self.dtype)
+        attend, norm = ATTENTIONS[self.attention], NORMS[self.norm]
+        return SelfAttention(self.heads, attend, self.qk_norm, self.dtype, norm)
 
     def with_context(self, x, told):
         """x, and what its tokens read in the context; x itself where there is none."""
@@ -37,7 +39,11 @@ class Style:
         return x + CrossAttention(self.cross_heads, size, self.dtype, name="cross")(x, context)
 
     def feed_forward(self):
-        return MLPS[self.mlp](self.mlp_ratio, self.dtype)
+        return MLPS[self.mlp](self.mlp_ratio, self.dtype, NORMS[self.norm])
+
+    def learned(self, x, index):
+        """What moves the norm of that number of a block where time does not."""
+        return Learned(self.norm, x.shape[-1], name=f"{NAMES[self.norm]}_{index}")()
 
 
 QUIET = 0.1  # size of what is told where it modulates
@@ -51,9 +57,9 @@ class PreLnBlock(nn.Module):
     @nn.compact
     def __call__(self, x, time, angles, told):  # [B, L, D], [B, D], None or [L, d / 2]
         s = self.style
-        x = x + s.self_attention()(norm(s.norm, s.dtype)(x), angles)
+        x = x + s.self_attention()(x, angles, *s.learned(x, 0))
         x = s.with_context(x, told)
-        return x + s.feed_forward()(norm(s.norm, s.dtype)(x))
+        return x + s.feed_forward()(x, *s.learned(x, 1))
 
 
 class Modulation(nn.Module):
@@ -90,10 +96,9 @@ class AdaLnZeroBlock(nn.Module):
         s = self.style
         moved = Modulation(6, s.dtype, name="modulation")(time, told)
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = moved
-        normed = norm(s.norm, s.dtype, learned=False)
-        x = x + gate_1 * s.self_attention()(normed(x) * (1 + scale_1) + shift_1, angles)
+        x = x + gate_1 * s.self_attention()(x, angles, 1 + scale_1, shift_1)
         x = s.with_context(x, told)
-        return x + gate_2 * s.feed_forward()(normed(x) * (1 + scale_2) + shift_2)
+        return x + gate_2 * s.feed_forward()(x, 1 + scale_2, shift_2)
 
 
 class Stack(nn.Module):

@@ -8,7 +8,8 @@ import numpy as np
 
 from specdiff_jax.models.blocks import Modulation, Stack, Style
 from specdiff_jax.models.conditions import ConditionEmbedding, Inputs
-from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchIn, PatchOut, TimeEmbedding, norm
+from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchIn, PatchOut, TimeEmbedding
+from specdiff_jax.models.norms import NORMS, Learned
 from specdiff_jax.models.positions import axial_angles, grid_of, sincos
 
 
@@ -74,12 +75,15 @@ class DiT(nn.Module):
         features = tuple(x[:, self.registers :] for x in stack(tokens, time, angles, told))
 
         gated = self.block == "adaln_zero"
-        tokens = norm(self.norm, dtype, learned=not gated, name="final_norm")(features[-1])
         if gated:  # pure noise is to be ignored, which no residual but an endless one could do
             shift, scale = Modulation(2, dtype, name="final_modulation")(time, told)
-            tokens = tokens * (1 + scale) + shift
-        output = PatchOut(self.patch, self.shape, gated, dtype, name="patch_out")(tokens)
-        return output, features
+            moved = [1 + scale, shift]
+        else:
+            moved = Learned(self.norm, self.width, name="final_norm")()
+        patch_out = PatchOut(
+            self.patch, self.shape, gated, dtype, NORMS[self.norm], name="patch_out"
+        )
+        return patch_out(features[-1], *moved), features
 
     def embedded(self, x_t, grid, dtype):
         """Registers, then the patches with their places.  # [B, F, T, C] -> [B, R + L, D]"""

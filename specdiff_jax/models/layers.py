@@ -10,24 +10,27 @@ import jax
 import jax.numpy as jnp
 
 from specdiff_jax.models.positions import rotate
-from specdiff_jax.models.products import dense_dot_general, matmul
+from specdiff_jax.models.products import dense_dot_general, matmul, same
 
 Dense = functools.partial(nn.Dense, dot_general=dense_dot_general)
 
 
 class DenseAfter(nn.Module):
-    """nn.Dense of function(x), which keeps x alone for its gradient. [B, L, E] -> [B, L, width]."""
+    """nn.Dense of function(x, *others), which keeps x alone; see products.matmul.
+
+    [B, L, D] -> [B, L, width].
+    """
 
     function: Callable
     width: int
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x):
-        inner = jax.eval_shape(self.function, x).shape[-1]
+    def __call__(self, x, *others):
+        inner = jax.eval_shape(self.function, x, *others).shape[-1]
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (inner, self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
-        return matmul(x, kernel.astype(self.dtype), self.function) + bias[None, None]
+        return matmul(x, kernel.astype(self.dtype), self.function, others) + bias[None, None]
 
 
 class PatchIn(nn.Module):
@@ -53,45 +56,48 @@ class PatchIn(nn.Module):
 
 
 class PatchOut(nn.Module):
-    """Transposed convolution whose stride is its kernel. [B, L, D] -> [B, F, T, C] float32.
+    """Transposed convolution of norm(tokens, *moved), its stride its kernel.
 
-    Same parameters and result as nn.ConvTranspose(C, patch, strides=patch, transpose_kernel=True).
+    [B, L, D] -> [B, F, T, C] float32. Same parameters and result as nn.ConvTranspose(C, patch,
+    strides=patch, transpose_kernel=True).
     """
 
     patch: tuple[int, int]
     shape: tuple[int, int, int]  # (F, T, C)
     zero_init: bool = False
     dtype: Any = jnp.float32
+    norm: Callable = same
 
     @nn.compact
-    def __call__(self, tokens):
+    def __call__(self, tokens, *moved):
         (pf, pt), (f, t, c) = self.patch, self.shape
         normal = nn.initializers.lecun_normal(in_axis=3, out_axis=(0, 1, 2))
         init = nn.initializers.zeros if self.zero_init else normal
         kernel = self.param("kernel", init, (pf, pt, c, tokens.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (c,))
         weights = kernel.reshape(-1, tokens.shape[-1]).T.astype(self.dtype)  # [D, P]
-        patches = matmul(tokens.astype(self.dtype), weights).astype(jnp.float32)
+        patches = matmul(tokens.astype(self.dtype), weights, self.norm, moved).astype(jnp.float32)
         patches = patches.reshape(-1, f // pf, t // pt, pf, pt, c).transpose(0, 1, 3, 2, 4, 5)
         return patches.reshape(-1, f, t, c) + bias[None, None, None]
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]; angles as in `rotate`.
+    """Multi-head self-attention with biases over norm(x, *moved). [B, L, D] -> [B, L, D].
 
-    With `qk_norm` queries and keys are normed by head, so that no score can run away (Dehghani et
-    al. 2023, arXiv 2302.05442, section 2).
+    Angles as in `rotate`. With `qk_norm` queries and keys are normed by head, so that no score can
+    run away (Dehghani et al. 2023, arXiv 2302.05442, section 2).
     """
 
     heads: int
     attend: Callable
     qk_norm: bool = False
     dtype: Any = jnp.float32
+    norm: Callable = same
 
     @nn.compact
-    def __call__(self, x, angles=None):
+    def __call__(self, x, angles=None, *moved):
         b, n, d = x.shape
-        qkv = Dense(3 * d, dtype=self.dtype, name="qkv")(x)
+        qkv = DenseAfter(self.norm, 3 * d, self.dtype, name="qkv")(x, *moved)
         q, k, v = jnp.split(qkv.reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
         if self.qk_norm:
             q, k = (
@@ -134,14 +140,16 @@ class CrossAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Dense, GELU, Dense. [B, L, D] -> [B, L, D]."""
+    """Dense of norm(x, *moved), GELU, Dense. [B, L, D] -> [B, L, D]."""
 
     ratio: int
     dtype: Any = jnp.float32
+    norm: Callable = same
 
     @nn.compact
-    def __call__(self, x):
-        hidden = Dense(self.ratio * x.shape[-1], dtype=self.dtype)(x)
+    def __call__(self, x, *moved):
+        wide = self.ratio * x.shape[-1]
+        hidden = DenseAfter(self.norm, wide, self.dtype, name="Dense_0")(x, *moved)
         return DenseAfter(nn.gelu, x.shape[-1], self.dtype, name="Dense_1")(hidden)
 
 
@@ -150,11 +158,12 @@ class SwiGlu(nn.Module):
 
     ratio: int
     dtype: Any = jnp.float32
+    norm: Callable = same
 
     @nn.compact
-    def __call__(self, x):
-        width = swiglu_width(self.ratio, x.shape[-1])
-        both = Dense(2 * width, dtype=self.dtype)(x)
+    def __call__(self, x, *moved):
+        wide = 2 * swiglu_width(self.ratio, x.shape[-1])
+        both = DenseAfter(self.norm, wide, self.dtype, name="Dense_0")(x, *moved)
         return DenseAfter(gated, x.shape[-1], self.dtype, name="Dense_1")(both)
 
 
@@ -167,13 +176,6 @@ def gated(both):
 def swiglu_width(ratio, width):
     """Hidden numbers of a SwiGlu, a multiple of 16."""
     return round(ratio * width * 2 / 3 / 16) * 16
-
-
-def norm(kind, dtype, learned=True, name=None):
-    """A norm over the width; without `learned` it has no parameters."""
-    if kind == "rms":
-        return nn.RMSNorm(use_scale=learned, dtype=dtype, name=name)
-    return nn.LayerNorm(use_bias=learned, use_scale=learned, dtype=dtype, name=name)
 
 
 def raw_time(t, width):
@@ -200,6 +202,5 @@ class TimeEmbedding(nn.Module):
         return Dense(self.width)(hidden)
 
 
-NORMS = ("layer", "rms")
 MLPS = {"gelu": Mlp, "swiglu": SwiGlu}
 TIME_FEATURES = {"dense": raw_time, "fourier": fourier_time}

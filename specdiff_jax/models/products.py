@@ -2,13 +2,12 @@
 
 XLA's CPU backend multiplies [M, K] @ [K, N] at full speed but slows several times where autodiff
 hands it a transposed operand, as in every weight gradient. Here that operand is transposed first,
-the narrower of the two, behind barriers that keep XLA from folding the transpose back in. A
-product's two gradients come out of one loop there: XLA puts those of weights off to the end of the
-step, and till then holds all that they are made of.
+the narrower of the two, behind barriers that keep XLA from folding the transpose back in. A large
+product's gradients come out of one branch there: else XLA puts those of weights off to the end of
+the step, holding all that they are made of till then, and keeps what was to be computed again.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from specdiff_jax import meshes
 
 PRODUCT, ATTENDED = "product", "attended"  # what a backward pass may keep, see blocks.REMATS
-ROWS = 1024  # of a CPU's backward pass at a time
+LARGE = 1024  # rows; of more, memory is worth asking after
 barrier = jax.lax.optimization_barrier
 
 
@@ -25,38 +24,40 @@ def same(x):
     return x
 
 
+def flat(x):
+    return x.reshape(-1, x.shape[-1])
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def product(function, x, w):
-    """function(x) @ w, of which the backward pass keeps x alone.  # [N, D], [E, K] -> [N, K]"""
-    return function(x) @ w
+def product(function, x, others, w):
+    """function(x, *others) @ w, which keeps x and not what it becomes; see `matmul`."""
+    y = function(x, *others)
+    return (flat(y) @ w).reshape(*y.shape[:-1], w.shape[-1])
 
 
-def product_forward(function, x, w):
-    return function(x) @ w, (x, w)
+def product_forward(function, x, others, w):
+    return product(function, x, others, w), (x, others, w)
 
 
-def product_backward(function, residuals, g):
-    x, w = residuals
-    rows = math.gcd(len(x), ROWS)
-    if jax.default_backend() != "cpu" or meshes.many() or not 128 <= rows < len(x):
-        return gradients(function, barrier(x), w, g)
-
-    def add(total, block):
-        dx, dw = gradients(function, block[0], w, block[1])
-        return total + dw, dx
-
-    in_blocks = lambda y: y.reshape(-1, rows, y.shape[-1])
-    dw, dx = jax.lax.scan(add, jnp.zeros_like(w), (in_blocks(x), in_blocks(g)))
-    return dx.reshape(x.shape), dw
+def product_backward(function, kept, g):
+    x, others, w = kept
+    both = functools.partial(gradients, function)
+    if jax.default_backend() != "cpu" or len(flat(x)) <= LARGE or meshes.many():
+        return both(barrier(x), others, w, g)
+    given = (x, others, w, g)
+    broken = lambda *given: jax.tree.map(lambda y: jnp.full_like(y, jnp.nan), given[:3])
+    # Of a finite g always the first; XLA cannot know.
+    return jax.lax.cond(g.reshape(-1)[0] < jnp.inf, both, broken, *given)
 
 
 product.defvjp(product_forward, product_backward)
 
 
-def gradients(function, x, w, g):
-    """Of x and of w, where g is that of function(x) @ w."""
-    y, pull = jax.vjp(function, x)
-    return *pull(g @ w.T), transposed_product(y, g)
+def gradients(function, x, others, w, g):
+    """Of x, of others and of w, where g is that of function(x, *others) @ w."""
+    y, pull = jax.vjp(function, x, *others)
+    dx, *d_others = pull((flat(g) @ w.T).reshape(y.shape))
+    return dx, tuple(d_others), transposed_product(flat(y), flat(g))
 
 
 def transposed_product(x, g):
@@ -68,15 +69,17 @@ def transposed_product(x, g):
     return barrier(barrier(barrier(g).T) @ x).T
 
 
-def matmul(x, w, function=same):
-    """function(x) @ w.  # [..., D], [E, K] -> [..., K]
+def matmul(x, w, function=same, others=()):
+    """function(x, *others) @ w.  # [..., L, D], [E, K] -> [..., L, K]
 
     Args:
-      function: rows [N, D] -> [N, E], cheap enough to be computed again in the backward pass.
+      function: [B, L, D], others -> [B, L, E], a token at a time and cheap enough to be computed
+        again in the backward pass, which is given x and not what function made of it.
+      others: arrays [B or 1, 1, ...], for all tokens of an example.
     """
     if function is same and jax.default_backend() != "cpu":
         return checkpoint_name(x @ w, PRODUCT)
-    y = product(function, x.reshape(-1, x.shape[-1]), w)
+    y = product(function, x.reshape(-1, *x.shape[-2:]), tuple(others), w)
     return checkpoint_name(y.reshape(*x.shape[:-1], w.shape[-1]), PRODUCT)
 
 

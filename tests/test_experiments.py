@@ -6,6 +6,7 @@ import os
 import threading
 import types
 
+import jax
 import numpy as np
 import pytest
 from scipy import linalg, stats
@@ -13,6 +14,7 @@ from scipy import linalg, stats
 from configs import ablations, modern
 from experiments import (
     ablation_page,
+    absent_gpu,
     claims,
     collectives,
     compare,
@@ -22,7 +24,8 @@ from experiments import (
     seams,
 )
 from experiments import ablations as runner
-from specdiff_jax import build
+from specdiff_jax import build, compiler
+from specdiff_jax.models import products
 
 
 @pytest.mark.parametrize("size", ["tiny", "base"])
@@ -246,3 +249,10 @@ def test_retrieval_of_an_experiment_is_by_song_with_the_query_left_out():
         found["label"][1], [0.0, ((1 / 2 + 2 / 3) / 2 + (1 / 3 + 2 / 4) / 2) / 2]
     )
     assert np.isnan(found["label"][2]).all()  # nothing else has its label
+
+
+def test_for_a_gpu_that_is_not_there_a_model_takes_what_a_gpu_is_fast_in():
+    ours = {"backend": jax.default_backend(), "dtype": products.fast_dtype("auto")}
+    with absent_gpu.pretended():
+        assert products.fast_dtype("auto") == "bfloat16" and compiler.options() is None
+    assert ours == {"backend": jax.default_backend(), "dtype": products.fast_dtype("auto")}

@@ -165,7 +165,10 @@ def test_a_rotary_model_tells_places_apart_without_a_table():
 
 @pytest.mark.slow
 def test_the_less_is_kept_for_the_backward_pass_the_less_memory_a_gradient_takes():
-    """In a loop over blocks; without one XLA's CPU backend merges what is computed twice."""
+    """In a loop over blocks; without one XLA's CPU backend merges what is computed twice.
+
+    "dots" has little left to save: products compute norms and activations again by themselves.
+    """
     deep = SMALL | {"shape": (64, 64, 2), "depth": 8, "scan": True, "attention": "blockwise"}
     x_t = np.zeros((2, 64, 64, 2), np.float32)
     params = jax.eval_shape(DiT(**deep).init, jax.random.key(0), x_t, T)
@@ -177,8 +180,7 @@ def test_the_less_is_kept_for_the_backward_pass_the_less_memory_a_gradient_takes
 
     names = ("none", "dots", "attention", "block")
     none, dots, attention, block = (memory(remat) for remat in names)
-    assert block < 0.7 * dots < 0.5 * none
-    assert block < attention < 0.8 * dots
+    assert block < attention < 0.6 * dots < 0.6 * none
 
 
 @pytest.mark.parametrize(

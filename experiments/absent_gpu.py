@@ -11,6 +11,9 @@ from unittest import mock
 
 import jax
 
+from specdiff_jax import preflight
+from specdiff_jax.run import Run
+
 # What XLA asks of a chip (GpuTargetConfigProto), from the vendor's tables.
 CHIPS = {
     "H200": """
@@ -65,9 +68,6 @@ def pretended():
 
 def compiled(config, chip):
     """The training step of a config, compiled for one such chip."""
-    from specdiff_jax import preflight
-    from specdiff_jax.run import Run
-
     job = Run(config)
     arguments = preflight.dispatched(job, 1)
     there = jax.sharding.SingleDeviceSharding(device(chip))

@@ -125,7 +125,8 @@ def setting(text):
 def child(arm, settings, args, rounds=None):
     """What an arm returns for each setting, run in a fresh process; its errors stop all."""
     command = [sys.executable, "-m", "experiments.benchmark", "--arm", arm, "--settings", *settings]
-    command += ["--rounds", str(rounds or args.rounds)] if rounds or args.rounds else []
+    rounds = rounds or args.rounds
+    command += ["--rounds", str(rounds)] if rounds else []
     command += ["--device", args.device] if args.device else []
     command += ["--changes", *args.changes] if args.changes else []
     hide = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}

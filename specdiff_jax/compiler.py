@@ -20,10 +20,11 @@ def options():
 def known(backend):
     """LEAN of a backend: XLA's options come and go, and one that this release lacks is left out."""
     asked = LEAN.get(backend)
-    try:
-        jax.jit(lambda: 0, compiler_options=asked).lower().compile()
-    except jax.errors.JaxRuntimeError:
-        return None
+    if asked:
+        try:
+            jax.jit(lambda: 0, compiler_options=asked).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            return None
     return asked
 
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from specdiff_jax.models.layers import Dense
+from specdiff_jax.models.norms import layer_norm
 
 
 class PooledHead(nn.Module):
@@ -60,7 +61,7 @@ class TextHead(nn.Module):
 def pooled(module, tokens, queries):
     """Attention pooling inside a compact module, its queries a parameter.  # -> [B, Q * D]"""
     width = tokens.shape[-1]
-    tokens = nn.LayerNorm(use_bias=False, use_scale=False)(tokens.astype(jnp.float32))
+    tokens = layer_norm(tokens.astype(jnp.float32), scale=1.0, shift=0.0)
     query = module.param("query", nn.initializers.normal(0.02), (queries, width))
     scores = jnp.einsum("bld,qd->bql", tokens, query) / jnp.sqrt(width)
     weights = jax.nn.softmax(scores, axis=-1)  # [B, Q, L]

@@ -35,10 +35,10 @@ class Learned(nn.Module):
 
     @nn.compact
     def __call__(self):
-        names = {"scale": nn.initializers.ones, "bias": nn.initializers.zeros}
-        if self.kind == "rms":
-            del names["bias"]
-        return [self.param(name, init, (self.width,))[None, None] for name, init in names.items()]
+        moved = [self.param("scale", nn.initializers.ones, (self.width,))]
+        if self.kind == "layer":
+            moved.append(self.param("bias", nn.initializers.zeros, (self.width,)))
+        return [vector[None, None] for vector in moved]
 
 
 NORMS = {"layer": layer_norm, "rms": rms_norm}

@@ -4,8 +4,8 @@
     --config=configs/modern.py:S      33, :B 130, :L 460, :XL 675 million in blocks, as DiT
 
 Same songs, same spectrogram, same prediction of x_0. What differs was chosen by measurement
-(`python -m experiments.modern`, experiments/LOG.md): larger patches, so that attention no longer
-costs five times all the rest; time that gates; rotary positions; v-prediction's loss; x_t and the
+(`python -m experiments.ablations.modern`, experiments/LOG.md): larger patches, so that attention no
+longer costs five times all the rest; time that gates; rotary positions; v-prediction's loss; x_t and the
 network weighted by their precisions (skip_variance), for a token of 256 numbers cannot pass on the
 1024 of its patch. (The bottleneck keeps it at the base's size; it was not measured.)
 """

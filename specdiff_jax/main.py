@@ -9,7 +9,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import FieldReference, config_flags
 
-# A mode is a list of verbs, each the `run(config)` of the module of that name.
+# A mode is a list of verbs, each the `run(config)` of the module that MODULES names.
 MODES = {
     "train": ("prepare", "preflight", "train", "sample", "reference", "report"),
     "prepare": ("prepare",),
@@ -25,6 +25,23 @@ MODES = {
     "search": ("search",),
     "tag": ("tag",),
     "embed": ("embed",),
+}
+MODULES = {  # below the package
+    "prepare": "data.prepare",
+    "preflight": "training.preflight",
+    "train": "training.train",
+    "sample": "sampling.sample",
+    "reference": "evaluation.ceiling",
+    "report": "reports.run_report",
+    "replay": "sampling.replay",
+    "demo": "sampling.demo",
+    "evaluate": "evaluation.evaluate",
+    "sweep": "evaluation.sweep",
+    "export": "training.export",
+    "index": "downstream.index",
+    "search": "downstream.search",
+    "tag": "downstream.tag",
+    "embed": "downstream.embed",
 }
 TRAINING = ("train", "tag", "embed")  # modes that can begin from another model
 TOGETHER = ("train", "prepare", "preflight")  # modes that several processes can share
@@ -110,13 +127,13 @@ def main(argv):
     except KeyboardInterrupt:  # the training loop has its own way: it saves first
         refuse("interrupted; the same command goes on from what is on disk", exit_code=130)
     except (ValueError, OSError, RuntimeError) as error:
-        from specdiff_jax import processes
+        from specdiff_jax.runtime import distributed
 
         # A RuntimeError is what JAX raises where another process cannot be reached.
-        lost = isinstance(error, RuntimeError) and not processes.alone()
+        lost = isinstance(error, RuntimeError) and not distributed.alone()
         if DEBUG.value or (isinstance(error, RuntimeError) and not lost):
             raise
-        refuse(processes.LOST if lost else error, exit_code=1, leave=processes.leave)
+        refuse(distributed.LOST if lost else error, exit_code=1, leave=distributed.leave)
 
 
 def refuse_unused_flags():
@@ -138,41 +155,41 @@ def run(config, files=()):
     if LISTENING.value is not None:
         if config is not None:
             raise ValueError("--listening reads result files alone; leave --config out")
-        return importlib.import_module("specdiff_jax.listening_report").run(
+        return importlib.import_module("specdiff_jax.evaluation.listening.report").run(
             [LISTENING.value, *files]
         )
     import jax
 
-    from specdiff_jax import processes
+    from specdiff_jax.runtime import distributed
 
-    processes.begin(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    distributed.begin(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     cache = os.path.expanduser("~/.cache/specdiff_jax/xla")
     jax.config.update("jax_compilation_cache_dir", cache)
     if MODE.value == "replay":
-        return importlib.import_module("specdiff_jax.replay").run(SIDECAR.value)
-    from specdiff_jax import build
+        return importlib.import_module("specdiff_jax.sampling.replay").run(SIDECAR.value)
+    from specdiff_jax.config import build
 
     tell(config)
     build.check(config)
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    importlib.import_module("specdiff_jax.unused").check(config, MODE.value, overrides)
+    importlib.import_module("specdiff_jax.config.overrides").check(config, MODE.value, overrides)
     spoken_of = [PREDICT.value, *files] if PREDICT.value is not None else []
     if MODE.value in TRAINING and not spoken_of:
-        importlib.import_module("specdiff_jax.pretrained").check(config)
+        importlib.import_module("specdiff_jax.training.init_from").check(config)
     if MODE.value == "train" and "sample" in verbs():
-        importlib.import_module("specdiff_jax.sample").check(config)
+        importlib.import_module("specdiff_jax.sampling.sample").check(config)
     own = {"preflight": {"json_path": JSON.value}, "tag": {"predict": spoken_of}}
     own["search"] = {"json_path": JSON.value, "page_path": PAGE.value}
     for verb in verbs():
-        importlib.import_module(f"specdiff_jax.{verb}").run(config, **own.get(verb, {}))
+        importlib.import_module(f"specdiff_jax.{MODULES[verb]}").run(config, **own.get(verb, {}))
 
 
 def verbs():
     """Those of the chosen mode. A job of several processes only prepares and trains."""
-    from specdiff_jax import processes
+    from specdiff_jax.runtime import distributed
 
     chosen = MODES[MODE.value]
-    if processes.alone():
+    if distributed.alone():
         return chosen
     if MODE.value not in TOGETHER:
         raise ValueError(f"--mode={MODE.value} is for one process; start it without a job")

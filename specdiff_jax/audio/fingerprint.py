@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from specdiff_jax.audio import loops
+from specdiff_jax.audio import numba_loops
 
 RATE = 4096  # Hz, of everything below
 ZEROS, PHASES = 3, 64  # of the filter to either side, and between two samples
@@ -74,7 +74,7 @@ def _slow(wave, sample_rate):
     scale = np.float32(1 / 32768 if wave.dtype == np.int16 else 1)
     size = taps.shape[1]
     padded = np.pad(wave, (size // 2 - 1, size // 2))
-    return loops.filtered(padded, scale * taps, sample_rate, RATE)
+    return numba_loops.filtered(padded, scale * taps, sample_rate, RATE)
 
 
 @functools.cache

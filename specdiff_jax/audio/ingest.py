@@ -6,7 +6,7 @@ import io
 import numpy as np
 import soxr
 
-from specdiff_jax.audio import files, inspect, loops
+from specdiff_jax.audio import files, numba_loops, quality_checks
 from specdiff_jax.audio.fingerprint import fingerprint
 
 MAX_SECONDS = 3 * 3600.0  # of one song
@@ -92,26 +92,26 @@ def decoded(sound, intake):
     )
     measured, parts = [], []
     for block in sound:
-        measured.append(inspect.measure(block, sound.sample_rate))
+        measured.append(quality_checks.measure(block, sound.sample_rate))
         if measured[-1]["non_finite"]:
             raise ValueError(f"holds NaN or infinite samples in block {len(measured)}")
         mixed = mix(block, intake.channels)
         if sound.sample_rate != intake.sample_rate:
             mixed = resampler.resample_chunk(mixed)
-        parts.append(loops.rounded(mixed.reshape(-1)))
+        parts.append(numba_loops.rounded(mixed.reshape(-1)))
     if sound.sample_rate != intake.sample_rate:
         silence = np.zeros((0, intake.channels), np.float32)
-        parts.append(loops.rounded(resampler.resample_chunk(silence, last=True).reshape(-1)))
+        parts.append(numba_loops.rounded(resampler.resample_chunk(silence, last=True).reshape(-1)))
     if not measured:
         raise ValueError("holds no samples")
     pcm = np.concatenate(parts).reshape(-1, intake.channels)
-    return pcm, inspect.combine(measured, sound.asked)
+    return pcm, quality_checks.combine(measured, sound.asked)
 
 
 def mix(block, channels):
     """[any, n] float32 -> [n, channels] float32."""
     if channels == 1 and len(block) == 2:
-        return loops.means_of_pairs(block.T.reshape(-1))[:, None]
+        return numba_loops.means_of_pairs(block.T.reshape(-1))[:, None]
     if channels == 1:
         shares = np.full((len(block), 1), 1 / len(block), np.float32)
         return block.T @ shares  # mean() is slow

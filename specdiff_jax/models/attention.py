@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from specdiff_jax import meshes
-from specdiff_jax.models.products import ATTENDED
+from specdiff_jax.models.matmul import ATTENDED
+from specdiff_jax.runtime import mesh
 
 BLOCK = 256  # queries (forward) or keys (backward) at a time
 dot = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
@@ -24,7 +24,7 @@ def cudnn(q, k, v):
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
-@meshes.by_batch
+@mesh.by_batch
 def blockwise(q, k, v):
     """A block at a time, recomputed in the backward pass: never an L x L map.
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.layers import MLPS, CrossAttention, SelfAttention
+from specdiff_jax.models.matmul import ATTENDED, PRODUCT
 from specdiff_jax.models.norms import NAMES, NORMS, Learned
-from specdiff_jax.models.products import ATTENDED, PRODUCT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from specdiff_jax.models.blocks import Modulation, Stack, Style
-from specdiff_jax.models.conditions import ConditionEmbedding, Inputs
+from specdiff_jax.models.conditioning import ConditionEmbedding, Inputs
 from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchIn, PatchOut, TimeEmbedding
 from specdiff_jax.models.norms import NORMS, Learned
 from specdiff_jax.models.positions import axial_angles, grid_of, sincos

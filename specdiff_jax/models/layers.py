@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from specdiff_jax.models.matmul import dense_dot_general, matmul, same
 from specdiff_jax.models.positions import rotate
-from specdiff_jax.models.products import dense_dot_general, matmul, same
 
 Dense = functools.partial(nn.Dense, dot_general=dense_dot_general)
 

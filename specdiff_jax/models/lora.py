@@ -10,7 +10,7 @@ import re
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax.models.paths import by_path, tree_of
+from specdiff_jax.models.weights import by_path, tree_of
 
 
 def chosen(params, layers):

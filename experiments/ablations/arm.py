@@ -1,0 +1,107 @@
+"""One arm of an ablation: train, measure on common noise levels, sample from common noise.
+
+    python -m experiments.ablations.arm NAME --size tiny --seed 0 --steps 600 --workdir DIR
+
+Arms differ in schedule, prediction and representation, so the error is taken where all can be
+compared: at the same log_snr, on the same held-out crops. DIR/row.json is written last.
+"""
+
+import argparse
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import ablations
+from specdiff_jax.config import build
+from specdiff_jax.data import prepare
+from specdiff_jax.diffusion import linear_denoisers, losses, schedules
+from specdiff_jax.models.dit import forward_flops
+from specdiff_jax.sampling import sample
+from specdiff_jax.training import checkpoints, diffusion_job, train
+
+LOG_SNRS = np.linspace(-6.0, 6.0, 13)  # from 0.05 to 0.95 on the cosine schedule
+
+
+def config_of(name, size, seed, steps, workdir):
+    """The arm's config, its steps scaled to the control's compute."""
+    config, control = (ablations.get_config(f"{n}:{size}") for n in (name, "control"))
+    work = [
+        sum(forward_flops(build.model(c, build.representation(c).shape))) for c in (config, control)
+    ]
+    every = config.train.steps_per_dispatch
+    steps = max(1, round(steps * work[1] / work[0] / every)) * every
+    config.update(seed=seed, workdir=str(workdir))
+    config.train.update(num_steps=steps, num_epochs=None, valid_every=steps, checkpoint_every=steps)
+    config.sample.update(
+        count=4, batch_size=4, sampler="dpmpp_2m", grid="log_snr", steps=20, eta=0.0
+    )
+    build.check(config)
+    return config
+
+
+def evaluate(config):
+    """x_0 error and bound of the trained average, beside what a linear denoiser of frames gives."""
+    job = diffusion_job.Run(config)
+    state = job.restore(checkpoints.trained_step(config.workdir))
+    waves = diffusion_job.fixed_crops(job.valid_songs, job.rep, config.valid.crops)
+    batches = waves[: len(waves) // 16 * 16].reshape(-1, 16, *waves.shape[1:])
+
+    @jax.jit
+    def measured(params, wave, key):
+        denoise = build.denoiser(config, job.model, params, job.schedule)
+        levels, x_0 = schedules.time_of(job.schedule, jnp.asarray(LOG_SNRS)), job.rep.encode(wave)
+        return (
+            losses.x0_error_by_level(denoise, x_0, levels, job.schedule, key),
+            losses.variational_bound(denoise, x_0, job.schedule, key, points=32, max_log_snr=6.0),
+        )
+
+    keys = jax.random.split(jax.random.key(7), len(batches))
+    pairs = [measured(state.ema_params, wave, key) for wave, key in zip(batches, keys, strict=True)]
+    by_level, bound = (np.mean([np.asarray(p[i]) for p in pairs], axis=0) for i in (0, 1))
+    fitted = linear_denoisers.fit(job.train_batches(), job.model.patch)
+    moments = linear_denoisers.held_out_moments(fitted, job.valid_batches(), job.model.patch)
+    alpha, sigma = np.sqrt(1 / (1 + np.exp(-LOG_SNRS))), np.sqrt(1 / (1 + np.exp(LOG_SNRS)))
+    frame = [
+        linear_denoisers.x0_error(fitted["linear_frame"][2], moments["linear_frame"], a, s)
+        for a, s in zip(alpha, sigma, strict=True)
+    ]
+    return {
+        "x0_error": float(by_level.mean()),
+        "of_frame": float(by_level.mean() / np.mean(frame)),
+        "bound_nats": float(bound),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "x0_error_by_log_snr": by_level.tolist(),
+    }
+
+
+def training_seconds(config):
+    """Of all dispatches, from the run's own log: a resumed run counts all of its parts."""
+    lines = (pathlib.Path(config.workdir) / "metrics.jsonl").read_text().splitlines()
+    records = [r for r in map(json.loads, lines) if r["kind"] == "train"]
+    return config.train.steps_per_dispatch * sum(1 / r["steps_per_second"] for r in records)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name")
+    parser.add_argument("--size", default="tiny")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    args = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", str(args.workdir.parent / "xla"))
+    config = config_of(args.name, args.size, args.seed, args.steps, args.workdir)
+    prepare.run(config)
+    train.run(config)
+    row = {"name": args.name, "size": args.size, "seed": args.seed, "asked_steps": args.steps}
+    row |= {"steps": config.train.num_steps, "seconds": round(training_seconds(config), 1)}
+    row |= evaluate(config)
+    sample.run(config)
+    (args.workdir / "row.json").write_text(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What is a diffusion trunk worth to a search engine? Against scratch, random, plain features.
+
+    python -m experiments.downstream.retrieval --trunk runs/tiny [--steps 200] [--seeds 0 1 2 3 4]
+                                    [--songs 60] [--source songs.jsonl --kind game] [--t 0.4]
+
+Trains configs/embedding.py:tiny for each way and seed, by two crops of a song alone; log-mel
+statistics and musicnn's embedding stand beside it as they are. Queries are the windows of test
+songs, the gallery all others that do not overlap. What should be found: the same song; or songs
+with the same label of --kind, the song itself left out. --t: the noise level that all networks hear
+songs at, the config's where unset. Writes results/NAME.csv (a row for each way and seed) and
+results/NAME_gains.csv: the pretrained trunk's mean average precision at ten less each other's, mean
+over seeds, with a paired bootstrap over test songs.
+"""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from configs import embedding
+from experiments.downstream.tagging import PLAIN, WAYS, features, parser_of, small
+from experiments.lib.tables import RESULTS, write_csv
+from specdiff_jax.data import songs as data
+from specdiff_jax.downstream import backbone, embed, trained_embedding
+from specdiff_jax.downstream.index import unit
+from specdiff_jax.evaluation.metrics import retrieval
+from specdiff_jax.evaluation.metrics.bootstrap import bootstrap
+
+RUNS = pathlib.Path(__file__).parents[2] / "runs" / "retrieval"
+GOALS = ("song", "label")
+
+
+def config_of(way, trunk, seed, args):
+    """The config of one embedding."""
+    config = small(embedding.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
+    if way == "random held":
+        config.embed.learns = "held"
+    if args.t is not None:
+        config.embed.t = args.t
+    config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}_{seed}_{args.steps}")
+    config.train.update(num_steps=args.steps, valid_every=40, checkpoint_every=40, batch_size=16)
+    return config
+
+
+def trained(config):
+    """The Scores of the test songs, and the best embedding's vectors.  # [S, W, E]"""
+    embed.run(config)
+    job, params, _ = trained_embedding.best(config.workdir)
+    scores = embed.Scores(job, job.held_out("test"))
+    size = config.train.batch_size
+    return scores, backbone.in_batches(scores.vectors, params, scores.waves, size)
+
+
+def plain(kind, scores):
+    """The same windows in features that nobody trained here.  # [S, W, D]"""
+    waves = data.to_wave(scores.waves)  # [S, W, N], one channel
+    flat = features(kind, waves.reshape(-1, waves.shape[-1]), scores.job.rep.sample_rate)
+    return unit(flat - flat.mean(axis=0)).reshape(*waves.shape[:2], -1)
+
+
+def precision(scores, vectors, kind):
+    """{goal: mean (recall@1, average precision) of each song's windows, NaN where none is there}.
+
+    Args:
+      vectors: [S, W, E] of length one; kind: of the labels that bring songs together.
+
+    Returns:
+      Arrays [S, 2].
+    """
+    count = vectors.shape[1]
+    flat = vectors.reshape(-1, vectors.shape[-1])
+    near = flat @ flat.T
+    tags = [
+        {label for label in entry["labels"] if label.startswith(f"{kind}:")}
+        for entry in scores.songs.entries
+    ]
+    alike = np.array([[bool(a & b) for b in tags] for a in tags])
+    alike = np.repeat(np.repeat(alike, count, axis=0), count, axis=1)
+    same = scores.relevant
+    asked = {"song": (same, scores.excluded), "label": (alike & ~same, same)}
+    return {goal: by_song(near, *asked[goal], count) for goal in GOALS}
+
+
+def by_song(near, relevant, excluded, count):
+    found = np.full((len(near), 2), np.nan)
+    for query, (scores, hits, out) in enumerate(zip(near, relevant, excluded, strict=True)):
+        if (hits & ~out).any():
+            recalls, _, average, _ = retrieval.one(scores[~out], hits[~out])
+            found[query] = recalls[0], average
+    return found.reshape(-1, count, 2).mean(axis=1)
+
+
+def gain(ours, theirs):
+    """Mean over seeds and songs of the difference in average precision, over songs, paired."""
+    difference = np.mean(ours, axis=0)[:, 1] - np.mean(theirs, axis=0)[:, 1]
+    return bootstrap(difference[~np.isnan(difference)])
+
+
+def row_of(way, seed, found):
+    row = {"way": way, "seed": seed}
+    for goal, values in found.items():
+        recall, average = np.nanmean(values, axis=0)
+        row |= {f"{goal}_recall_1": recall, f"{goal}_map_10": average}
+    return {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
+
+
+def compared(args):
+    """Trains everything and writes both tables."""
+    rows, found, scores = [], {}, None
+    for way in args.ways:
+        for seed in args.seeds:
+            scores, vectors = trained(config_of(way, args.trunk, seed, args))
+            found.setdefault(way, []).append(precision(scores, vectors, args.kind))
+            rows.append(row_of(way, seed, found[way][-1]))
+            print(rows[-1], flush=True)
+            write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
+    for kind in PLAIN if args.musicnn else PLAIN[:1]:
+        found[kind] = [precision(scores, plain(kind, scores), args.kind)]
+        rows.append(row_of(kind, "", found[kind][0]))
+        write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
+    gains = []
+    for way in list(found)[1:]:
+        for goal in GOALS:
+            ours, theirs = ([one[goal] for one in found[name]] for name in ("pretrained", way))
+            estimate = gain(ours, theirs)
+            songs = len(scores.songs.entries)
+            gains.append({"pretrained less": way, "goal": goal, "songs": songs} | vars(estimate))
+            print(gains[-1])
+    write_csv(RESULTS / "downstream" / f"{args.name}_gains.csv", gains)
+
+
+def main():
+    parser = parser_of(__doc__, "retrieval", 200)
+    parser.add_argument("--kind", default="composer")
+    args = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
+    compared(args)
+
+
+if __name__ == "__main__":
+    main()

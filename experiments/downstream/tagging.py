@@ -1,0 +1,214 @@
+"""What is a diffusion trunk worth to a tagger? Against scratch, a random trunk and plain features.
+
+    python -m experiments.downstream.tagging --trunk runs/tiny [--steps 600] [--seeds 0 1 2 3 4]
+        [--scan]
+                                  [--songs 60] [--source songs.jsonl --kinds game] [--t 0.6]
+
+Trains configs/tagging.py:tiny for each way and seed, and logistic regressions on log-mel
+statistics and on musicnn's embedding, on the same songs. Writes results/tagging.csv (a row for
+each way and seed) and results/tagging_gains.csv: the pretrained trunk's macro PR-AUC less each
+other's, mean over seeds, with a paired bootstrap over test songs. --t: the noise level that all
+networks hear songs at, the config's where unset. --scan: probes of every block and noise level, by
+valid alone; results/tagging_scan.csv and figures/tagging_scan.png.
+"""
+
+import argparse
+import json
+import pathlib
+
+import jax
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from configs import tagging
+from experiments.lib.tables import RESULTS, write_csv
+from specdiff_jax.data import prepare
+from specdiff_jax.data import songs as data
+from specdiff_jax.downstream import tag
+from specdiff_jax.downstream.tag_job import Tagger
+from specdiff_jax.evaluation import embedders, label_classifier
+from specdiff_jax.evaluation.embedders import embedder
+from specdiff_jax.evaluation.metrics import classification
+from specdiff_jax.evaluation.metrics.bootstrap import bootstrap
+
+RUNS = pathlib.Path(__file__).parents[2] / "runs" / "tagging"
+WAYS = {"pretrained": "full", "probe": "probe", "scratch": "scratch", "random held": "scratch"}
+LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+PLAIN = ("log-mel statistics", "musicnn")
+
+
+def small(config, trunk, seed, args):
+    """The config on the songs asked for, beginning from the trunk if from any."""
+    config.seed = seed
+    config.data.max_songs = args.songs
+    if args.source is not None:  # a small collection
+        config.data.update(source=args.source, valid_fraction=0.2, test_fraction=0.3)
+    if config.finetune.init_from is not None:
+        config.finetune.init_from = trunk
+    return config
+
+
+def config_of(way, trunk, seed, args, **fields):
+    """The config of one tagger."""
+    config = small(tagging.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
+    fields |= {"learns": "held"} if way == "random held" else {}
+    fields |= {"t": args.t} if args.t is not None else {}
+    config.tag.update(robustness=False, kinds=tuple(args.kinds), **fields)
+    told = "".join(f"_{name}{value}" for name, value in fields.items())
+    config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}{told}_{seed}_{args.steps}")
+    every = min(40, args.steps)
+    config.train.update(num_steps=args.steps, valid_every=every, checkpoint_every=every)
+    return config
+
+
+def tagger(config):
+    """(truth, likely) of the test songs, [S, V] each, and the summary of what was found."""
+    tag.run(config)
+    found = json.loads((pathlib.Path(config.workdir) / "tags.json").read_text())
+    job = Tagger(config)
+    job.take_songs()
+    likely = np.array([song["likely"] for song in found["songs"]])
+    return job.tags.of(job.held_out("test")), likely, found
+
+
+def features(kind, waves, rate):
+    """Vectors of windows.  # [M, N] -> [M, D]"""
+    if kind == "musicnn":
+        return embedder.vectors(embedders.load("musicnn"), waves, rate).mean(axis=1)
+    return label_classifier.statistics(waves, rate)
+
+
+def plain(kind, config):
+    """(truth, likely) of the test songs by logistic regression on features of the same windows."""
+    job = Tagger(config)
+    job.take_songs()
+    vectors, truths = {}, {}
+    for split, songs in (("train", job.songs), ("test", job.held_out("test"))):
+        waves = data.to_wave(tag.song_waves(job, songs))  # [S, W, N]
+        flat = features(kind, waves.reshape(-1, waves.shape[-1]), job.rep.sample_rate)
+        vectors[split] = flat.reshape(*waves.shape[:2], -1)
+        truths[split] = job.tags.of(songs)
+    windows = vectors["train"].shape[1]
+    model = OneVsRestClassifier(LogisticRegression(C=label_classifier.STRENGTH, max_iter=2000))
+    model = make_pipeline(StandardScaler(), model)
+    size = vectors["train"].shape[-1]
+    model.fit(
+        vectors["train"].reshape(-1, size), np.repeat(truths["train"], windows, axis=0).astype(int)
+    )
+    likely = model.predict_proba(vectors["test"].reshape(-1, size))
+    return truths["test"], tag.song_means(likely.reshape(-1, windows, likely.shape[-1]))
+
+
+def gain(truth, ours, theirs):
+    """The mean difference of macro PR-AUC over seeds, with its interval over songs, paired.
+
+    Args:
+      truth: [S, V]; ours, theirs: of each seed the [S, V] that was found.
+    """
+    stacked = np.concatenate([truth, *ours, *theirs], axis=1)
+    tags = truth.shape[1]
+
+    def difference(rows):
+        parts = np.split(rows, rows.shape[1] // tags, axis=1)
+        areas = [
+            classification.mean(classification.pr_auc(parts[0] > 0.5, part)) for part in parts[1:]
+        ]
+        return np.mean(areas[: len(ours)]) - np.mean(areas[len(ours) :])
+
+    return bootstrap(stacked, difference, resamples=classification.RESAMPLES)
+
+
+def compared(args):
+    """Trains everything and writes both tables."""
+    rows, found, truth = [], {}, None
+    for way in args.ways:
+        for seed in args.seeds:
+            truth, likely, results = tagger(config_of(way, args.trunk, seed, args))
+            found.setdefault(way, []).append(likely)
+            scores = {name: one["value"] for name, one in results["test"].items()}
+            rows.append({"way": way, "seed": seed, "step": results["about"]["step"]} | scores)
+            write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
+    for kind in PLAIN if args.musicnn else PLAIN[:1]:  # the same for every seed
+        _, likely = plain(kind, config_of("scratch", None, args.seeds[0], args))
+        found[kind] = [likely]
+        area = classification.mean(classification.pr_auc(truth, likely))
+        rows.append({"way": kind, "seed": "", "pr_auc_macro": area})
+        write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
+    gains = []
+    for way in list(found)[1:]:
+        estimate = gain(truth, found["pretrained"], found[way])
+        gains.append({"pretrained less": way, "songs": len(truth)} | vars(estimate))
+        print(gains[-1])
+    write_csv(RESULTS / "downstream" / f"{args.name}_gains.csv", gains)
+
+
+def scanned(args):
+    """Probes of every block and noise level; the test songs are not asked."""
+    rows = []
+    depth = config_of("probe", args.trunk, args.seeds[0], args).model.depth
+    for block in range(depth):
+        for t in LEVELS:
+            for seed in args.seeds:
+                config = config_of("probe", args.trunk, seed, args, block=block, t=t)
+                prepare.run(config)
+                job = Tagger(config)
+                job.take_songs()
+                tag.trained(job)
+                best = max(score for _, score in tag.history(config.workdir))
+                rows.append({"block": block, "t": t, "seed": seed, "valid_pr_auc_macro": best})
+        write_csv(RESULTS / "downstream" / f"{args.name}_scan.csv", rows)
+    draw(rows, depth, RESULTS.parent / "figures" / f"{args.name}_scan.png")
+
+
+def draw(rows, depth, path):
+    """A heat map of means over seeds."""
+    of = lambda block, t: [
+        row["valid_pr_auc_macro"] for row in rows if (row["block"], row["t"]) == (block, t)
+    ]
+    grid = np.array([[np.mean(of(block, t)) for t in LEVELS] for block in range(depth)])
+    figure = Figure(figsize=(1.6 + 0.9 * len(LEVELS), 1.6 + 0.6 * depth), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(grid, cmap="viridis", aspect="auto")
+    axes.set(xlabel="noise level t", ylabel="block")
+    axes.set_xticks(range(len(LEVELS)), [f"{t:g}" for t in LEVELS])
+    axes.set_yticks(range(depth))
+    for (block, place), value in np.ndenumerate(grid):
+        dark = value < (grid.min() + grid.max()) / 2
+        colour = "white" if dark else "black"
+        axes.text(place, block, f"{value:.3f}", ha="center", va="center", color=colour)
+    figure.colorbar(image, label="macro PR-AUC of a probe, valid")
+    figure.savefig(path, dpi=110)
+
+
+def parser_of(doc, name, steps):
+    """What experiments on the worth of a trunk can be asked for."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--trunk", required=True)
+    parser.add_argument("--name", default=name)
+    parser.add_argument("--source", help="other songs than the songbook's")
+    parser.add_argument("--songs", type=int, help="to learn from, so many and no more")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--t", type=float, help="noise level of what is heard")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--musicnn", action=argparse.BooleanOptionalAction, default=True)
+    return parser
+
+
+def main():
+    parser = parser_of(__doc__, "tagging", 600)
+    parser.add_argument("--kinds", nargs="+", default=["instrument"])
+    parser.add_argument("--scan", action="store_true")
+    args = parser.parse_args()
+    jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
+    (scanned if args.scan else compared)(args)
+
+
+if __name__ == "__main__":
+    main()

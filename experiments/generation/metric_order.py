@@ -1,0 +1,111 @@
+"""Do the scores of an evaluation order checkpoints as their validation error does?
+
+    python -m experiments.generation.metric_order --names control pre_ln eps_prediction
+        log_magnitude
+
+Takes finished arms of experiments.ablations, adds the control network before its first step and
+real music, samples 256 clips of each from the same noise, and scores them on the test split. Writes
+results/metric_order.csv, with Spearman's rank correlation of every score with the error of x_0, and
+figures/metric_order.png.
+"""
+
+import argparse
+import json
+
+import numpy as np
+import tqdm
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+
+from experiments.ablations.__main__ import RUNS
+from experiments.lib.tables import RESULTS, write_csv
+from specdiff_jax.evaluation import controls, embedders, scores
+from specdiff_jax.evaluation.evaluate import embedded
+from specdiff_jax.evaluation.inputs import gathered
+from specdiff_jax.sampling import sample
+
+SCORES = ("fad", "fad_inf", "kad", "precision", "recall", "density", "coverage")
+ENDS = ("low", "high")
+BETTER = {"precision": -1, "recall": -1, "density": -1, "coverage": -1}  # where more is better
+
+
+def material(workdir, clips):
+    """The Material of one checkpoint, sampled as all are."""
+    config = sample.load(workdir).config
+    config.workdir = str(workdir)
+    config.evaluate.update(split="test", clips=clips, against=())
+    config.sample.update(batch_size=16, sampler="dpmpp_2m", grid="log_snr", steps=20, eta=0.0)
+    return gathered(config)
+
+
+def folder_of(name, steps):
+    """Where experiments.ablations kept an arm."""
+    name, _, other = name.partition("@")
+    return RUNS / f"tiny_{other or steps}" / f"{name.replace(',', '+')}_0"
+
+
+def scored(clips, rep, real, chosen):
+    """{embedder_score: value} of one set."""
+    row = {}
+    for embedder in chosen:
+        found = scores.of_vectors(embedded(embedder, clips, rep), real[embedder.name])
+        row |= {f"{embedder.name}_{name}": found[name]["value"] for name in SCORES if name in found}
+        row |= {f"{embedder.name}_kad_{end}": found["kad"][end] for end in ENDS}
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--names", nargs="+", required=True, help="NAME, or NAME@STEPS of another")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--clips", type=int, default=256)
+    parser.add_argument("--embedders", nargs="+", default=["musicnn", "logmel"])
+    args = parser.parse_args()
+    chosen, rows, real = [embedders.load(name) for name in args.embedders], [], {}
+    folders = [folder_of(name, args.steps) for name in args.names]
+    for name, folder in zip(tqdm.tqdm(args.names, unit="run"), folders, strict=True):
+        error = json.loads((folder / "row.json").read_text())["of_frame"]
+        m = material(folder, args.clips)
+        trained, rep = m.trained["generated"], m.rep
+        if not real:
+            for embedder in chosen:
+                real[embedder.name] = embedded(embedder, m.reference, rep)
+            rows.append({"name": "real music"} | scored(m.other, rep, real, chosen))
+            fresh = controls.generated(controls.untrained(trained), m.rep, m.wishes)
+            rows.append({"name": "untrained"} | scored(fresh, rep, real, chosen))
+        clips = controls.generated(trained, m.rep, m.wishes)
+        rows.append({"name": name, "of_frame": error} | scored(clips, rep, real, chosen))
+    trained = [row for row in rows if "of_frame" in row]
+    order = {"name": "rank correlation with of_frame"}
+    for column in sorted(rows[0].keys() - {"name"}):
+        if column.endswith(ENDS):
+            continue
+        sign = BETTER.get(column.split("_")[-1], 1)
+        pairs = [(row["of_frame"], sign * row[column]) for row in trained]
+        order[column] = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+    cell = lambda value: round(value, 4) if isinstance(value, float) else value
+    write_csv(
+        RESULTS / "generation" / "metric_order.csv",
+        [{k: cell(v) for k, v in r.items()} for r in [*rows, order]],
+    )
+    draw(trained, args.embedders)
+    print(order)
+
+
+def draw(rows, names):
+    figure = Figure(figsize=(4.5 * len(names), 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        for row in rows:
+            place = row["of_frame"], 1000 * row[f"{name}_kad"]
+            ends = [[1000 * abs(row[f"{name}_kad_{end}"] - row[f"{name}_kad"])] for end in ENDS]
+            axes.errorbar(*place, ends, fmt="o", color="#0b6b8a", capsize=2)
+            axes.annotate(row["name"], place, fontsize=7, xytext=(4, 3), textcoords="offset points")
+        axes.set(xlabel="held-out x₀ error, of the frame's linear")
+        axes.set(ylabel=f"kernel distance x 1000 ({name})", xscale="log", yscale="log")
+    figure.savefig(RESULTS.parent / "figures" / "metric_order.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Where results go: one CSV an experiment."""
+
+import csv
+import pathlib
+
+from specdiff_jax.runtime.logs import write_csv
+
+__all__ = ["RESULTS", "read_csv", "write_csv", "write_of_device"]
+RESULTS = pathlib.Path(__file__).parents[1] / "results"
+
+
+def read_csv(path):
+    """The rows of a table as dicts of text without empty cells; [] where there is no such file."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def write_of_device(path, rows):
+    """Writes the rows of a device; those of other devices that are there stay."""
+    devices = {row["device"] for row in rows}
+    write_csv(path, [row for row in read_csv(path) if row["device"] not in devices] + rows)

@@ -1,0 +1,118 @@
+"""How fast songs become training data, beside bare decoding on the same cores.
+
+    python -m experiments.performance.prepare_speed [--files=48] [--folders FOLDER ...]
+
+Two-minute stereo mp3 files at 44.1 kHz are made from the songbook in a temporary folder. Bare is
+soundfile.read, the mean of both channels and soxr, nothing checked or kept. Writes
+results/prepare_speed.csv.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import multiprocessing
+import pathlib
+import shutil
+import tempfile
+import time
+
+import numpy as np
+import soundfile
+import soxr
+
+from configs import base
+from experiments.lib.tables import RESULTS, write_csv
+from specdiff_jax.audio import files
+from specdiff_jax.data import prepare
+from specdiff_jax.data import songs as data
+from specdiff_jax.runtime import worker_pool
+
+SECONDS, RATE = 120, 44_100
+ROUNDS = 3  # of everything, the fastest counts
+
+
+def make_files(folder, count):
+    """`count` mp3 files, each of four songbook pieces end to end, no two the same."""
+    config = base.get_config("tiny")
+    prepare.run(config)
+    songs = data.load_songs(prepare.cache_of(config), "train", 1)
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        chosen = rng.choice(len(songs.starts), 4, replace=False)
+        pcm = np.concatenate([songs.read(songs.starts[k], songs.lengths[k]) for k in chosen])
+        wave = soxr.resample(data.to_float(pcm[:, 0]), songs.sample_rate, RATE)[: SECONDS * RATE]
+        stereo = np.stack([wave, np.roll(wave, 300)], axis=1)
+        soundfile.write(folder / f"{index:04d}.mp3", 0.7 * stereo, RATE, format="MP3")
+
+
+def bare(path, rate):
+    wave, found = soundfile.read(path, dtype="float32", always_2d=True)
+    return len(soxr.resample(wave[:, 0] / 2 + wave[:, 1] / 2, found, rate, quality="HQ"))
+
+
+def bare_seconds(paths, rate):
+    """Wall seconds of `bare` on all cores, workers started before."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(worker_pool.cores(), spawn) as pool:
+        one = functools.partial(bare, rate=rate)
+        list(pool.map(one, paths[: 2 * worker_pool.cores()]))
+        start = time.perf_counter()
+        list(pool.map(one, paths))
+        return time.perf_counter() - start
+
+
+def prepared_seconds(folder, cache_dir):
+    """Wall seconds of the whole of --mode=prepare, starting its workers and the report included."""
+    config = base.get_config("tiny")
+    config.data.update(source=str(folder), cache_dir=str(cache_dir), max_bad_fraction=1.0)
+    start = time.perf_counter()
+    prepare.run(config)
+    return time.perf_counter() - start
+
+
+def measure(source, name):
+    """One row: what one more file costs, so that starting and finishing are counted once."""
+    paths = [str(path) for path in files.find(source)]
+    rate, count = base.get_config("tiny").representation.sample_rate, len(paths)
+    seconds = sum(soundfile.info(path).duration for path in paths) / count
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for path in paths[::4]:
+            copy = folder / "few" / pathlib.Path(path).relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+        decoding = min(bare_seconds(paths, rate) for _ in range(ROUNDS))
+        prepared_seconds(folder / "few", folder / "imports")  # what only a first time costs
+        caches = [folder / f"cache-{number}" for number in range(ROUNDS)]
+        start_up = min(prepared_seconds(folder / "few", cache) for cache in caches)
+        whole = min(prepared_seconds(source, cache) for cache in caches)
+    each = (whole - start_up) / (count - len(paths[::4]))
+    return {
+        "songs": name,
+        "files": count,
+        "seconds_of_sound_a_file": round(seconds, 1),
+        "seconds_a_file_bare": round(decoding / count, 4),
+        "seconds_a_file_prepared": round(each, 4),
+        "bare_over_prepared": round(decoding / count / each, 3),
+        "real_time_factor": round(seconds / each),
+        "seconds_whole_run": round(whole, 2),
+        "seconds_for_706_of_two_minutes": round(706 * each * 120 / seconds, 1),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--files", type=int, default=48)
+    parser.add_argument("--folders", nargs="*", default=(), help="also measure these songs")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        make_files(pathlib.Path(folder), arguments.files)
+        rows = [measure(folder, "songbook as mp3")]
+    rows += [measure(folder, pathlib.Path(folder).name) for folder in arguments.folders]
+    write_csv(RESULTS / "performance" / "prepare_speed.csv", rows)
+    for row in rows:
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Conditions: vocabularies, prompts, text encoders."""

@@ -1,0 +1,160 @@
+"""Any text encoder of Hugging Face `transformers`, in PyTorch, from a folder or the Hub.
+
+Code that comes with a model is never run; safetensors are taken before pickles.
+"""
+
+import functools
+import hashlib
+import pathlib
+
+import numpy as np
+import tqdm
+
+from specdiff_jax.conditioning.text_encoders.encoder import Encoder, Features, cut, prepared, unit
+
+BATCH = 32  # texts at once
+
+
+def encoder(place, revision):
+    """The text encoder of a folder or a Hub name.
+
+    A text is pooled as CLAP projects it, else by the mean of its tokens.
+
+    Raises:
+      ValueError: a library is missing, nothing can be loaded, or it encodes no text.
+    """
+    try:
+        import tokenizers  # noqa: F401
+        import torch  # noqa: F401
+        import transformers
+    except ImportError as error:
+        raise ValueError(
+            f"hf:{place} needs {error.name}: pip install torch transformers"
+        ) from error
+    if not place:
+        raise ValueError("text encoder 'hf:' lacks the name of a model or a folder")
+    folder, revision = located(place, revision)
+    weights = weights_of(folder, place)
+    if not any((folder / name).exists() for name in VOCABULARIES):  # the library invents one
+        raise ValueError(f"hf:{place} holds no tokenizer: none of {', '.join(VOCABULARIES)}")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = read_model(transformers, folder, weights[0].suffix == ".safetensors")
+    except Exception as error:  # the library raises many kinds; the user needs one line
+        raise ValueError(f"hf:{place} cannot be loaded ({str(error).splitlines()[0]})") from error
+    if not tokenizer.is_fast or tokenizer.pad_token is None:
+        raise ValueError(f"hf:{place}: its tokenizer is not of the fast kind, or cannot pad")
+    encode = functools.partial(_encode, model, tokenizer)
+    probe = encode(["a"], 3)
+    widths = probe.tokens.shape[-1], probe.pooled.shape[-1]
+    return Encoder(f"hf:{place}", revision, digest(weights), *widths, encode)
+
+
+def read_model(transformers, folder, safe):
+    """The text half of a model.
+
+    Raises:
+      ValueError: it has a decoder that would have to be fed too, or lacks weights.
+    """
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if config.is_encoder_decoder and config.model_type not in MODELS:
+        raise ValueError(f"{config.model_type} has a decoder; known ones are {', '.join(MODELS)}")
+    kind = getattr(transformers, MODELS.get(config.model_type, "AutoModel"))
+    transformers.logging.set_verbosity_error()  # it lists every weight of the other halves
+    model, told = kind.from_pretrained(
+        folder, trust_remote_code=False, use_safetensors=safe, output_loading_info=True
+    )
+    # What is missing the library draws at random. Only a plain encoder's pooler is not used here.
+    plain = config.model_type not in MODELS
+    if missing := sorted(n for n in told["missing_keys"] if not (plain and "pooler" in n)):
+        raise ValueError(f"{len(missing)} weights are missing, {missing[0]} for one")
+    return model.eval()
+
+
+def located(place, revision):
+    """(folder of a model, its commit or 'local'); what is missing comes from the Hub."""
+    path = pathlib.Path(place).expanduser()
+    if path.is_dir():
+        if revision not in (None, "local"):
+            raise ValueError(f"hf:{place} is a folder, which has no revision {revision!r}")
+        return path, "local"
+    import huggingface_hub
+
+    try:
+        fetch = functools.partial(
+            huggingface_hub.snapshot_download, place, revision=revision, ignore_patterns="*/*"
+        )
+        folder = pathlib.Path(fetch(allow_patterns=[*READ, "*.safetensors"]))
+        if not list(folder.glob("*.safetensors")):
+            folder = pathlib.Path(fetch(allow_patterns=[*READ, "*.bin"]))
+    except Exception as error:  # the library raises many kinds; the user needs one line
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"hf:{place} is no folder, nor had from the Hub ({reason})") from error
+    return folder, folder.name  # the Hub's cache calls a folder by its commit
+
+
+def weights_of(folder, place):
+    """The files that hold a model's weights, in order."""
+    for pattern in ("*.safetensors", "*.bin"):
+        if found := sorted(folder.glob(pattern)):
+            return found
+    raise ValueError(f"hf:{place} holds neither .safetensors nor .bin")
+
+
+def digest(paths):
+    """sha256 over the names and contents of files."""
+    total = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.name} {content}\n".encode())
+    return total.hexdigest()
+
+
+def _encode(model, tokenizer, texts, max_tokens):
+    texts = prepared(texts, max_tokens, most_tokens(model, tokenizer))
+    batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+    done = [
+        _batch(model, tokenizer, batch, max_tokens)
+        for batch in tqdm.tqdm(batches, "captions", unit=" batches", disable=len(batches) < 8)
+    ]
+    tokens, mask, pooled, truncated = zip(*done, strict=True)
+    return Features(
+        np.concatenate(tokens), np.concatenate(mask), np.concatenate(pooled), sum(truncated, ())
+    )
+
+
+def most_tokens(model, tokenizer):
+    """Tokens that a model's positions and its tokenizer allow."""
+    places = getattr(model.config, "max_position_embeddings", MOST_TOKENS)
+    return min(places, tokenizer.model_max_length, MOST_TOKENS)
+
+
+def _batch(model, tokenizer, texts, max_tokens):
+    import torch
+
+    given = tokenizer(
+        texts, truncation=True, max_length=max_tokens, padding="max_length", return_tensors="pt"
+    )
+    with torch.inference_mode():
+        out = model(input_ids=given["input_ids"], attention_mask=given["attention_mask"])
+    mask = given["attention_mask"].numpy().astype(bool)
+    tokens = out.last_hidden_state.float().numpy() * mask[..., None]  # [T, L, E]
+    if getattr(out, "text_embeds", None) is not None:
+        pooled = out.text_embeds.float().numpy()
+    else:
+        pooled = tokens.sum(1) / mask.sum(1, keepdims=True)
+    cuts = tuple(cut(encoding) for encoding in given.encodings)
+    return tokens.astype(np.float16), mask, unit(pooled), cuts
+
+
+READ = ("*.json", "*.txt", "*.model")
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+MOST_TOKENS = 4096
+MODELS = {  # model_type -> the class that loads its text half; others through AutoModel
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "clap": "ClapTextModelWithProjection",
+    "clap_text_model": "ClapTextModelWithProjection",
+}

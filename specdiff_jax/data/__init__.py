@@ -1,0 +1,1 @@
+"""Songs: sources, the prepared cache, splits, crops."""

@@ -1,0 +1,59 @@
+"""Features of all captions of a prepared collection, computed once and kept beside its songs."""
+
+import json
+import pathlib
+
+import numpy as np
+
+from specdiff_jax.conditioning import text_encoders
+from specdiff_jax.data import cache
+from specdiff_jax.runtime.logs import say
+
+ARRAYS = ("tokens", "mask", "pooled")
+ABOUT = ("name", "revision", "sha256", "width", "pooled_width")
+
+
+def place_of(folder, name, max_tokens):
+    """The file of one encoder's features."""
+    plain = "".join(c if c.isalnum() else "-" for c in name)
+    return pathlib.Path(folder) / f"text-{plain}-{max_tokens}.npz"
+
+
+def prepare(folder, name, max_tokens, field="condition.text"):
+    """Writes the features of every caption of a cache folder, unless they are there.
+
+    Args:
+      field: of the config that asks for them.
+
+    Raises:
+      ValueError: no song has a caption, or the encoder cannot be had.
+    """
+    path = place_of(folder, name, max_tokens)
+    if path.exists():
+        return
+    songs = cache.read_manifest(folder)["songs"]
+    captions = sorted({caption for song in songs for caption in song["captions"]})
+    if not captions:
+        raise ValueError(
+            f"{field}={name!r}: none of the {len(songs)} songs has a caption; set it to None"
+        )
+    encoder = text_encoders.load(name)
+    found = encoder.encode(captions, max_tokens)
+    if cut := sum(place is not None for place in found.truncated):
+        say(f"text: {cut} of {len(captions)} captions are longer than {max_tokens} tokens, cut")
+    about = {name: getattr(encoder, name) for name in ABOUT}
+    arrays = {name: getattr(found, name) for name in ARRAYS}
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        about = json.dumps(about | {"max_tokens": max_tokens, "captions": captions})
+        np.savez(file, about=np.array(about), **arrays)
+    partial.rename(path)
+
+
+def read(folder, name, max_tokens):
+    """(about the encoder, ({caption: row}, (tokens, mask, pooled))) as `prepare` kept them."""
+    with np.load(place_of(folder, name, max_tokens)) as kept:
+        about = json.loads(str(kept["about"]))
+        arrays = tuple(kept[name] for name in ARRAYS)
+    row_of = {caption: row for row, caption in enumerate(about.pop("captions"))}
+    return about, (row_of, arrays)

@@ -1,0 +1,1 @@
+"""The songbook: public-domain scores rendered to sound."""

@@ -1,0 +1,225 @@
+"""Who plays a score, how fast and with what accompaniment: Score -> Arrangement.
+
+Instruments and tempo are ours to choose, so their labels are true by construction; the key of a
+piece without a written one is estimated from what is heard.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from specdiff_jax.data.sources.songbook import accompaniment, midi, scores
+from specdiff_jax.data.sources.songbook.instruments import ENSEMBLES, MELODIES, PROGRAMS
+
+GENRES = {
+    "bach": "baroque",
+    "mozart": "classical",
+    "haydn": "classical",
+    "beethoven": "classical",
+    "monteverdi": "renaissance",
+    "ryansMammoth": "folk",
+}
+_SPEEDS = {"slow": (54, 74), "moderate": (80, 108), "fast": (116, 144)}  # beats a minute
+_MOST_NOTES = 9.0  # a second, in the busiest part of a busy bar
+_FEWEST_NOTES = 1.4  # onsets a second, all parts together
+_PIECE_LEVEL = {"tune": 92, "chorale": 72, "quartet": 74, "madrigal": 70}  # channel volume
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrangement:
+    """Tracks ready for MIDI, and what is true of them.
+
+    Attributes:
+      tracks: tuple of midi.Track.
+      quarter_bpm: quarter notes a minute.
+      quarters: length in quarter notes.
+      labels: 'key:value' strings.
+      tempo: beats a minute; a beat of 6/8 is three eighths.
+    """
+
+    tracks: tuple[midi.Track, ...]
+    quarter_bpm: float
+    quarters: float
+    labels: tuple[str, ...]
+    tempo: float
+
+
+def arrange(score, seconds, rng, excerpt=0, of=1):
+    """Choose tempo, excerpt and players for `seconds` of a score.
+
+    Args:
+      score: scores.Score.
+      seconds: length of the excerpt; a shorter piece is repeated until it fills it.
+      rng: numpy Generator; all choices come from it.
+      excerpt, of: take the excerpt from this one of `of` equal spans of the piece.
+
+    Raises:
+      scores.Unusable: the excerpt would rest for a long while.
+    """
+    speed = ("slow", "moderate", "fast")[rng.choice(3, p=_speed_odds(score.kind))]
+    start_metre = score.metres[0][1]
+    quarter_bpm = _playable(score, rng.uniform(*_SPEEDS[speed]) * beat_quarters(start_metre))
+    quarters = seconds * quarter_bpm / 60
+    start = _start(score, quarters, rng, excerpt, of)
+    parts = [_cut(part, score.length, start, quarters) for part in score.parts]
+    parts, shift = _from_first_note(parts)
+    _check_rests(parts, quarters, quarter_bpm)
+    metre = [text for offset, text in score.metres if offset <= start][-1]
+    key = score.key or estimate_key(np.concatenate(parts))
+    if score.kind == "tune":
+        bars = _cut_bars(score, quarters) - shift
+        ensemble, tracks, instruments = _band(parts[0], bars, metre, key, rng)
+    else:
+        ensemble, tracks, instruments = _voices(score.kind, parts, rng)
+    tracks = tuple(_play(track, beat_quarters(metre), quarter_bpm, rng) for track in tracks)
+    tempo = quarter_bpm / beat_quarters(metre)
+    labels = [
+        f"composer:{'traditional' if score.kind == 'tune' else score.composer}",
+        f"genre:{GENRES[score.composer]}",
+        f"form:{score.form}",
+        *(f"instrument:{name}" for name in instruments),
+        f"ensemble:{ensemble}",
+        f"key:{key[0]}",
+        f"mode:{key[1]}",
+        f"metre:{metre}",
+        f"tempo:{tempo_class(tempo)}",
+    ]
+    return Arrangement(tracks, quarter_bpm, quarters, tuple(labels), tempo)
+
+
+def beat_quarters(metre):
+    """Quarter notes in one beat: '6/8' -> 1.5, '2/2' -> 2, '3/4' -> 1."""
+    over, under = (int(n) for n in metre.split("/"))
+    compound = under >= 8 and over % 3 == 0
+    return (12 if compound else 4) / under
+
+
+def tempo_class(beats):
+    """'slow' below 76 beats a minute, 'fast' from 112, else 'moderate'."""
+    return "slow" if beats < 76 else "moderate" if beats < 112 else "fast"
+
+
+def estimate_key(notes):
+    """The best of 24 keys for [n, 3] notes, by the profiles of Krumhansl and Kessler (1982)."""
+    major = [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88]
+    minor = [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17]
+    heard = np.bincount(notes[:, 2].astype(int) % 12, weights=notes[:, 1], minlength=12)
+    heard = heard - heard.mean()
+    best = []
+    for mode, profile in (("major", major), ("minor", minor)):
+        profile = (np.array(profile) - np.mean(profile)) / np.std(profile)
+        best += [(np.roll(profile, tonic) @ heard, mode, tonic) for tonic in range(12)]
+    _, mode, tonic = max(best)
+    names = "C Db D Eb E F F# G Ab A Bb B" if mode == "major" else "C C# D Eb E F F# G G# A Bb B"
+    return names.split()[tonic], mode
+
+
+def _speed_odds(kind):
+    return [0.1, 0.45, 0.45] if kind == "tune" else [0.35, 0.35, 0.3]
+
+
+def _playable(score, quarter_bpm):
+    """The wished tempo, held between a crawl and what fingers can do."""
+    edges = np.append(score.bars, score.length)
+    lengths = np.maximum(np.diff(edges), 1e-6)
+    busy = [np.histogram(part[:, 0], edges)[0] / lengths for part in score.parts]
+    most = max(*(np.percentile(density, 90) for density in busy), 1e-3)  # notes a quarter
+    onsets = np.unique(np.concatenate([part[:, 0] for part in score.parts]))
+    fewest = len(onsets) / score.length
+    return float(np.clip(quarter_bpm, 60 * _FEWEST_NOTES / fewest, 60 * _MOST_NOTES / most))
+
+
+def _start(score, quarters, rng, excerpt, of):
+    """A bar line of the excerpt's own span, so that excerpts overlap as little as possible."""
+    if score.length <= quarters or score.kind in ("chorale", "tune"):
+        if excerpt:
+            raise scores.Unusable("too short for another excerpt")
+        return 0.0
+    # As many excerpts as fit side by side; spans that stay empty have none.
+    spans = max(min(of, int(score.length / quarters)), 1)
+    if excerpt >= spans:
+        raise scores.Unusable("too short for another excerpt")
+    low = excerpt * score.length / spans
+    high = (excerpt + 1) * score.length / spans - quarters
+    bars = score.bars[(score.bars >= low) & (score.bars <= high)]
+    return float(rng.choice(bars)) if len(bars) else low
+
+
+def _cut(part, length, start, quarters):
+    """The notes of [start, start + quarters) of a piece that goes round and round."""
+    rounds = int(np.ceil((start + quarters) / length))
+    notes = np.concatenate([part + [r * length, 0, 0] for r in range(rounds)])
+    notes[:, 0] -= start
+    # A note that is held across the start is heard from the start on.
+    held = np.minimum(notes[:, 0], 0)
+    notes[:, 0] -= held
+    notes[:, 1] += held
+    return notes[(notes[:, 1] > 1e-6) & (notes[:, 0] < quarters)]
+
+
+def _cut_bars(score, quarters):
+    rounds = int(np.ceil(quarters / score.length)) + 1
+    return np.concatenate([score.bars + r * score.length for r in range(rounds)])
+
+
+def _from_first_note(parts):
+    shift = min((part[0, 0] for part in parts if len(part)), default=0.0)
+    return [part - [shift, 0, 0] for part in parts], shift
+
+
+def _check_rests(parts, quarters, quarter_bpm, longest=1.5):
+    notes = np.concatenate(parts)
+    if not all(len(part) for part in parts):  # its instrument would be a false label
+        raise scores.Unusable("a part is silent throughout the excerpt")
+    notes = notes[np.argsort(notes[:, 0])]
+    ends = np.maximum.accumulate(notes[:, 0] + notes[:, 1])
+    rests = np.append(notes[1:, 0], quarters) - ends
+    rest = rests.max() * 60 / quarter_bpm
+    if rest > longest:
+        raise scores.Unusable(f"rests for {rest:.1f} s")
+
+
+def _voices(kind, parts, rng):
+    ensemble, names = ENSEMBLES[kind][rng.integers(len(ENSEMBLES[kind]))]
+    pans = np.linspace(34, 94, len(parts)).astype(int)
+    tracks = [
+        midi.Track(PROGRAMS[name], _louden(part, 80), int(pan), _PIECE_LEVEL[kind])
+        for name, part, pan in zip(names, parts, pans, strict=True)
+    ]
+    return ensemble, tracks, list(dict.fromkeys(names))
+
+
+def _band(melody, bars, metre, key, rng):
+    """A tune alone, with chords, with chords and bass, or with chords, bass and drums."""
+    size = rng.choice(4, p=[0.12, 0.28, 0.3, 0.3]) + 1
+    lead = MELODIES[rng.integers(len(MELODIES))]
+    comp = [c for c in ("nylon guitar", "steel guitar", "piano", "accordion") if c != lead]
+    comp = comp[rng.integers(len(comp))]
+    bass = ("double bass", "electric bass")[rng.integers(2)]
+    chords, low, drums = accompaniment.accompany(melody, bars, beat_quarters(metre), metre, key)
+    players = [
+        (lead, midi.Track(PROGRAMS[lead], _louden(melody, 96), 58, 100)),
+        (comp, midi.Track(PROGRAMS[comp], _louden(chords, 66), 84, 80)),
+        (bass, midi.Track(PROGRAMS[bass], _louden(low, 84), 50, 90)),
+        ("drums", midi.Track(0, drums, 64, 76, drums=True)),
+    ][:size]
+    ensemble = ("solo", "duo", "trio", "folk band")[size - 1]
+    return ensemble, [track for _, track in players], [name for name, _ in players]
+
+
+def _louden(notes, velocity):
+    return np.column_stack([notes, np.full(len(notes), velocity, np.float64)])
+
+
+def _play(track, beat, quarter_bpm, rng):
+    """A player's touch: phrases that swell, beats that lean, hands a few milliseconds apart."""
+    notes = track.notes.copy()
+    onset = notes[:, 0]
+    phrase = rng.uniform(12, 20) * beat
+    swell = 8 * np.sin(2 * np.pi * (onset / phrase + rng.uniform()))
+    lean = 6 * (np.abs(onset / beat - np.round(onset / beat)) < 0.02)
+    notes[:, 3] = np.clip(notes[:, 3] + swell + lean + rng.normal(0, 3, len(notes)), 20, 120)
+    notes[:, 0] = np.maximum(onset + rng.normal(0, 0.006, len(notes)) * quarter_bpm / 60, 0)
+    if not track.drums:
+        notes[:, 1] *= 0.96  # a breath before the next note, so that repeated notes are heard
+    return dataclasses.replace(track, notes=notes)

@@ -1,0 +1,261 @@
+"""Embedded music: real scores from the music21 corpus, rendered with a General MIDI SoundFont.
+
+score file -> Score -> Arrangement -> MIDI bytes -> 48 kHz wave -> Song
+
+Nothing is downloaded: the scores come inside the music21 wheel, the SoundFont inside the
+pretty_midi wheel, and midirenderer plays the one with the other.
+
+The `artist` of a Song is its leak group. Songs that share musical material share it: excerpts and
+movements of one work ('W. A. Mozart: K155'), settings of one hymn ('J. S. Bach: Nun danket alle
+Gott', also where the words differ and only the tune is the same), and one fiddle tune under two
+titles. A tune is recognised in any key by a run of equal intervals. A piece that would
+join two groups already handed out is skipped, and so is a copy of a piece, transposed or not.
+"""
+
+import collections
+import concurrent.futures
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import io
+import multiprocessing
+import pathlib
+import signal
+import wave as wave_file
+import zlib
+
+import numpy as np
+
+from specdiff_jax.data.sources.items import Pcm, Skipped, Song
+from specdiff_jax.data.sources.songbook import arrangements, captions, midi, scores, titles
+from specdiff_jax.runtime.worker_pool import cores
+
+SAMPLE_RATE = 48_000  # of the renderer
+NUM_PIECES = 300
+SECONDS = 30.0
+PACKAGES = ("music21", "midirenderer", "pretty_midi")  # of the songbook extra
+_RMS = 0.1  # every song is brought to this level, -20 dBFS,
+_PEAK = 0.95  # unless its peaks would go over this one
+_FLOOR = 2.0**-14  # peak of the added noise floor, two steps of 16 bits: a rest is never all zeros
+# kind -> (intervals in a run that tells a tune, how many of them must move)
+_RUNS = {"chorale": (12, 8), "tune": (20, 14)}
+
+
+def songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
+    """Render the songbook.
+
+    Args:
+      num_pieces: how many Songs; pieces that cannot serve are replaced by others.
+      seconds: length of each, exactly round(seconds * SAMPLE_RATE) samples.
+      seed: chooses pieces, excerpts, instruments and tempos. A longer songbook of the same seed
+        and seconds begins with the shorter one.
+      workers: processes; None takes one for each usable core, 1 renders in this process.
+        With more, the calling script needs the usual `if __name__ == '__main__'` guard.
+
+    Yields:
+      Song (audio: Pcm, [2, N] float32) or Skipped, the same ones in the same order, bit for bit,
+      whatever `workers` is. If the corpus runs out first, the last value is a Skipped that says so.
+
+    Raises:
+      ValueError: an argument out of range.
+      ValueError: a package of the 'songbook' extra is missing, or a worker process died.
+    """
+    if num_pieces < 1 or (workers is not None and workers < 1):
+        raise ValueError(f"num_pieces={num_pieces} and workers={workers} must be at least 1")
+    if not 1 <= seconds <= 600:
+        raise ValueError(f"seconds={seconds} must be between 1 and 600")
+    corpus = _corpus()
+    soundfont()
+    return _songs(corpus, num_pieces, seconds, seed, workers or cores())
+
+
+def pieces_of(source):
+    """Pieces that 'songbook' or 'songbook:900' asks for; None where `source` is another one."""
+    name, _, count = source.partition(":")
+    if name != "songbook":
+        return None
+    if count and not count.isdecimal():
+        raise ValueError(f"data.source={source!r}: write 'songbook' or 'songbook:900'")
+    return int(count or NUM_PIECES)
+
+
+def versions():
+    """Versions of the packages that the sound depends on; None where one is missing."""
+    found = {name: importlib.util.find_spec(name) for name in PACKAGES}
+    return {name: spec and importlib.metadata.version(name) for name, spec in found.items()}
+
+
+def soundfont():
+    """The bytes of the General MIDI SoundFont inside the pretty_midi wheel."""
+    file = _package("pretty_midi") / "TimGM6mb.sf2"
+    if not file.is_file():
+        raise ValueError(f"{file.name} is missing: reinstall with pip install -e '.[songbook]'")
+    return file.read_bytes()
+
+
+def render(midi_file, soundfont_bytes):
+    """MIDI bytes -> [2, N] float32 at SAMPLE_RATE, within [-1, 1)."""
+    import midirenderer  # an extra
+
+    data = midirenderer.render_wave_from(soundfont_bytes, midi_file)
+    with wave_file.open(io.BytesIO(data)) as reader:
+        if reader.getframerate() != SAMPLE_RATE or reader.getsampwidth() != 2:
+            raise ValueError("midirenderer no longer writes 48 kHz 16-bit: see songbook.render")
+        samples = np.frombuffer(reader.readframes(reader.getnframes()), "<i2")
+        return samples.reshape(-1, reader.getnchannels()).T.astype(np.float32) / 32768
+
+
+def _songs(corpus, num_pieces, seconds, seed, workers):
+    groups = _Groups()
+    accepted = 0
+    jobs = [(source, seconds, seed) for source in scores.sources(corpus, seed)]
+    for results in _in_order(_render_source, jobs, workers):
+        for result in results:
+            result = groups.admit(result)
+            accepted += isinstance(result, Song)
+            yield result
+            if accepted == num_pieces:
+                return
+    yield Skipped("songbook", f"the corpus has only {accepted} such pieces, not {num_pieces}")
+
+
+def _in_order(work, jobs, workers):
+    """Like map over processes, with a bounded number of results waiting."""
+    if workers == 1:
+        yield from map(work, jobs)
+        return
+    # Spawn: a fork of a process that runs jax's threads can hang.
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
+    )
+    waiting = collections.deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(work, job))
+            if len(waiting) > workers + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise ValueError("a songbook worker process died; try fewer workers") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupt():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
+
+
+def _render_source(job):
+    """One file -> list of Skipped or (Song, fingerprint), runs in a worker."""
+    source, seconds, seed = job
+    try:
+        score = scores.read(source)
+    except scores.Unusable as error:
+        return [Skipped(source.name, str(error))]
+    results = []
+    for excerpt in range(source.first, source.first + source.count):
+        name = f"{source.name}#{excerpt + 1}" if source.of > 1 else source.name
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        try:
+            plan = arrangements.arrange(score, seconds, rng, excerpt, source.of)
+        except scores.Unusable as error:
+            results.append(Skipped(name, str(error)))
+            continue
+        results.append((_song(name, score, plan, seconds), fingerprint(score)))
+    return results
+
+
+def _song(name, score, plan, seconds):
+    # A quarter note more than asked, so that the end is cut from sound and not from silence.
+    data = midi.midi_bytes(plan.tracks, plan.quarter_bpm, plan.quarters + 1)
+    samples = round(seconds * SAMPLE_RATE)
+    wave = render(data, _soundfont_once())
+    if wave.shape[-1] < samples:
+        raise ValueError(f"{name}: midirenderer returned {wave.shape[-1]} of {samples} samples")
+    composer = scores.COMPOSERS[score.composer]
+    return Song(
+        name=name,
+        artist=f"{composer}: {score.work}",
+        labels=plan.labels,
+        captions=captions.captions(plan.labels),
+        audio=Pcm(_level(wave[:, :samples], zlib.crc32(name.encode())), SAMPLE_RATE),
+        tempo=plan.tempo,
+    )
+
+
+def _level(wave, seed):
+    if np.abs(wave).max() > 0.999:
+        raise ValueError("the renderer clips: lower the channel volumes in arrangements.py")
+    rms = np.sqrt(np.mean(np.square(wave, dtype=np.float64)))
+    noise = np.random.default_rng(seed).random(wave.shape, np.float32)
+    gain = np.float32(min(_RMS / rms, (_PEAK - _FLOOR) / np.abs(wave).max()))
+    return wave * gain + np.float32(_FLOOR) * (2 * noise - 1)
+
+
+def fingerprint(score):
+    """What tells that two scores share material: (hash of all notes in any key, runs of the tune).
+
+    The runs are hashes of the intervals of the top voice: of a hymn on every beat, where settings
+    agree, of a tune from note to note; empty for kinds where the work alone is the group.
+    """
+    notes = np.concatenate([part - [0, 0, score.parts[0][0, 2]] for part in score.parts])
+    digest = hashlib.sha256(np.round(notes * 96).astype(np.int64).tobytes()).hexdigest()
+    if score.kind not in _RUNS:
+        return digest, frozenset()
+    top = score.parts[0]
+    if score.kind == "chorale":
+        beats = np.arange(0, score.length)
+        pitches = top[np.searchsorted(top[:, 0], beats + 1e-6, side="right").clip(1) - 1, 2]
+    else:
+        pitches = top[:, 2]
+    length, moving = _RUNS[score.kind]
+    steps = np.diff(pitches).astype(np.int8)
+    runs = (steps[i : i + length] for i in range(len(steps) - length + 1))
+    return digest, frozenset(zlib.crc32(r.tobytes()) for r in runs if np.sum(r != 0) >= moving)
+
+
+class _Groups:
+    """Leak groups handed out so far; the order of `admit` calls decides their names."""
+
+    def __init__(self):
+        self._copies = {}  # hash of a piece -> its name
+        self._of = {}  # run or plain title -> artist
+
+    def admit(self, result):
+        """Skipped or (Song, fingerprint) -> Skipped or Song with its final artist."""
+        if isinstance(result, Skipped):
+            return result
+        song, (digest, runs) = result
+        first = self._copies.setdefault(digest, song.name)
+        if first.split("#")[0] != song.name.split("#")[0]:
+            return Skipped(song.name, f"the same notes as {first}")
+        keys = {titles.plain(song.artist), *((song.artist.split(":")[0], run) for run in runs)}
+        artists = sorted({self._of[key] for key in keys if key in self._of})
+        if len(artists) > 1:
+            return Skipped(song.name, f"shares music with {' and with '.join(artists)}")
+        artist = artists[0] if artists else song.artist
+        self._of |= dict.fromkeys(keys, artist)
+        return Song(**{**vars(song), "artist": artist})
+
+
+def _corpus():
+    _package("midirenderer")
+    return _package("music21") / "corpus"
+
+
+def _package(name):
+    """The folder of an installed package, found without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.origin:
+        raise ValueError(
+            f"data.source='songbook' needs {name}, which is not installed: "
+            "pip install -e '.[songbook]'"
+        )
+    return pathlib.Path(spec.origin).parent
+
+
+@functools.cache
+def _soundfont_once():
+    return soundfont()

@@ -1,0 +1,1 @@
+"""Heads on a backbone: tagging, embeddings, search."""

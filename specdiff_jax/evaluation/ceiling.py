@@ -1,0 +1,69 @@
+"""Real held-out music and its round trip: the ceiling of what the model can sound like."""
+
+import pathlib
+
+import jax
+import numpy as np
+
+from specdiff_jax.audio import distances, files
+from specdiff_jax.audio import representation as representations
+from specdiff_jax.data import prepare
+from specdiff_jax.data import songs as data
+from specdiff_jax.reports import spectrogram_image
+from specdiff_jax.runtime.logs import say, write_json
+from specdiff_jax.training import checkpoints
+
+CLIPS = 4  # to listen to
+MEASURED = 16  # to take the mean of
+
+
+def run(config):
+    """Writes reference/: WAV and PNG of real clips and of their round trips, reference.json."""
+    workdir = pathlib.Path(config.workdir)
+    step = checkpoints.trained_step(workdir)
+    saved = checkpoints.read_run(workdir, step)
+    rep = representations.from_dict(saved["representation"])
+    songs = prepare.songs_of(config, "valid", rep.samples)
+    clips, waves = held_out_clips(songs, rep.samples, MEASURED)
+    back, snr, distance = round_trip(rep, waves)
+    folder = workdir / "reference"
+    for index, clip in enumerate(clips[:CLIPS]):
+        clip |= {"real": f"{index:03d}_real", "roundtrip": f"{index:03d}_roundtrip"}
+        clip |= {"snr_db": snr[index], "log_spectral_distance_db": distance[index]}
+        for name, wave in ((clip["real"], waves[index]), (clip["roundtrip"], back[index])):
+            files.write(folder / f"{name}.wav", wave, rep.sample_rate)
+            spectrogram_image.save_spectrogram(folder / f"{name}.png", wave, rep.sample_rate)
+    ceiling = {
+        "representation": rep.kind,
+        "snr_db": float(np.mean(snr)),
+        "log_spectral_distance_db": float(np.mean(distance)),
+        "measured_clips": len(waves),
+    }
+    write_json(folder / "reference.json", ceiling | {"clips": clips[:CLIPS]})
+    say(
+        f"ceiling: {rep.kind} round trip of {len(waves)} held-out clips: "
+        f"SNR {ceiling['snr_db']:.1f} dB, "
+        f"log-spectral distance {ceiling['log_spectral_distance_db']:.2f} dB"
+    )
+
+
+def held_out_clips(songs, samples, count):
+    """The first crop of up to `count` songs, evenly spread: (descriptions, waves [M, ..., N])."""
+    chosen = np.unique(np.linspace(0, len(songs.starts) - 1, count).astype(int))
+    keys = ("name", "artist", "labels", "captions")
+    clips = [{key: songs.entries[index][key] for key in keys} for index in chosen]
+    return clips, data.to_wave(data.read_crops(songs, songs.starts[chosen], samples))
+
+
+def there_and_back(rep, waves):
+    """decode(encode(wave)), clip by clip.  # as waves"""
+    both = jax.jit(lambda wave: rep.decode(rep.encode(wave)))
+    return np.concatenate([np.asarray(both(wave[None])) for wave in waves])
+
+
+def round_trip(rep, waves):
+    """decode(encode(wave)) as `waves`, and lists of its SNR and log-spectral distance in dB."""
+    back = there_and_back(rep, waves)
+    pairs = list(zip(waves, back, strict=True))
+    snr = [distances.signal_to_noise_db(*pair) for pair in pairs]
+    return back, snr, [distances.log_spectral_distance_db(*pair) for pair in pairs]

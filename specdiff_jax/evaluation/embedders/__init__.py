@@ -1,0 +1,26 @@
+"""Ears: frozen networks and statistics that turn sound into vectors, to compare collections by."""
+
+from specdiff_jax.evaluation.embedders import huggingface, logmel, musicnn
+
+
+def load(name):
+    """The embedder of a name.
+
+    Args:
+      name: 'musicnn', 'logmel', or 'path:' and a folder with an audio model of `transformers`.
+
+    Returns:
+      embedder.Embedder.
+
+    Raises:
+      ValueError: the name is unknown, or its library or weights are not to be had.
+    """
+    kind, _, place = name.partition(":")
+    if kind not in EMBEDDERS or (kind == "path") != bool(place):
+        raise ValueError(
+            f"embedder {name!r} is unknown: 'musicnn', 'logmel', or 'path:' and a model's folder"
+        )
+    return EMBEDDERS[kind](place)
+
+
+EMBEDDERS = {"musicnn": musicnn.embedder, "logmel": logmel.embedder, "path": huggingface.embedder}

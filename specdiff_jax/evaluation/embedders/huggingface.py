@@ -1,0 +1,117 @@
+"""An audio model of Hugging Face `transformers` in a folder of the user's: CLAP, AST, HuBERT, ...
+
+Nothing is asked of a network, code that comes with a model is never run, and weights are taken from
+safetensors alone.
+"""
+
+import functools
+import json
+import pathlib
+
+import numpy as np
+
+from specdiff_jax.conditioning.text_encoders import huggingface
+from specdiff_jax.evaluation.embedders.embedder import Embedder
+
+SECONDS = 10  # a window, where a model does not say how long it listens
+BATCH = 4
+MAX_TOKENS = 32  # of a text; longer ones are cut
+SETTINGS = ("config.json", "preprocessor_config.json")
+
+
+def embedder(place):
+    """The embedder of a folder.
+
+    CLAP's sound is told as it projects it beside texts; other models by the mean of their last
+    layer over time.
+
+    Raises:
+      ValueError: a library or file is missing, weights are missing, or it is no model of sound.
+    """
+    try:
+        import torch  # noqa: F401
+        import transformers
+    except ImportError as error:
+        raise ValueError(
+            f"path:{place} needs {error.name}: pip install torch transformers"
+        ) from error
+    folder = pathlib.Path(place).expanduser()
+    weights = sorted(folder.glob("*.safetensors"))
+    missing = [name for name in SETTINGS if not (folder / name).exists()]
+    if missing or not weights:
+        lacks = ", ".join(missing + ["*.safetensors"] * (not weights))
+        raise ValueError(f"path:{place} lacks {lacks}: save model and feature extractor there")
+    try:
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        model = read_model(transformers, folder)
+        window = listens(extractor)
+        embed = functools.partial(_embed, model, extractor)
+        width = embed(np.zeros((1, window), np.float32)).shape[1]
+    except Exception as error:  # the library raises many kinds; the user needs one line
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"path:{place} cannot be loaded ({reason})") from error
+    sha256 = huggingface.digest([*(folder / name for name in SETTINGS), *weights])
+    return Embedder(
+        f"path:{place}",
+        sha256,
+        width,
+        extractor.sampling_rate,
+        window,
+        BATCH,
+        embed,
+        functools.partial(_read, place) if reads(folder) else None,
+    )
+
+
+def reads(folder):
+    """Whether a model puts texts beside sounds, and its tokenizer is there too."""
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    return kind == "clap" and any((folder / name).exists() for name in huggingface.VOCABULARIES)
+
+
+def _read(place, texts):
+    return huggingface.encoder(place, None).encode(texts, MAX_TOKENS).pooled
+
+
+def read_model(transformers, folder):
+    """The half of a model that hears.
+
+    Raises:
+      ValueError: it lacks weights, which the library would draw at random.
+    """
+    told = {"local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(folder, **told)
+    kind = getattr(transformers, MODELS.get(config.model_type, "AutoModel"))
+    transformers.logging.set_verbosity_error()  # it lists every weight of the other halves
+    model, info = kind.from_pretrained(
+        folder, use_safetensors=True, output_loading_info=True, **told
+    )
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(f"{len(missing)} weights are missing, {missing[0]} for one")
+    return model.eval()
+
+
+def listens(extractor):
+    """Samples of a window."""
+    told = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
+    return told or SECONDS * extractor.sampling_rate
+
+
+def _embed(model, extractor, waves):
+    import torch
+
+    given = extractor(list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    if "is_longer" in given:  # of equal windows CLAP would call one longer, drawn at random
+        given["is_longer"] = torch.zeros_like(torch.as_tensor(given["is_longer"]))
+    with torch.inference_mode():
+        out = model(**given)
+    told = getattr(out, "audio_embeds", None)
+    return (out.last_hidden_state.mean(1) if told is None else told).float().numpy()
+
+
+MODELS = {  # model_type -> the class that loads the half that hears; others through AutoModel
+    "clap": "ClapAudioModelWithProjection",
+    "clap_audio_model": "ClapAudioModelWithProjection",
+}

@@ -1,0 +1,159 @@
+"""What is evaluated, and the real music that it is held against."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from specdiff_jax.audio import files
+from specdiff_jax.audio.ingest import Intake, ingest
+from specdiff_jax.conditioning import prompts
+from specdiff_jax.config.fields import choose
+from specdiff_jax.data import prepare
+from specdiff_jax.data import songs as data
+from specdiff_jax.evaluation import controls, prompt_adherence
+from specdiff_jax.runtime.logs import say
+from specdiff_jax.sampling import sample
+from specdiff_jax.training.diffusion_job import Run
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Material:
+    """All that is compared."""
+
+    config: Any
+    rep: Any  # Representation of every clip
+    trained: dict  # {name: trained.Trained}, the run's own first; {} for a folder of sounds
+    sounds: controls.Clips | None  # of a folder
+    missing: list  # names of files that could not be read
+    train: data.Songs
+    held_out: data.Songs
+    reference: controls.Clips
+    other: controls.Clips
+    asking: str  # a key of fidelity.ASKING
+    wishes: list  # [(Wish, k)], one a clip to generate
+    asked: list  # entries of the songs that the clips are asked to be like, [] where unasked
+    like: controls.Clips | None  # an excerpt of each of those
+
+
+def gathered(config):
+    """The Material of a config.
+
+    Raises:
+      ValueError: a field that makes no sense or would be ignored; too little held-out music.
+    """
+    e = config.evaluate
+    choose(dict.fromkeys(("valid", "test")), "evaluate.split", e.split)
+    trained = checkpoints_of(config) if e.folder is None else {}
+    rep = next(iter(trained.values())).rep if trained else fitted(config)
+    sounds, missing = (None, []) if e.folder is None else sounds_of(config, rep)
+    songs = functools.partial(prepare.songs_of, config, samples=rep.samples)
+    train, held_out = songs("train"), songs(e.split)
+    reference, other = controls.real_halves(held_out, rep.samples, e.reference_clips)
+    asking, like, asked = asked_by(config, trained), None, []
+    wishes = [(prompts.NOTHING, k) for k in range(e.clips)]
+    if asking != "nothing":
+        like = controls.crops("real music, asked for", "real", held_out, rep.samples, e.clips)
+        asked = [held_out.entries[song] for song in like.songs]
+        wish = prompt_adherence.ASKING[asking]
+        guided = {"guidance": config.sample.guidance}
+        wishes = [(dataclasses.replace(wish(entry), **guided), k) for k, entry in enumerate(asked)]
+    return Material(
+        config=config,
+        rep=rep,
+        trained=trained,
+        sounds=sounds,
+        missing=missing,
+        train=train,
+        held_out=held_out,
+        reference=reference,
+        other=other,
+        asking=asking,
+        wishes=wishes,
+        asked=asked,
+        like=like,
+    )
+
+
+def fitted(config):
+    """The config's representation with statistics of the training songs."""
+    job = Run(config)
+    job.fit_representation()
+    return job.rep
+
+
+def checkpoints_of(config):
+    """{name: Trained} of the run's own checkpoint and of those to set beside it."""
+    e = config.evaluate
+    own, _ = sample.opened(config)
+    if config.sample.seconds is not None:  # shorter ones would be cut, and scored as they are
+        raise ValueError(
+            "evaluate compares clips of the length trained on; leave sample.seconds unset"
+        )
+    found = {"generated": own}
+    for workdir in e.against:
+        other = sample.load(pathlib.Path(workdir), ema=config.sample.ema)
+        for name in ("sample_rate", "samples"):
+            if getattr(other.rep, name) != getattr(own.rep, name):
+                raise ValueError(f"evaluate.against: clips of {workdir} have another {name}")
+        other.config.sample = config.sample
+        found[pathlib.Path(workdir).name] = other
+    return found
+
+
+def asked_by(config, trained):
+    """How the clips are asked for: as the config says, or the most that all checkpoints hear."""
+    e = config.evaluate
+    known = [one.vocabulary for one in trained.values()]
+    possible = {
+        "captions": bool(known) and all(v.text for v in known),
+        "labels": bool(known) and all(v.labels for v in known),
+        "nothing": True,
+    }
+    how = e.asked_by or next(name for name, can in possible.items() if can)
+    choose(prompt_adherence.ASKING, "evaluate.asked_by", how)
+    if not possible[how]:
+        raise ValueError(f"evaluate.asked_by={how!r}: not all of what is evaluated hears {how}")
+    return how
+
+
+def sounds_of(config, rep):
+    """(Clips of a folder of sounds, names of those that could not be read).
+
+    Raises:
+      ValueError: one cannot be read, is shorter than a clip, or is missing beside its sidecar,
+        unless evaluate.allow_missing; there is none; a field would be ignored.
+    """
+    e = config.evaluate
+    for name, unset in (("against", ()), ("asked_by", None)):
+        if e[name] != unset:
+            raise ValueError(f"evaluate.{name} is not used with evaluate.folder; leave it unset")
+    folder = pathlib.Path(e.folder)
+    if not folder.is_dir():
+        raise ValueError(f"evaluate.folder={e.folder!r}: there is no such folder")
+    paths = [path for path in files.find(folder) if "evaluation" not in path.parts]
+    stems = {path.with_suffix("") for path in paths}
+    lost = [p for p in sorted(folder.rglob("*.json")) if p.with_suffix("") not in stems]
+    missing = [(p, "has no sound beside it") for p in lost if "evaluation" not in p.parts]
+    waves, groups = [], []
+    for number, path in enumerate(paths):
+        try:
+            pcm, *_ = ingest(str(path), Intake(rep.sample_rate, rep.channels))
+            if len(pcm) < rep.samples:
+                raise ValueError(f"shorter than a clip of {rep.samples / rep.sample_rate:.2f} s")
+            count = len(pcm) // rep.samples
+            cut = pcm[: count * rep.samples].reshape(count, rep.samples, rep.channels)
+            waves.append(data.to_wave(cut))
+            groups += [number] * count
+        except ValueError as error:
+            missing.append((path, str(error)))
+    for path, reason in missing:
+        if not e.allow_missing:
+            raise ValueError(f"{path}: {reason}; mend it, or set evaluate.allow_missing=True")
+        say(f"evaluate: left out {path}: {reason}")
+    if not waves:
+        raise ValueError(f"evaluate.folder={e.folder!r} holds no sound that can be read")
+    clips = controls.Clips(folder.name, "generated", np.concatenate(waves), np.array(groups))
+    return clips, [str(path) for path, _ in missing]

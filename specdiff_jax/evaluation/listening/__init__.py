@@ -1,0 +1,1 @@
+"""The blind listening test: its page, its results, their report."""

@@ -1,0 +1,234 @@
+"""What listeners said: the result files of listening.html -> rows with intervals.
+
+Ratings: means and differences with 95% intervals by a bootstrap that resamples listeners and
+clips at once (Owen 2007, "The pigeonhole bootstrap"): a listener's scores belong together, and so
+do all scores of the same music. Listeners are screened as in ITU-R BS.1534-3, 4.1.2.
+ABX: exact binomial test against guessing, Clopper-Pearson intervals.
+"""
+
+import itertools
+import math
+import pathlib
+
+import numpy as np
+
+from specdiff_jax.evaluation.listening.page import FORMAT
+from specdiff_jax.reports.run_files import parse_named
+
+REMEDY = "leave this file out, or save it again from the last screen of listening.html"
+HIDDEN = {"reference": "hidden reference", "anchor": "hidden anchor"}
+REFERENCE_SCORE, TOLERATED = 90, 15  # BS.1534-3: below 90 in more than 15% of the trials
+RESAMPLES = 5000
+
+
+def analyse(paths, screen=True, seed=0):
+    """All rows of a test from its result files.
+
+    Args:
+      paths: result files of one and the same listening.html.
+      screen: leave out the ratings of listeners who do not know the hidden reference. Their ABX
+        answers stay: guessing is what that test measures.
+      seed: of the bootstrap.
+
+    Returns:
+      {"listeners": screening rows, "scores": ..., "differences": ..., "abx": ...}, lists of dicts
+      as the functions below describe them, and "screened", "matched".
+
+    Raises:
+      ValueError: one line that names the file and the remedy.
+    """
+    sessions = read_results(paths)
+    listeners = screened(sessions)
+    out = {row["listener"] for row in listeners if row["excluded"]} if screen else set()
+    scores = score_table([one for one in sessions if one["listener"] not in out])
+    return {
+        "listeners": listeners,
+        "scores": score_rows(scores, seed),
+        "differences": difference_rows(scores, seed),
+        "abx": abx_rows(sessions),
+        "screened": screen,
+        "matched": sessions[0]["matched"],
+    }
+
+
+# ---- files -> sessions
+
+
+def read_results(paths):
+    """[{"test", "session", "listener", "matched", "trials"}, ...], checked."""
+    sessions, seen = [], {}
+    for path in map(pathlib.Path, paths):
+        try:
+            session = parse_named(str(path), path.read_bytes(), parse_result)
+        except (OSError, ValueError) as error:
+            reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
+            raise ValueError(f"{reason}; {REMEDY}") from error
+        if sessions and session["test"] != sessions[0]["test"]:
+            first = next(iter(seen.values()))
+            raise ValueError(f"{path}: of another listening.html than {first}; analyse them apart")
+        if session["session"] in seen:
+            raise ValueError(f"{path}: the same session as {seen[session['session']]}; keep one")
+        seen[session["session"]] = path
+        sessions.append(session)
+    if not sessions:
+        raise ValueError("no result files; save one from the last screen of listening.html")
+    return sessions
+
+
+def parse_result(data):
+    if data.get("format") != FORMAT:
+        raise ValueError(f"not a result of a listening test, its format is {data.get('format')!r}")
+    session, sets = str(data["session"]), [str(name) for name in data["sets"]]
+    trials = [parse_trial(trial, sets) for trial in data["trials"]]
+    if not trials:
+        raise ValueError("holds no trials")
+    return {
+        "test": str(data["test"]),
+        "session": session,
+        # One name is one listener, in however many sessions; without a name each is another.
+        "listener": " ".join(str(data["listener"]).split()) or f"session {session[:8]}",
+        "matched": bool(data["matched"]),
+        "trials": trials,
+    }
+
+
+def parse_trial(trial, sets):
+    """{"kind", "clip", "scores": {(role, name): 0..100}} or {"kind", "clip", "pair", "right"}"""
+    kind, clip = trial["kind"], int(trial["clip"])
+    if kind == "mushra":
+        scores = {}
+        for one in trial["ratings"]:
+            role, score = one["role"], float(one["score"])
+            name = one["set"] if role == "set" else HIDDEN.get(role)
+            if name not in (sets if role == "set" else HIDDEN.values()) or not 0 <= score <= 100:
+                raise ValueError(f"trial of clip {clip}: no rating: {one}")
+            scores[role, name] = score
+        if len(scores) != len(sets) + 2 or len(scores) != len(trial["ratings"]):
+            raise ValueError(f"trial of clip {clip}: {len(scores)} of {len(sets) + 2} ratings")
+        return {"kind": kind, "clip": clip, "scores": scores}
+    if kind != "abx":
+        raise ValueError(f"trial of clip {clip}: unknown kind {kind!r}")
+    pair = [name for name in sets if name in (trial["a"], trial["b"])]
+    if len(pair) != 2 or not {trial["x"], trial["answer"]} <= set(pair):
+        raise ValueError(f"trial of clip {clip}: A, B, X and answer do not fit together")
+    return {"kind": kind, "clip": clip, "pair": pair, "right": trial["x"] == trial["answer"]}
+
+
+# ---- ratings
+
+
+def screened(sessions):
+    """[{"listener", "trials", "below": rated the reference under 90, "excluded"}, ...]"""
+    found = {session["listener"]: [] for session in sessions}
+    for listener, _, (role, _), score in ratings(sessions):
+        if role == "reference":
+            found[listener].append(score < REFERENCE_SCORE)
+    rows = [{"listener": a, "trials": len(b), "below": sum(b)} for a, b in found.items()]
+    return [{**row, "excluded": 100 * row["below"] > TOLERATED * row["trials"]} for row in rows]
+
+
+def ratings(sessions):
+    """[(listener, clip, (role, name), score), ...]"""
+    return [
+        (session["listener"], trial["clip"], stimulus, score)
+        for session in sessions
+        for trial in session["trials"]
+        for stimulus, score in trial.get("scores", {}).items()
+    ]
+
+
+def score_table(sessions):
+    """{(role, name): scores [listeners, clips], nan where none, of several the mean}"""
+    found = ratings(sessions)
+    listeners, clips, stimuli = (sorted({row[axis] for row in found}) for axis in range(3))
+    cells = {}
+    for listener, clip, stimulus, score in found:
+        place = stimuli.index(stimulus), listeners.index(listener), clips.index(clip)
+        cells.setdefault(place, []).append(score)
+    table = np.full((len(stimuli), len(listeners), len(clips)), np.nan)
+    for place, scores in cells.items():
+        table[place] = np.mean(scores)
+    return dict(zip(stimuli, table, strict=True))
+
+
+def score_rows(table, seed):
+    """[{"name", "role", "mean", "low", "high", "listeners", "trials"}, ...], best first."""
+    rows = [
+        {"name": name, "role": role, **bootstrapped(scores, seed)}
+        for (role, name), scores in table.items()
+    ]
+    return sorted(rows, key=lambda row: -row["mean"])
+
+
+def difference_rows(table, seed):
+    """[{"a", "b", "mean": of a - b, "low", "high", "listeners", "trials"}, ...] of all pairs.
+
+    The intervals are not widened for the number of pairs.
+    """
+    order = sorted(table, key=lambda stimulus: -np.nanmean(table[stimulus]))
+    return [
+        {"a": a[1], "b": b[1], **bootstrapped(table[a] - table[b], seed)}
+        for a, b in itertools.combinations(order, 2)
+    ]
+
+
+def bootstrapped(scores, seed):
+    """Mean of [listeners, clips] and its 95% percentile interval; both axes resampled.
+
+    One listener (or one clip) cannot be resampled: the interval then says nothing about others.
+    From one score there is no interval, nan.
+    """
+    listeners, clips = scores.shape
+    held, sums = np.isfinite(scores).astype(float), np.nan_to_num(scores)
+    rng = np.random.default_rng(seed)
+    rows = rng.multinomial(listeners, np.full(listeners, 1 / listeners), RESAMPLES)  # [R, L]
+    columns = rng.multinomial(clips, np.full(clips, 1 / clips), RESAMPLES)  # [R, P]
+    weights = ((rows @ held) * columns).sum(axis=1)
+    means = ((rows @ sums) * columns).sum(axis=1)[weights > 0] / weights[weights > 0]
+    low, high = np.quantile(means, (0.025, 0.975)) if held.sum() > 1 else (math.nan, math.nan)
+    counts = {"listeners": int(held.any(axis=1).sum()), "trials": int(held.sum())}
+    return {
+        "mean": float(scores[held > 0].mean()),
+        "low": float(low),
+        "high": float(high),
+        **counts,
+    }
+
+
+# ---- ABX
+
+
+def abx_rows(sessions):
+    """[{"a", "b", "listener", "right", "trials", "share", "low", "high", "p"}, ...]
+
+    For each pair a row of all listeners (None), then one each. p: chance to be right so often by
+    guessing, one-sided. The pooled interval takes answers as independent, which those of one
+    listener are not quite; its p does not need to: guesses are.
+    """
+    answers = {}
+    for session in sessions:
+        for trial in session["trials"]:
+            if trial["kind"] == "abx":
+                people = answers.setdefault(tuple(trial["pair"]), {})
+                people.setdefault(session["listener"], []).append(trial["right"])
+    rows = []
+    for (a, b), people in answers.items():
+        pooled = [right for found in people.values() for right in found]
+        for listener, found in [(None, pooled), *people.items()]:
+            rows.append({"a": a, "b": b, "listener": listener, **binomial(sum(found), len(found))})
+    return rows
+
+
+def binomial(right, trials):
+    """Share of right answers, Clopper-Pearson 95% interval, P(as many or more by guessing)."""
+    from scipy import special
+
+    wrong = trials - right
+    return {
+        "right": right,
+        "trials": trials,
+        "share": right / trials,
+        "low": float(special.betaincinv(right, wrong + 1, 0.025)) if right else 0.0,
+        "high": float(special.betaincinv(right + 1, wrong, 0.975)) if wrong else 1.0,
+        "p": float(special.bdtrc(right - 1, trials, 0.5)) if right else 1.0,
+    }

@@ -1,0 +1,1 @@
+"""Metrics of samples and predictions, usable without a config."""

@@ -1,0 +1,117 @@
+"""Sets of embeddings into scores, scores into flags, lines for the terminal, and a CSV."""
+
+import dataclasses
+
+import numpy as np
+from scipy import stats
+
+from specdiff_jax.evaluation.metrics import frechet, kernel, prdc
+from specdiff_jax.evaluation.metrics.bootstrap import share
+from specdiff_jax.runtime import logs
+
+SURE = 1e-3  # chance below which there are more copies than false positives
+MOST_SILENT = 0.5  # share of a set's clips
+
+
+def of_vectors(made, real, seed=0):
+    """Scores of one set of embeddings against the reference's.
+
+    Args:
+      made, real: (vectors [M, W, d] of M clips, groups [M] of clips that hang together).
+
+    Returns:
+      {"n", "d", "flags"} and {"value", "low", "high"} for each score that there are vectors enough
+      for: fad, fad_inf, kad (with "p"), precision, recall, density, coverage.
+    """
+    (vectors, groups), (reference, reference_groups) = (each_window(*side) for side in (made, real))
+    found = {"n": len(vectors), "d": vectors.shape[1], "flags": []}
+    songs = {"groups": groups, "reference_groups": reference_groups}
+    try:
+        found["fad"] = plain(frechet.fad(vectors, reference, **songs))
+        if frechet.few(vectors, reference):
+            found["flags"].append("fewer than 10 d vectors")
+        found["fad_inf"] = plain(frechet.fad_inf(vectors, reference, **songs, seed=seed))
+    except ValueError:
+        few = "endless FAD: too few songs" if "fad" in found else "FAD: too few vectors"
+        found["flags"].append(few)
+    songs_of_clips = {"groups": made[1], "reference_groups": real[1]}
+    means = (vectors.mean(axis=1) for vectors, _ in (made, real))
+    far = kernel.kad(*means, seed=seed, **songs_of_clips)
+    found["kad"] = plain(far.estimate) | {"p": far.p_value, "bandwidth": far.bandwidth}
+    try:
+        near = prdc.neighbours(vectors, reference, **songs, seed=seed)
+        found |= {name: plain(estimate) for name, estimate in near.items()}
+    except ValueError:
+        found["flags"].append("too few vectors for neighbours")
+    return found
+
+
+def each_window(vectors, groups):
+    """[M, W, d], [M] -> [M W, d], [M W]."""
+    return vectors.reshape(-1, vectors.shape[2]), np.repeat(groups, vectors.shape[1])
+
+
+def plain(estimate):
+    """An Estimate for JSON."""
+    return dataclasses.asdict(estimate)
+
+
+def share_of_copies(flagged, false_positives):
+    """The share of clips nearer to training music than new music is.
+
+    Returns:
+      {"value", "low", "high", "p"}: p is the chance of so many where all are new.
+    """
+    count, total = int(flagged.sum()), len(flagged)
+    found = plain(share(count / total, 0.0, total))
+    return found | {"p": float(stats.binom.sf(count - 1, total, false_positives))}
+
+
+def flag(rows):
+    """Adds to every row what its numbers warn of."""
+    for row in rows:
+        row["flags"] = []
+        if row["silent"] > MOST_SILENT:
+            row["flags"].append(f"silent: {row['silent']:.0%} of the clips")
+        if row["copies"]["p"] < SURE:
+            row["flags"].append(f"copies of training music: {row['copies']['value']:.0%}")
+
+
+def worded(estimate, places=2):
+    """A value with its interval, as 1.23 (1.10 to 1.36)."""
+    value, low, high = (f"{estimate[key]:.{places}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def lines(rows):
+    """The table for a terminal: the first embedder's kernel distance, copies, flags of each set."""
+    embedder = next(iter(rows[0]["scores"]))
+    found = [f"kernel distance x 1000 ({embedder}), 95 % interval; share of copies; flags"]
+    for row in rows:
+        far = row["scores"][embedder]["kad"]
+        far = worded({key: 1000 * far[key] for key in ("value", "low", "high")}, 1)
+        flags, copied = "; ".join(row["flags"]), f"{row['copies']['value']:.1%}"
+        found.append(f"  {row['name']:<34} n {row['clips']:<5} {far:<28} {copied:<7} {flags}")
+    return found
+
+
+def write_csv(path, rows):
+    """A line for every set and embedder, nested values in columns of joined names."""
+    table = []
+    for row in rows:
+        plain = {key: value for key, value in row.items() if key not in ("scores", "signals")}
+        per = row.get("scores") or {"": {}}
+        table += [flat(plain | {"embedder": name} | score) for name, score in per.items()]
+    logs.write_csv(path, table)
+
+
+def flat(row):
+    """{"a": {"b": 1}} -> {"a_b": 1}, lists joined; the name itself for "value"."""
+    found = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            parts = {key if name == "value" else f"{key}_{name}": x for name, x in value.items()}
+            found |= flat(parts)
+        else:
+            found[key] = "; ".join(map(str, value)) if isinstance(value, list) else value
+    return found

@@ -1,0 +1,105 @@
+"""--mode=sweep: sampler x evaluations x guidance, chosen on validation, reported once on test."""
+
+import dataclasses
+import itertools
+
+import tqdm
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from specdiff_jax.config import build
+from specdiff_jax.diffusion.samplers import evaluations
+from specdiff_jax.evaluation import controls, embedders, scores
+from specdiff_jax.evaluation.evaluate import embedded
+from specdiff_jax.evaluation.inputs import gathered
+from specdiff_jax.runtime.logs import say, write_json
+from specdiff_jax.sampling import options
+
+SCORE = "kad"  # the least is best; without bias for any number of clips
+
+
+def run(config):
+    """Writes sweep.json, sweep.csv and sweep.png beside the evaluations of the checkpoint."""
+    arms, embedder = arms_of(config), embedders.load(config.evaluate.embedders[0])
+    valid = prepared(config, "valid", embedder)
+    rows = [arm | scored(valid, arm, embedder) for arm in tqdm.tqdm(arms, desc="sweep", unit="arm")]
+    best = min(rows, key=lambda row: row[SCORE]["value"])
+    arm = {name: best[name] for name in arms[0]}
+    final = arm | scored(prepared(config, "test", embedder), arm, embedder)
+    folder = next(iter(valid[0].trained.values())).workdir / "evaluation"
+    found = {"embedder": embedder.name, "valid": rows, "chosen": arm, "test": final}
+    write_json(folder / "sweep.json", found)
+    table = [{"split": "valid"} | row for row in rows] + [{"split": "test"} | final]
+    scores.write_csv(folder / "sweep.csv", table)
+    draw(folder / "sweep.png", rows, best, embedder.name)
+    words = ", ".join(f"{name} {value}" for name, value in arm.items())
+    say(f"sweep: of {len(rows)}, chosen on valid: {words}: {scores.worded(best[SCORE], 4)}")
+    say(f"sweep: the same on test, once: {scores.worded(final[SCORE], 4)}; {folder / 'sweep.png'}")
+
+
+def arms_of(config):
+    """[{"sampler", "grid", "steps", "guidance"}] of all combinations.
+
+    Raises:
+      ValueError: one of them cannot be sampled with.
+    """
+    s, schedule = config.sweep, build.schedule(config)
+    if config.evaluate.folder is not None or config.evaluate.against:
+        raise ValueError("sweep is of one checkpoint: unset evaluate.folder and evaluate.against")
+    arms = []
+    for pair, steps, guidance in itertools.product(s.samplers, s.evaluations, s.guidance):
+        sampler, _, grid = pair.partition("/")
+        arms.append({"sampler": sampler, "grid": grid, "steps": steps, "guidance": guidance})
+        config.sample.update(arms[-1])
+        options.check(config, schedule)
+    if not arms:
+        raise ValueError("sweep.samplers, sweep.evaluations, sweep.guidance: each must hold some")
+    config.sample.guidance = None  # the wishes carry it
+    return arms
+
+
+def prepared(config, split, embedder):
+    """(Material, embedded reference) of one split."""
+    config.evaluate.split = split
+    m = gathered(config)
+    return m, embedded(embedder, m.reference, m.rep)
+
+
+def scored(prepared, arm, embedder):
+    """`scores.of_vectors` of clips sampled so, and the network evaluations of each."""
+    m, real = prepared
+    trained = next(iter(m.trained.values()))
+    plan = {name: arm[name] for name in ("sampler", "grid", "steps")}
+    trained.config.sample.update(plan)
+    if m.asking != "nothing":
+        wishes = [(dataclasses.replace(w, guidance=arm["guidance"]), k) for w, k in m.wishes]
+    elif arm["guidance"] != 1:
+        raise ValueError("sweep.guidance: nothing is asked for, so only 1 makes sense")
+    else:
+        wishes = m.wishes
+    clips = controls.generated(trained, m.rep, wishes, "generated")
+    found = scores.of_vectors(embedded(embedder, clips, m.rep), real)
+    return found | {"asked": evaluations(arm["sampler"], arm["steps"])}
+
+
+def draw(path, rows, best, embedder):
+    """The score against network evaluations, a curve for each sampler, grid and guidance."""
+    figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for key in dict.fromkeys((r["sampler"], r["grid"], r["guidance"]) for r in rows):
+        mine = [r for r in rows if (r["sampler"], r["grid"], r["guidance"]) == key]
+        mine.sort(key=lambda row: row["asked"])
+        y = [row[SCORE]["value"] for row in mine]
+        ends = [[abs(row[SCORE][end] - v) for row, v in zip(mine, y, strict=True)]
+                for end in ("low", "high")]  # fmt: skip
+        label = f"{key[0]}, {key[1]}, guidance {key[2]:g}"
+        axes.errorbar([r["asked"] for r in mine], y, ends, marker="o", capsize=2, label=label)
+    axes.plot(best["asked"], best[SCORE]["value"], "*", markersize=14, color="#c43", label="chosen")
+    axes.set(xscale="log", xlabel="network evaluations a clip")
+    axes.set_ylabel(f"kernel distance ({embedder})")
+    ticks = sorted({row["asked"] for row in rows})
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.minorticks_off()
+    axes.legend(fontsize=7)
+    figure.savefig(path)

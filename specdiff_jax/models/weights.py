@@ -1,0 +1,46 @@
+"""Weights as a safetensors file beside a JSON of what they are: no code, no pickle."""
+
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+from flax.traverse_util import flatten_dict as by_path
+from flax.traverse_util import unflatten_dict as tree_of
+from safetensors.numpy import load_file, save_file
+
+WEIGHTS, ABOUT = "model.safetensors", "config.json"
+SEPARATOR = "/"
+
+
+def write(folder, params, about):
+    """Writes WEIGHTS and, last, ABOUT with their sha256 and `about`, a JSON-able dict."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = {SEPARATOR.join(path): np.asarray(x) for path, x in by_path(params).items()}
+    save_file(flat, folder / WEIGHTS, {"format": "flax"})
+    told = json.dumps({"sha256": digest(folder / WEIGHTS), **about}, indent=1)
+    (folder / ABOUT).write_text(told)
+
+
+def read(folder):
+    """(parameters, about, sha256) as `write` took them.
+
+    Raises:
+      ValueError: a file is missing or is not what was written.
+    """
+    folder = pathlib.Path(folder)
+    if not (folder / ABOUT).exists():
+        raise ValueError(f"{folder / ABOUT} is missing: it says what the weights are")
+    about = json.loads((folder / ABOUT).read_text())
+    found = digest(folder / WEIGHTS)
+    if found != about.get("sha256"):
+        raise ValueError(f"{folder / WEIGHTS} is not the file that {ABOUT} speaks of; export again")
+    flat = load_file(folder / WEIGHTS)
+    return tree_of({tuple(n.split(SEPARATOR)): x for n, x in flat.items()}), about, found
+
+
+def digest(path):
+    """sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,76 @@
+"""The sampling side of a config: sampler, time grid, windows, guidance; see fields.py."""
+
+import functools
+
+from specdiff_jax.config.fields import bind, choose
+from specdiff_jax.diffusion import guidance, samplers, time_grids
+
+EXTENDS = ("windows", "positions")
+
+
+def times(config, schedule, curve=None, start=1.0):
+    """The configured time grid, from `start` to the data.  # [S + 1]
+
+    Args:
+      curve: (levels, x_0 errors there) of the trained model, for sample.grid="aligned".
+    """
+    s = config.sample
+    grid = choose(time_grids.GRIDS, "sample.grid", s.grid)
+    strides = samplers.strides_of(s.sampler, s.steps)
+    if s.grid == "aligned":
+        curve = curve or ([0.25, 0.75], [0.1, 0.5])  # to check a config no model is needed
+        return grid(schedule, strides, *curve, start=start)
+    return grid(schedule, strides, start=start)
+
+
+def window_hop(config):
+    """Frames between the beginnings of windows, a multiple of the patch."""
+    overlap, patch = config.sample.overlap, config.model.patch[1]
+    if not 0 <= overlap < 1:
+        raise ValueError(f"sample.overlap={overlap} is not at least 0 and below 1")
+    return max(1, round(config.representation.frames * (1 - overlap) / patch)) * patch
+
+
+def sampler(config, schedule):
+    """f(denoise, x_T, times, keys) -> x_0, with the configured sampler."""
+    s = config.sample
+    chosen = choose(samplers.SAMPLERS, "sample.sampler", s.sampler)
+    options = {name: s[name] for name in ("eta", "churn") if s[name]}
+    made = bind("sample.", chosen, options, f"sample.sampler={s.sampler!r}")
+    return functools.partial(run_sampler, made, schedule)
+
+
+def run_sampler(made, schedule, denoise, x_T, times, keys):
+    return made(denoise, x_T, times, schedule, keys)
+
+
+def guiding(config):
+    """The fields of `guidance.guided` beside the weights: {rescale, interval}.
+
+    Raises:
+      ValueError: a strength that makes no sense.
+    """
+    s = config.sample
+    rescale, interval = s.guidance_rescale or 0.0, s.guidance_interval or guidance.ALWAYS
+    if not 0 <= rescale <= 1:
+        raise ValueError(f"sample.guidance_rescale={rescale} is not between 0 and 1")
+    if len(interval) != 2 or not 0 <= interval[0] < interval[1] <= 1:
+        raise ValueError(
+            f"sample.guidance_interval={tuple(interval)} is not (low, high) within 0 to 1"
+        )
+    worse = s.autoguidance_step is not None or s.autoguidance_workdir is not None
+    if (s.autoguidance is not None) != worse:
+        raise ValueError(
+            "sample.autoguidance (a weight) and a worse checkpoint (sample.autoguidance_step, "
+            "sample.autoguidance_workdir) need each other; set both or none"
+        )
+    return {"rescale": rescale, "interval": tuple(interval)}
+
+
+def check(config, schedule):
+    """Refuses what cannot be sampled with."""
+    sampler(config, schedule)
+    times(config, schedule)
+    window_hop(config)
+    choose(dict.fromkeys(EXTENDS), "sample.extend", config.sample.extend)
+    guiding(config)

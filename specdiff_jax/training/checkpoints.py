@@ -1,0 +1,220 @@
+"""Checkpoints that restore whole, or say why not.
+
+`workdir/checkpoints/00001000/` holds `state/` (orbax), `run.json` (config, representation, never
+code) and, written last, `sha256.json` with a digest of every other file. A step is listed only
+once that manifest is there, so a killed save is never taken for a checkpoint; the digests find
+damage that array formats restore without a word.
+"""
+
+import hashlib
+import json
+import pathlib
+import shutil
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from specdiff_jax.runtime import distributed, mesh
+from specdiff_jax.runtime.logs import say
+
+MANIFEST = "sha256.json"
+
+
+def folder_of(workdir, step):
+    """Where a step is kept."""
+    return pathlib.Path(workdir).absolute() / "checkpoints" / f"{step:08d}"
+
+
+def steps(workdir):
+    """Complete steps, oldest first."""
+    manifests = (pathlib.Path(workdir) / "checkpoints").glob(f"*/{MANIFEST}")
+    return sorted(int(path.parent.name) for path in manifests if path.parent.name.isdigit())
+
+
+def digests(folder):
+    """{relative path: sha256} of every file below a checkpoint, its manifest aside."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    hashed = ((path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
+    return {path.relative_to(folder).as_posix(): digest for path, digest in hashed}
+
+
+def hide_closed_loops(unraisable, shown=sys.unraisablehook):
+    """Drops what a failed save's writers say once its event loop is gone, a traceback each.
+
+    The failure itself is raised by `Writer.finish`, in one line.
+    """
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        shown(unraisable)
+
+
+class Writer:
+    """Saves in the background; `finish` waits and raises what went wrong.
+
+    A job of several processes saves in the foreground: each writes what it holds, and what they
+    wait for must come in the same order in all of them. They must share the disk.
+    """
+
+    def __init__(self, workdir, keep):
+        sys.unraisablehook = hide_closed_loops
+        self.workdir, self.keep = workdir, keep
+        self.thread, self.error = None, None
+
+    def save(self, state, run):
+        """Starts saving a state with `run`, a JSON-able dict. Raises an earlier save's error."""
+        self.finish()
+        step = int(state.step)
+        folder = folder_of(self.workdir, step)
+        if distributed.alone():
+            state = jax.tree.map(jnp.copy, state)  # the next dispatch donates the original
+            self.thread = threading.Thread(target=self._write, args=(folder, state, run))
+            self.thread.start()
+        else:
+            self._write(folder, state, run)
+            self.finish()
+
+    def _write(self, folder, state, run):
+        try:
+            if distributed.first():
+                self._open(folder, state, run)
+            distributed.meet("checkpoint opened")
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                checkpointer.save(folder / "state", args=ocp.args.StandardSave(state))
+            if distributed.first():
+                self._close(folder)
+            distributed.meet("checkpoint closed")
+        except Exception as error:  # a full disk shows up as several kinds
+            self.error = error
+
+    def _open(self, folder, state, run):
+        shutil.rmtree(folder, ignore_errors=True)  # a killed save's remains
+        folder.mkdir(parents=True)
+        refuse_full_disk(folder, state)
+        (folder / "run.json").write_text(json.dumps(run))
+
+    def _close(self, folder):
+        partial = folder / (MANIFEST + ".partial")
+        partial.write_text(json.dumps(digests(folder), indent=1))
+        partial.rename(folder / MANIFEST)
+        self._remove_old()
+
+    def _remove_old(self):
+        for step in steps(self.workdir)[: -self.keep]:
+            folder = folder_of(self.workdir, step)
+            (folder / MANIFEST).unlink()  # unlisted first: a kill here leaves nothing half listed
+            shutil.rmtree(folder)
+
+    def finish(self):
+        """Waits for the save under way.
+
+        Raises:
+          OSError: it failed; earlier checkpoints are untouched.
+        """
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+        if self.error is not None:
+            error, self.error = self.error, None
+            reason = str(error).splitlines()[0][:200]
+            raise OSError(
+                f"{self.workdir}/checkpoints: saving failed ({reason}); free disk space or set "
+                "workdir elsewhere, then run the same command again to go on"
+            ) from error
+
+
+def refuse_full_disk(folder, state):
+    """Raises OSError where a state cannot fit: array libraries fail late and noisily."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f"{needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free")
+
+
+def verify(folder):
+    """Raises ValueError naming the first file whose digest is not the manifest's."""
+    expected = json.loads((folder / MANIFEST).read_text())
+    found = digests(folder)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            state = "missing" if name not in found else "damaged"
+            raise ValueError(f"{folder / name} is {state}")
+
+
+def read_run(workdir, step):
+    """The `run` dict that was saved with a step."""
+    return json.loads((folder_of(workdir, step) / "run.json").read_text())
+
+
+def manifest_sha256(workdir, step):
+    """One digest that stands for a whole checkpoint."""
+    return hashlib.sha256((folder_of(workdir, step) / MANIFEST).read_bytes()).hexdigest()
+
+
+def newest_good(workdir, step=None):
+    """The newest step that verifies, or `step` itself; None where there is no checkpoint at all.
+
+    Raises:
+      ValueError: there are checkpoints and none verifies, or `step` does not.
+    """
+    listed = steps(workdir)
+    if step is not None and step not in listed:
+        raise ValueError(f"sample.checkpoint_step={step} is not among the saved steps {listed}")
+    problems = []
+    for candidate in [step] if step is not None else reversed(listed):
+        try:
+            verify(folder_of(workdir, candidate))
+            return candidate
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
+            say(f"checkpoint {candidate} is not used: {error}")
+    if problems:
+        raise ValueError(
+            f"{workdir}/checkpoints: no checkpoint can be read ({problems[0]}); restore the files "
+            "from a copy, or set workdir elsewhere to start again"
+        )
+    return None
+
+
+def trained_step(workdir, step=None):
+    """`newest_good` for those who cannot do without one: raises ValueError where there is none."""
+    step = newest_good(workdir, step)
+    if step is None:
+        raise ValueError(
+            f"workdir={workdir} holds no checkpoint; train it first (--mode=train, tag or embed)"
+        )
+    return step
+
+
+def restore(workdir, step, like):
+    """The state of a verified step, on the present devices.
+
+    Args:
+      like: a TrainState of arrays or jax.ShapeDtypeStruct with the expected shapes and dtypes.
+
+    Raises:
+      ValueError: a parameter's shape or dtype is not the config's (orbax would cast in silence).
+    """
+    folder = folder_of(workdir, step) / "state"
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        saved = checkpointer.metadata(folder).item_metadata.tree
+        state = ocp.utils.serialize_tree(like, keep_empty_nodes=True)
+        check_same(saved, state, folder)
+        return checkpointer.restore(folder, args=ocp.args.StandardRestore(mesh.homes(like)))
+
+
+def check_same(saved, wanted, folder):
+    """Raises ValueError at the first leaf whose shape or dtype differs."""
+    flatten = lambda tree: {
+        jax.tree_util.keystr(path): (tuple(leaf.shape), jnp.dtype(leaf.dtype).name)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if hasattr(leaf, "shape")
+    }
+    saved, wanted = flatten(saved), flatten(wanted)
+    for path in sorted(saved.keys() | wanted.keys()):
+        if saved.get(path) != wanted.get(path):
+            raise ValueError(
+                f"{folder}: {path} is saved as {saved.get(path)}, the config wants "
+                f"{wanted.get(path)}; use the config it was trained with"
+            )

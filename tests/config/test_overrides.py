@@ -1,0 +1,102 @@
+"""What the command line sets and a mode does not hear is an error; what says the same is none."""
+
+import pytest
+
+from specdiff_jax.config import overrides
+from specdiff_jax.evaluation import inputs
+from specdiff_jax.sampling import sample
+
+
+@pytest.fixture
+def trained(nano, trained_nano):
+    nano.workdir = trained_nano
+    return nano
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "there"),
+    [
+        ("model.depth", 3, "2"),
+        ("model.patch", (32, 8), r"\[32, 4\]"),
+        ("schedule.kind", "sigmoid", "'cosine'"),
+        ("diffusion.skip_variance", None, "0.08"),
+    ],
+)
+def test_another_model_than_the_checkpoint_s_is_refused(trained, field, value, there):
+    section, name = field.split(".")
+    trained[section][name] = value
+    for mode in overrides.FROM_CHECKPOINT:
+        with pytest.raises(ValueError, match=f"{field}=.* by --mode={mode}: .* with {there}"):
+            overrides.check(trained, mode, [field])
+    overrides.check(trained, "sample", [])  # of a config file, which may be of another run
+    overrides.check(trained, "train", [field])
+
+
+def test_a_config_file_of_another_model_is_told(trained, capsys):
+    sample.opened(trained)
+    assert "was trained with" not in capsys.readouterr().err
+    trained.model.update(depth=7, attention="plain")
+    trained.diffusion.skip_variance = 0.5
+    sample.opened(trained)
+    assert "another diffusion.skip_variance, model.depth than" in capsys.readouterr().err
+    trained.model.update(width=1, heads=1, mlp="gelu")
+    sample.opened(trained)
+    assert " and 2 more than the config: that counts" in capsys.readouterr().err
+
+
+def test_the_words_of_the_training_may_be_said_again(trained):
+    trained.model.attention = "plain"
+    overrides.check(trained, "sample", ["model.depth", "model.patch", "model.attention", "seed"])
+    made, _ = sample.opened(trained)
+    assert made.config.model.attention == "plain"
+
+
+def test_an_edit_where_nothing_is_edited_is_refused(nano):
+    nano.edit.kind = "variation"
+    for mode in ("evaluate", "prepare", "report", "sweep", "tag"):
+        with pytest.raises(ValueError, match=f"edit.kind='variation' is not used by --mode={mode}"):
+            overrides.check(nano, mode, [])
+
+
+def test_an_overlap_of_no_windows_is_refused(nano):
+    nano.sample.overlap = 0.75
+    for fields in ({}, {"seconds": 0.5, "extend": "positions"}):
+        nano.sample.update(fields)
+        with pytest.raises(ValueError, match="sample.overlap=0.75 is of the windows of longer"):
+            overrides.check(nano, "train", ["sample.overlap"])
+    nano.sample.extend = "windows"
+    overrides.check(nano, "train", ["sample.overlap"])
+
+
+def test_clips_of_another_length_are_not_evaluated(trained):
+    trained.sample.seconds = 0.1
+    with pytest.raises(ValueError, match="leave sample.seconds unset"):
+        inputs.checkpoints_of(trained)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"extend": "positions"}, "sample.extend='positions' is not used by clips of the trained"),
+        ({"guidance": 3.0}, "sample.guidance is not used without a prompt"),
+        ({"prompt": "a flute"}, "sample.prompt: this model will not hear any"),
+        ({"labels": "flute"}, "sample.labels: this model will not hear any"),
+        ({"prompts": "/nowhere.jsonl"}, "there is no such file"),
+    ],
+)
+def test_samples_that_could_not_be_made_are_refused_before_training(nano, fields, message):
+    sample.check(nano)
+    nano.sample.update(fields)
+    with pytest.raises(ValueError, match=message):
+        sample.check(nano)
+
+
+def test_an_edit_is_checked_against_its_file_before_training(nano, music):
+    song = str(next(music.rglob("*.wav")))
+    nano.edit.update(kind="inpaint", file=song, seconds=(0.1, 0.2))
+    sample.check(nano)
+    nano.edit.seconds = (0.1, 0.3)
+    with pytest.raises(ValueError, match="not a range within 0 to 0.25"):
+        sample.check(nano)
+    nano.sample.update(seconds=0.5, extend="positions")
+    sample.check(nano)

@@ -1,0 +1,235 @@
+"""A cache is whole or does not exist; what was done before a kill is not done again."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from specdiff_jax.audio import files
+from specdiff_jax.config import build
+from specdiff_jax.data import cache, collection, prepare, splits, spool
+from specdiff_jax.runtime.worker_pool import Stop
+from tests.helpers import synth
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(cache, "SHARD_BYTES", 100_000)  # two songs of the music
+
+
+def whole(config):
+    """Manifest and samples of a cache."""
+    place = prepare.cache_of(config)
+    manifest = cache.read_manifest(place)
+    return manifest, [np.array(shard) for shard in cache.open_shards(place, manifest)]
+
+
+def test_a_cache_is_found_again_and_a_changed_setting_makes_another(fresh):
+    prepare.run(fresh)
+    place = prepare.cache_of(fresh)
+    stamp = (place / "manifest.json").stat().st_mtime_ns
+    fresh.data.feed = "host"  # how it is read, not what it is
+    prepare.run(fresh)
+    assert prepare.cache_of(fresh) == place
+    assert (place / "manifest.json").stat().st_mtime_ns == stamp
+    fresh.data.valid_fraction = 0.3
+    assert prepare.cache_of(fresh) != place
+
+
+def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, monkeypatch):
+    real = prepare.record
+    prepare.run(fresh)
+    expected = whole(fresh)
+    assert len(expected[1]) > 4
+    shutil.rmtree(prepare.cache_of(fresh))
+    decoded = []
+
+    def record(writer, item, made, reason):
+        if len(decoded) == 7:
+            decoded.append("killed")
+            raise KeyboardInterrupt
+        decoded.append(item.name)
+        real(writer, item, made, reason)
+
+    monkeypatch.setattr(prepare, "record", record)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.run(fresh)
+    assert not prepare.cache_of(fresh).exists()
+    prepare.run(fresh)
+    again = decoded[8:]
+    assert again[0] == decoded[6] and len(again) == 16 - 6  # three shards of two were safe
+    manifest, shards = whole(fresh)
+    assert manifest == expected[0]
+    for ours, theirs in zip(shards, expected[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not cache.partial_of(prepare.cache_of(fresh)).exists()
+
+
+def test_songs_aside_are_moved_cleared_or_a_reason_to_stop(tmp_path):
+    pcm = np.arange(18, dtype=np.int16).reshape(9, 2)
+    left, song = spool.put(pcm + 1, tmp_path), spool.put(pcm[:, ::-1], tmp_path)
+    with open(tmp_path / "pcm", "wb") as shard:
+        spool.move(song, shard)
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "pcm", np.int16), pcm[:, ::-1].ravel())
+    spool.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pcm"] and left.samples == 9
+    with pytest.raises(Stop, match="cannot write into .*gone: No such file"):
+        spool.put(pcm, tmp_path / "gone")
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing"])
+def test_damage_is_found_before_training(fresh, damage):
+    prepare.run(fresh)
+    shard = prepare.cache_of(fresh) / "pcm-00000.int16"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    {
+        "flip": lambda: shard.write_bytes(content),
+        "cut": lambda: shard.write_bytes(content[:-2]),
+        "missing": shard.unlink,
+    }[damage]()
+    with pytest.raises(ValueError, match=r"pcm-00000.int16 is damaged .*; delete .* again"):
+        prepare.run(fresh)
+
+
+def test_copies_are_found_and_stay_on_one_side(fresh, music, tmp_path):
+    folder = tmp_path / "songs"
+    for path in files.find(music):
+        other = folder / path.relative_to(music)
+        other.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, other)
+    rng, rate = np.random.default_rng(0), 8000
+    wave = synth.chords(110 * 2 ** (3 * rng.random(24)), 0.5, rate)
+    copy = 0.4 * wave[3 * rate :] + 1e-4 * rng.standard_normal(len(wave) - 3 * rate)
+    files.write(folder / "artist 0" / "long.wav", wave, rate)
+    files.write(folder / "someone else" / "copy.wav", copy.astype(np.float32), rate)
+    shutil.copy(folder / "artist 5" / "1.wav", folder / "someone else" / "same.wav")
+    fresh.data.source = str(folder)
+    prepare.run(fresh)
+    manifest, _ = whole(fresh)
+    songs = {song["name"]: song for song in manifest["songs"]}
+    pairs = {(pair["first"], pair["second"], pair["kind"]) for pair in manifest["duplicates"]}
+    assert pairs == {
+        ("artist 0/long.wav", "someone else/copy.wav", "near"),
+        ("artist 5/1.wav", "someone else/same.wav", "exact"),
+    }
+    assert songs["artist 5/1.wav"]["split"] == songs["someone else/same.wav"]["split"]
+    assert songs["artist 0/long.wav"]["split"] == songs["someone else/copy.wav"]["split"]
+    assert songs["artist 0/long.wav"]["group"] == songs["someone else/copy.wav"]["group"]
+
+
+def test_too_many_bad_files_stop_it_and_nothing_is_lost(fresh, music, tmp_path, capsys):
+    folder = tmp_path / "songs"
+    shutil.copytree(music, folder)
+    for name in ("a.wav", "b.flac"):
+        (folder / name).write_text("not sound")
+    fresh.data.source = str(folder)
+    with pytest.raises(ValueError, match=r"2 of 18 files are bad .*data.max_bad_fraction=0.05"):
+        prepare.run(fresh)
+    told = capsys.readouterr().err
+    assert "bad: a.wav: not readable" in told and "bad: b.flac: not readable" in told
+    partial = cache.partial_of(prepare.cache_of(fresh))
+    stamps = {path.name: path.stat().st_mtime_ns for path in partial.glob("pcm-*")}
+    fresh.data.max_bad_fraction = 0.2
+    prepare.run(fresh)
+    place = prepare.cache_of(fresh)
+    assert {path.name: path.stat().st_mtime_ns for path in place.glob("pcm-*")} == stamps
+    assert len(whole(fresh)[0]["skipped"]) == 2
+    fresh.data.max_bad_fraction = 0.05  # of a whole cache too
+    with pytest.raises(ValueError, match="2 of 18 files are bad"):
+        prepare.run(fresh)
+
+
+def test_the_report_lies_beside_the_songs(nano):
+    prepare.run(nano)
+    place = prepare.cache_of(nano)
+    report = json.loads((place / "data_report.json").read_text())
+    assert report["found"] == 16 and "artist 0/0.wav" in (place / "data_report.html").read_text()
+    sides = {song["split"] for song in whole(nano)[0]["songs"]}
+    assert sides <= set(splits.SPLITS) and {"train", "valid"} <= sides
+
+
+def test_wrong_options_are_refused_before_any_work(nano):
+    nano.data.level_db = -14.0
+    with pytest.raises(ValueError, match=r"data.level_db=-14.0 does not go with .*'as_is'"):
+        collection.intake(nano)
+    nano.data.update(level_db=None, channels=3)
+    with pytest.raises(ValueError, match="data.channels=3"):
+        collection.intake(nano)
+    nano.data.update(channels=1, loudness="loud")
+    with pytest.raises(ValueError, match="data.loudness='loud' is not one of"):
+        collection.intake(nano)
+
+
+def test_where_nothing_is_good_the_reasons_are_told(fresh, tmp_path, capsys):
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / "a.wav").write_text("not sound")
+    fresh.data.source = str(tmp_path / "songs")
+    with pytest.raises(ValueError, match="no song could be read"):
+        prepare.run(fresh)
+    assert "bad: a.wav: not readable" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["only", "without"])
+def test_a_label_that_no_song_has_is_refused_by_prepare_already(nano, field):
+    nano.data.folder_labels = True
+    nano.data[field] = "artist 0, artist 9"
+    for _ in range(2):  # a cache that is there is asked too
+        with pytest.raises(ValueError, match="'artist 9' .*of the songs"):
+            prepare.run(nano)
+    nano.data[field] = "artist 0"
+    prepare.run(nano)
+
+
+def test_a_cache_that_may_only_be_read_is_read(nano, monkeypatch):
+    """As another machine's; one that is not there yet cannot be made so."""
+    prepare.run(nano)
+    place = prepare.cache_of(nano)
+
+    def refused(path, mode="r", *rest):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(cache, "open", refused, raising=False)
+    with cache.locked(place):
+        pass
+    with pytest.raises(PermissionError), cache.locked(place.with_name("other")):
+        pass
+
+
+def test_a_kill_while_a_cache_gets_its_name_leaves_it_whole(tmp_path, monkeypatch):
+    writer = cache.Writer(tmp_path / "songs")
+    song = spool.put(np.ones((9, 1), np.int16), writer.folder)
+    writer.add({"name": "a"}, song, np.zeros((0, 2), np.int32))
+    writer.count_item()
+    writer.close_shard()
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pathlib.Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        writer.publish({"channels": 1, "shards": writer.shards, "songs": writer.songs})
+    cache.verify(tmp_path / "songs")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"max_bad_fraction": -1.0}, "data.max_bad_fraction=-1.0 is not a share")]
+    + [({"valid_fraction": 0.7, "test_fraction": 0.6}, "leave nothing to train with")]
+    + [({"feed": "disk"}, "data.feed='disk' is not one of auto, device, host")]
+    + [({"trim_db": 6.0}, "data.trim_db=6.0 cuts everything")]
+    + [({"source": ""}, "data.source='' is not")],
+)
+def test_wrong_values_are_refused_before_a_song_is_read(nano, fields, message):
+    nano.data.update(fields)
+    with pytest.raises(ValueError, match=message):
+        build.check(nano)
+        collection.kind_of(nano)
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"songs": [')
+    with pytest.raises(ValueError, match=r"manifest.json is damaged .*prepare it again"):
+        cache.read_manifest(tmp_path)

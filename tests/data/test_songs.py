@@ -1,0 +1,164 @@
+"""Crops are a pure function of (seed, step); both feeds give the same samples."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from specdiff_jax.data import cache, prepare
+from specdiff_jax.data import songs as data
+
+SAMPLES = 100
+LENGTHS = [100, 250, 1000, 333, 480]
+CROPS = 1 + 2 + 10 + 3 + 4
+
+
+@pytest.fixture
+def songs():
+    """Five songs in two shards, in another order than the split's, sample k of value k."""
+    pcm = np.split(np.arange(sum(LENGTHS), dtype=np.int16)[:, None], np.cumsum(LENGTHS)[:-1])
+    shards = (np.concatenate([pcm[3], pcm[0]]), np.concatenate([pcm[4], pcm[2], pcm[1]]))
+    places = np.array([(0, 333), (1, 1480), (1, 480), (0, 0), (1, 0)])
+    return data.Songs(shards, places, np.array(LENGTHS), (), 8000)
+
+
+def offsets(songs, seed=0, steps=range(40), size=4, **more):
+    rows = [data.crop_offsets(songs, SAMPLES, seed, step, size, **more) for step in steps]
+    return np.concatenate(rows)
+
+
+def test_shards_and_their_order_do_not_show(songs):
+    np.testing.assert_array_equal(songs.read_all()[:, 0], np.arange(sum(LENGTHS)))
+    for offset in (0, 50, 100, 1349 - SAMPLES, 1350, sum(LENGTHS) - SAMPLES):
+        crop = songs.read(offset, SAMPLES)[:, 0]
+        np.testing.assert_array_equal(crop, np.arange(offset, offset + len(crop)))
+
+
+def test_crops_lie_inside_one_song(songs):
+    found = offsets(songs)
+    song = np.searchsorted(songs.starts, found, side="right") - 1
+    assert (found + SAMPLES <= songs.starts[song] + songs.lengths[song]).all()
+
+
+def test_every_epoch_is_a_permutation_of_all_crops(songs):
+    """No sample twice, and of every song as much as whole crops can hold."""
+    found = offsets(songs, steps=range(5 * CROPS), size=4)
+    epochs = found.reshape(-1, CROPS)
+    for epoch in epochs:
+        assert (np.diff(np.sort(epoch)) >= SAMPLES).all()
+        song = np.searchsorted(songs.starts, epoch, side="right") - 1
+        np.testing.assert_array_equal(np.bincount(song), [1, 2, 10, 3, 4])
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+def test_crops_reach_every_place_of_a_song(songs):
+    found = offsets(songs, steps=range(6000))
+    inside = found[(found >= 1350) & (found < 1683)] - 1350  # the song of 333 samples
+    assert inside.min() == 0 and inside.max() == 233
+    starts = np.histogram(inside % SAMPLES, 34, (0, 34))[0]  # tiles begin at one of 34 places
+    assert starts.std() < 0.25 * starts.mean()  # 0.17 where all are equally likely
+
+
+def test_crops_depend_on_seed_and_step_alone(songs):
+    np.testing.assert_array_equal(offsets(songs, steps=range(20, 40)), offsets(songs)[80:])
+    assert (offsets(songs, seed=1) != offsets(songs)).any()
+
+
+@pytest.mark.parametrize("of", [2, 4])
+def test_processes_share_the_same_batch(songs, of):
+    for step in range(10):
+        whole = offsets(songs, steps=[step])
+        own = len(whole) // of
+        rows = [slice(p * own, (p + 1) * own) for p in range(of)]
+        parts = [offsets(songs, steps=[step], rows=part) for part in rows]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_device_and_host_feeds_give_the_same_samples(songs, channels):
+    if channels == 2:
+        stereo = tuple(np.concatenate([shard, -shard], axis=1) for shard in songs.shards)
+        songs = dataclasses.replace(songs, shards=stereo)
+    dispatches = [(0, 3), (3, 3), (6, 1)]
+    arguments = (songs, SAMPLES, 0, 4, dispatches)
+    pcm = jax.numpy.asarray(songs.read_all())
+    for places, read in zip(
+        data.offset_batches(*arguments), data.host_batches(*arguments), strict=True
+    ):
+        cut = [np.asarray(data.slice_crops(pcm, row, SAMPLES)) for row in places.sound]
+        crops = read.sound
+        np.testing.assert_array_equal(np.stack(cut), crops)
+        np.testing.assert_array_equal(places.song, read.song)
+        wave = data.to_wave(crops).reshape(*crops.shape[:2], channels, SAMPLES)
+        np.testing.assert_array_equal(wave.swapaxes(-1, -2), crops / 32768.0)
+
+
+def test_the_host_feed_hands_over_its_error(songs):
+    broken = dataclasses.replace(songs, shards=tuple(shard[:50] for shard in songs.shards))
+    with pytest.raises(ValueError):
+        list(data.host_batches(broken, SAMPLES, 0, 4, [(0, 3)]))
+
+
+def test_tiles_do_not_overlap_and_spread_over_all_songs(songs):
+    found = data.tiled_offsets(songs, SAMPLES, 1000)
+    assert len(found) == CROPS and (np.diff(np.sort(found)) >= SAMPLES).all()
+    few = np.searchsorted(songs.starts, data.tiled_offsets(songs, SAMPLES, 5), side="right")
+    assert set(few) >= {1, 3, 5}
+
+
+def labelled(songs):
+    names = [["a:flute", "slow"], ["a:organ"], ["a:flute", "a:organ"], ["slow"], []]
+    entries = tuple({"labels": labels, "number": k} for k, labels in enumerate(names))
+    return dataclasses.replace(songs, entries=entries)
+
+
+def as_labels(songs, only=None, without=None, most=None):
+    """Names with commas between them as the sets of labels that `data.selected` takes."""
+    only, without = (data.known_labels(songs.entries, text) for text in (only, without))
+    return {"only": only, "without": without, "most": most}
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        ({"only": "flute"}, [0, 2]),
+        ({"without": "a:flute, slow"}, [1, 4]),
+        ({"only": "organ, slow", "without": "flute"}, [1, 3]),
+        ({"most": 2}, [0, 4]),
+        ({"only": "slow", "most": 1}, [0]),
+    ],
+)
+def test_songs_are_selected_by_their_labels_and_keep_their_sound(songs, told, left):
+    every = labelled(songs)
+    found = data.selected(every, **as_labels(every, **told))
+    assert [entry["number"] for entry in found.entries] == left
+    for place, number in enumerate(left):
+        mine = found.read(found.starts[place], found.lengths[place])
+        np.testing.assert_array_equal(mine, every.read(every.starts[number], LENGTHS[number]))
+
+
+def test_a_label_of_no_song_and_nothing_left_are_refused(songs):
+    every = labelled(songs)
+    with pytest.raises(ValueError, match="label 'flue' .* did you mean a:flute"):
+        data.known_labels(every.entries, "flue")
+    with pytest.raises(ValueError, match="of 5 songs none is left by only=.*slow"):
+        data.selected(every, **as_labels(every, only="slow", without="slow"))
+
+
+def test_a_label_that_one_split_lacks_is_known_all_the_same(nano):
+    """Only songs of the whole collection say what a label is, in every split."""
+    prepare.run(nano)
+    place = prepare.cache_of(nano)
+    manifest = cache.read_manifest(place)
+    for song in manifest["songs"]:
+        song["labels"] = ["kind:all"] + (["kind:rare"] if song["split"] == "train" else [])
+    nano.data.only = "all, rare"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "read_manifest", lambda folder: manifest)
+        for split in ("train", "valid"):
+            songs = prepare.songs_of(nano, split, 100)
+            assert len(songs.entries) == sum(s["split"] == split for s in manifest["songs"]) > 0
+        nano.data.without = "rare"
+        with pytest.raises(ValueError, match="none is left by only=.*kind:rare"):
+            prepare.songs_of(nano, "train", 100)

@@ -1,0 +1,384 @@
+"""Search: an excerpt finds its song and its time; an index that grew is one built from nothing."""
+
+import base64
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from absl.testing import flagsaver
+
+from specdiff_jax import main
+from specdiff_jax.audio import files
+from specdiff_jax.data import prepare
+from specdiff_jax.diffusion import schedules
+from specdiff_jax.downstream import embedders, search, vector_index
+from specdiff_jax.downstream import index as indexing
+from specdiff_jax.evaluation.embedders.embedder import Embedder
+from specdiff_jax.reports import search_report
+from specdiff_jax.training import trained_model
+from tests.helpers.nano import RATE, small_config
+
+pytest.importorskip("usearch")
+
+
+@pytest.fixture(autouse=True)
+def without_processes(monkeypatch):
+    """Workers of a second's start are for real collections; here their work is done in turn."""
+
+    def in_order(one, jobs, seconds):
+        for job in jobs:
+            try:
+                yield job, one(job), None
+            except ValueError as error:
+                yield job, None, str(error)
+
+    monkeypatch.setattr(indexing.workers, "in_order", in_order)
+
+
+@pytest.fixture(scope="module")
+def base(music, caches, trained_nano, tmp_path_factory):
+    """A config with the trained run's trunk and an index of half of the music."""
+    folder = tmp_path_factory.mktemp("search")
+    config = small_config(music, caches, folder)
+    config.workdir = trained_nano
+    config.data.source = str(folder / "songs")
+    config.search.index = str(folder / "index")
+    for artist in range(4):
+        shutil.copytree(music / f"artist {artist}", folder / "songs" / f"artist {artist}")
+        (folder / "songs" / f"artist {artist}" / "1.json").write_text(
+            json.dumps({"labels": ["kind:odd", f"artist:{artist}"]})
+        )
+    (folder / "songs" / "text.wav").write_text("no sound")
+    return config
+
+
+@pytest.fixture(scope="module")
+def built(base):
+    """The index of `base`, built once; copy it to change it."""
+    patch = pytest.MonkeyPatch()
+    without_processes.__wrapped__(patch)
+    indexing.run(base)
+    patch.undo()
+    return base
+
+
+@pytest.fixture
+def config(built, tmp_path):
+    """The same with songs and an index of its own."""
+    made = built.copy_and_resolve_references()
+    shutil.copytree(built.data.source, tmp_path / "songs")
+    shutil.copytree(built.search.index, tmp_path / "index")
+    made.data.source, made.search.index = str(tmp_path / "songs"), str(tmp_path / "index")
+    return made
+
+
+def hits(config, **fields):
+    made = config.copy_and_resolve_references()
+    made.search.update(fields)
+    return search.asked(made, vector_index.read(indexing.place_of(made)))
+
+
+def test_an_excerpt_finds_its_song_at_its_time(built):
+    hop = vector_index.read(built.search.index).about["hop"] / RATE
+    for name, first in (("artist 2/0.wav", 8 * hop), ("artist 0/1.wav", 0.0)):
+        path = f"{built.data.source}/{name}"
+        best, second = hits(built, query=path, seconds=(first, first + 1.0))[:2]
+        assert best.song["name"] == name and best.score > 0.999999 > second.score
+        assert best.start == pytest.approx(first) and abs(best.end - first - 1) <= hop
+    path = f"{built.data.source}/artist 3/0.wav"  # between two windows of the index
+    best = hits(built, query=path, seconds=(1.33, 2.33))[0]
+    assert best.song["name"] == "artist 3/0.wav" and abs(best.start - 1.33) <= hop
+
+
+def test_a_whole_song_finds_itself_and_so_does_a_query_longer_than_it(built, tmp_path):
+    path = f"{built.data.source}/artist 1/0.wav"
+    best = hits(built, query=path)[0]
+    assert best.song["name"] == "artist 1/0.wav" and best.start == 0 and best.end > 3.9
+    wave, _ = soundfile.read(path)
+    hop = vector_index.read(built.search.index).about["hop"]
+    noise = 0.1 * np.random.default_rng(0).standard_normal(10 * hop)
+    files.write(tmp_path / "long.wav", np.concatenate([noise, wave]), RATE)
+    best = hits(built, query=str(tmp_path / "long.wav"))[0]
+    assert best.song["name"] == "artist 1/0.wav" and best.score > 0.99
+
+
+def test_an_index_that_grew_is_one_that_was_built_from_nothing(config, music, tmp_path, capfd):
+    songs, before = tmp_path / "songs", vector_index.read(config.search.index)
+    shutil.rmtree(songs / "artist 1")
+    shutil.copytree(music / "artist 6", songs / "artist 6")
+    shutil.copy(music / "artist 7" / "0.wav", songs / "artist 0" / "0.wav")
+    (songs / "artist 2" / "0.json").write_text('{"labels": ["new"]}')
+    indexing.run(config)
+    said = capfd.readouterr().err
+    assert "2 new, 1 changed, 5 as before, 1 left out, 2 gone" in said
+    assert "left out: 'text.wav': not readable as sound" in said
+    grown = vector_index.read(config.search.index, whole=True)
+    config.search.index = str(tmp_path / "fresh")
+    indexing.run(config)
+    fresh = vector_index.read(config.search.index, whole=True)
+    np.testing.assert_array_equal(grown.vectors, fresh.vectors)
+    plain = lambda index: [{**song, "number": None} for song in index.songs]
+    assert plain(grown) == plain(fresh) and grown.about == fresh.about
+    assert len({song["number"] for song in grown.songs}) == len(grown.songs)
+    names = [song["name"] for song in grown.songs]
+    assert "artist 1/0.wav" not in names and "artist 6/1.wav" in names
+    assert [s["labels"] for s in grown.songs if s["name"] == "artist 2/0.wav"] == [["new"]]
+    assert len(list((tmp_path / "index").glob("vectors-*"))) == 1
+    assert len(before.songs) == 8
+
+
+def test_an_index_of_songs_of_another_level_is_refused(config):
+    quiet = config.copy_and_resolve_references()
+    quiet.data.update(loudness="peak", level_db=-20.0)
+    quiet.search.query = f"{config.data.source}/artist 0/0.wav"
+    with pytest.raises(ValueError, match="data.loudness: .* was built with 'as_is', not 'peak'"):
+        search.run(quiet)
+    quiet.search.query = None
+    with pytest.raises(ValueError, match="data.loudness: .* was built with 'as_is', not 'peak'"):
+        indexing.run(quiet)
+
+
+def test_what_did_not_change_is_not_embedded_again(config, monkeypatch):
+    monkeypatch.setattr(indexing, "embedded", lambda *_: pytest.fail("embedded again"))
+    before = vector_index.read(config.search.index)
+    indexing.run(config)
+    np.testing.assert_array_equal(before.vectors, vector_index.read(before.folder).vectors)
+
+
+@pytest.mark.parametrize("stops", ["embedded", "vectors", "index.json"])
+def test_a_build_that_is_killed_leaves_the_old_index_whole(config, music, monkeypatch, stops):
+    old = vector_index.read(config.search.index)
+    vectors, songs = np.array(old.vectors), old.songs
+    shutil.copytree(music / "artist 5", f"{config.data.source}/artist 5")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if stops == "embedded":
+            patch.setattr(indexing, "embedded", killed)
+        elif stops == "vectors":
+            patch.setattr(vector_index.os, "fsync", killed)
+        else:
+            patch.setattr(vector_index, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            indexing.run(config)
+    now = vector_index.read(config.search.index, whole=True)
+    np.testing.assert_array_equal(now.vectors, vectors)
+    assert now.songs == songs
+    indexing.run(config)
+    left = sorted(path.name for path in now.folder.iterdir())
+    assert len(left) == 2 and left[0] == "index.json"
+
+
+def test_labels_leave_their_songs_and_alone_find_the_typical_ones(built):
+    found = hits(built, labels="odd")
+    assert {hit.song["name"] for hit in found} == {f"artist {a}/1.wav" for a in range(4)}
+    index = vector_index.read(built.search.index)
+    rows = search.rows_of(index, search.songs_with(index, "odd"))
+    typical = index.vectors[rows].mean(axis=0)
+    cosines = index.vectors[rows] @ (typical / np.linalg.norm(typical))
+    assert found[0].score == pytest.approx(cosines.max(), abs=1e-6)
+    query = f"{built.data.source}/artist 3/0.wav"
+    assert len(hits(built, labels="odd", query=query)) == 4
+    (only,) = hits(built, labels="odd, artist:2", query=query)
+    assert only.song["name"] == "artist 2/1.wav"
+
+
+def test_a_text_is_asked_where_the_embedder_reads(built, monkeypatch):
+    index = vector_index.read(built.search.index)
+    about = index.about
+    reader = Embedder(
+        about["embedder"],
+        about["sha256"],
+        about["width"],
+        about["sample_rate"],
+        about["window"],
+        8,
+        None,
+        lambda texts: np.stack([3 * index.vectors[index.firsts[int(text)]] for text in texts]),
+    )
+    monkeypatch.setattr(indexing, "embedder_of", lambda config: reader)
+    best = hits(built, text="5")[0]
+    assert best.song == index.songs[5] and best.start == 0 and best.score > 0.999999
+
+
+def test_the_command_writes_a_table_json_and_a_page(built, tmp_path, capfd):
+    made = built.copy_and_resolve_references()
+    made.search.update(query=f"{built.data.source}/artist 2/1.wav", seconds=(1.0, 2.0), count=3)
+    search.run(made, tmp_path / "found.json", tmp_path / "found.html")
+    said = capfd.readouterr().err
+    assert "artist 2/1.wav  (kind:odd, artist:2)" in said and "8 songs" in said
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert [one["name"] for one in told["found"]][0] == "artist 2/1.wav"
+    assert len(told["found"]) == 3 and told["query"]["seconds"] == [1.0, 2.0]
+    page = (tmp_path / "found.html").read_text()
+    assert page.count("<audio") == 4 and "http" not in page.split("<main>")[1]
+
+
+def test_a_song_that_lies_in_no_file_is_heard_as_it_was_prepared(built, caches):
+    """To the sample, from where its range begins; unprepared, or trimmed, it is not."""
+    made = built.copy_and_resolve_references()
+    name = "artist 2/1.wav"
+    made.data.cache_dir = str(caches / "searched")
+    assert name not in search.prepared_songs(made)
+    made.data.max_bad_fraction = 0.5
+    prepare.run(made)
+    pcm, rate = search.prepared_songs(made)[name]
+    kept, _ = soundfile.read(f"{built.data.source}/{name}", dtype="int16", always_2d=True)
+    np.testing.assert_array_equal(pcm, kept)
+    one = {"name": name, "file": None, "start": 1.0, "end": 2.0, "labels": []}
+    shown = search_report.card(one, search.prepared_songs(made))
+    sound = base64.b64decode(shown.split("base64,")[1].split('"')[0])
+    heard, _ = soundfile.read(io.BytesIO(sound), dtype="int16")
+    np.testing.assert_array_equal(heard, kept[rate : 2 * rate, 0])
+    assert "another" not in search.prepared_songs(made)
+    made.data.trim_db = -60.0
+    assert name not in search.prepared_songs(made)
+
+
+def test_a_page_escapes_what_files_are_called():
+    hostile = "<script>alert(1)</script>\"'"
+    one = {"name": hostile, "score": 1.0, "start": 0.0, "end": 1.0, "labels": [hostile]}
+    one |= {"artist": hostile, "captions": [], "file": hostile, "offset": 0.0}
+    told = {"query": {"file": None, "seconds": None, "text": hostile, "labels": hostile}}
+    told |= {"songs": 1, "vectors": 1, "embedder": hostile, "found": [one, one | {"file": None}]}
+    written = "".join([search_report.title(told["query"]), search_report.table(told)])
+    written += "".join(search_report.card(one, {}) for one in told["found"])
+    assert "/home/" not in search_report.title(told["query"] | {"file": "/home/me/a.wav"})
+    assert "<script" not in written and "&lt;script" in written and "cannot be heard" in written
+
+
+def test_a_window_s_vector_is_the_mean_of_a_block_s_tokens_and_depends_on_nothing_else(built):
+    one = trained_model.load(built.workdir)
+    waves = np.random.default_rng(0).standard_normal((8, one.rep.samples)).astype(np.float32) / 9
+    ear = embedders.of_trained(one, 0, 0.2)
+    found = np.asarray(ear.embed(waves))
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(ear.embed(waves[::-1])[::-1], found, atol=1e-6)
+    np.testing.assert_array_equal(embedders.of_trained(one, 0, 0.2).embed(waves), found)
+    for block, noise in ((1, 0.2), (0, 0.3)):
+        other = embedders.of_trained(one, block, noise)
+        assert np.abs(other.embed(waves) - found).max() > 1e-3 and other.sha256 != ear.sha256
+    model = embedders.build.model(one.config, one.rep.shape, one.vocabulary)
+    schedule, t = embedders.build.schedule(one.config), np.full(8, np.float32(0.2))
+    eps = embedders.jax.random.normal(embedders.jax.random.key(0), (1, *one.rep.shape))
+    x_t = schedules.q_sample(schedule, one.rep.encode(waves), t, eps)
+    tokens = embedders.jax.jit(model.apply)({"params": one.params}, x_t, t)[1][0].mean(axis=1)
+    np.testing.assert_allclose(found, indexing.unit(np.asarray(tokens)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("samples", "at"), [(3, [0]), (10, [0]), (12, [0]), (13, [0, 3]), (20, [0, 5, 10])]
+)
+def test_windows_lie_a_hop_apart_and_the_rest_has_its_own(samples, at):
+    np.testing.assert_array_equal(indexing.starts(samples, 10, 5), at)
+
+
+def test_other_embedders_do_as_well_and_know_their_own_index(config, tmp_path):
+    config.search.update(embedder="logmel", index=str(tmp_path / "logmel"))
+    indexing.run(config)
+    query = f"{config.data.source}/artist 3/0.wav"
+    best = hits(config, query=query, seconds=(0, 2.9))[0]
+    assert best.song["name"] == "artist 3/0.wav" and best.start == 0
+    config.search.embedder = None
+    with pytest.raises(ValueError, match=r"logmel was built by logmel .*, not by trunk:"):
+        hits(config, query=query)
+    with pytest.raises(ValueError, match="was built by logmel"):
+        indexing.run(config)
+    config.search.update(embedder="logmel", hop=1.0)
+    with pytest.raises(ValueError, match="search.hop: .* was built with 1.48"):
+        indexing.run(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "ask by --query=FILE, --text or --labels"),
+        ({"query": "a.wav", "text": "loud"}, "search.text is not used beside search.query"),
+        ({"text": "loud"}, "reads no texts"),
+        ({"text": "loud", "seconds": (0.0, 1.0)}, r"search.seconds=\(0.0, 1.0\) is not used"),
+        ({"labels": "od"}, "label 'od' is not one of the 5 of the songs; did you mean kind:odd"),
+        ({"labels": "artist:1, artist:2"}, "no song has all of them"),
+        ({"labels": "odd", "block": 1}, "search.block=1 is not used by labels alone"),
+        ({"query": "nowhere.wav"}, "'nowhere.wav': not readable as sound .there is no such file"),
+        ({"text": ""}, "search.text is empty; leave it out"),
+        ({"labels": " "}, "search.labels is empty"),
+        ({"query": "QUERY", "seconds": (1.0, 1.02)}, "are shorter than one patch, 0.032 s"),
+        ({"query": "QUERY", "seconds": (2.0, 1.0)}, r"is not \(from, to\)"),
+        ({"query": "QUERY", "seconds": (9.0, 10.0)}, "holds no samples between"),
+        ({"query": "QUERY", "block": 0}, "was built by .*block None"),
+        ({"query": "QUERY", "noise": 0.2}, "set search.embedder, block and noise as they were"),
+        ({"query": "QUERY", "block": 2}, "search.block=2: .* has blocks 0 to 1"),
+        ({"query": "QUERY", "noise": 1.0}, "search.noise=1.0 is not at least 0 and below 1"),
+        ({"query": "QUERY", "embedder": "logmel", "noise": 0.1}, "is for a trunk, not for"),
+        ({"query": "QUERY", "embedder": "logmell"}, "embedder 'logmell' is unknown"),
+        ({"query": "QUERY", "embedder": "trunk:nowhere"}, "nowhere"),
+        ({"query": "QUERY", "index": "nowhere"}, "there is none at nowhere; build it with"),
+        ({"query": "QUERY", "count": 0}, "search.count=0"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(built, fields, message):
+    made = built.copy_and_resolve_references()
+    made.search.update(fields)
+    if made.search.query == "QUERY":
+        made.search.query = f"{built.data.source}/artist 0/0.wav"
+    with pytest.raises(ValueError, match=message) as caught:
+        search.run(made)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_indexed_is_refused(config, tmp_path):
+    def refused(message, section="search", **fields):
+        made = config.copy_and_resolve_references()
+        made[section].update(fields)
+        with pytest.raises(ValueError, match=message):
+            indexing.run(made)
+
+    (tmp_path / "empty").mkdir()
+    refused("no .wav.* file under", "data", source=str(tmp_path / "empty"))
+    files.write(tmp_path / "short" / "a.wav", np.full(100, 0.5), RATE)
+    refused("holds no song that can be indexed", "data", source=str(tmp_path / "short"))
+    refused("data.trim_db=-40.0 is not used by --mode=index", "data", trim_db=-40.0)
+    refused("search.query='a.wav' is not used by --mode=index", query="a.wav")
+    refused("search.hop=9.0 s is not in 0.01 to 0.25", hop=9.0)
+    vectors = next((tmp_path / "index").glob("vectors-*"))
+    raw = bytearray(vectors.read_bytes())
+    raw[-1] ^= 1
+    vectors.write_bytes(raw)
+    refused(f"{vectors.name} is damaged; delete")
+    vectors.unlink()
+    refused(f"{vectors.name} is missing; delete")
+
+
+def test_the_flags_reach_the_fields_of_their_mode(nano):
+    made = nano
+    asked = {"query": "a.wav", "query_seconds": "1,2.5", "labels": "odd"}
+    with flagsaver.as_parsed(mode="search", json="a.json", page="a.html", **asked):
+        main.refuse_unused_flags()
+        main.tell(made)
+    assert (made.search.query, made.search.seconds) == ("a.wav", (1.0, 2.5))
+    assert made.search.labels == "odd" and made.sample.labels is None
+    with flagsaver.as_parsed(mode="sample", labels="odd"):
+        main.refuse_unused_flags()
+        main.tell(made)
+    assert made.sample.labels == "odd"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"mode": "index", "query": "a.wav"}, "--query is not used without --mode=search"),
+        ({"mode": "index", "labels": "a"}, "--labels is not used without --mode=sample or search"),
+        ({"mode": "search", "prompt": "loud"}, "--prompt is not used without --mode=sample"),
+        ({"mode": "search", "query_seconds": "1"}, "--query_seconds=1 is not FROM,TO in seconds"),
+        ({"mode": "search", "query_seconds": "a,b"}, "--query_seconds=a,b is not FROM,TO"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(nano, flags, message):
+    with flagsaver.as_parsed(**flags), pytest.raises(ValueError, match=message):
+        main.refuse_unused_flags()
+        main.tell(nano)

@@ -1,0 +1,382 @@
+"""Tagging: what is planted is found, what is held stays, what is chosen never sees the test."""
+
+import csv
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from configs import tagging as shipped
+from specdiff_jax.audio import augment, files
+from specdiff_jax.data import prepare
+from specdiff_jax.downstream import backbone, tag, tag_labels, tag_predict, tag_rules
+from specdiff_jax.downstream.backbone import in_batches
+from specdiff_jax.downstream.tag_job import Tagger
+from specdiff_jax.evaluation.metrics import classification
+from specdiff_jax.training import checkpoints, train, trained_model
+from tests.helpers.nano import RATE, small_config
+
+PARTS = {"instrument:bass": 250.0, "instrument:bell": 1700.0}  # Hz
+SPLITS = {"train": 12, "valid": 6, "test": 6}
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    """Songs of a low tone, a high one, or both, in noise; those of one have a register too."""
+    folder, rows = tmp_path_factory.mktemp("tagged"), []
+    for part, (split, count) in enumerate(SPLITS.items()):
+        for number in range(count):
+            rng = np.random.default_rng([part, number])
+            names = [[name] for name in PARTS] + [list(PARTS)]
+            chosen = names[number % 3]
+            time = np.arange(RATE) / RATE
+            wave = 0.02 * rng.standard_normal(RATE)
+            for name in chosen:
+                wave += 0.3 * np.sin(2 * np.pi * PARTS[name] * rng.uniform(0.98, 1.02) * time)
+            path = folder / f"{split} {number}.wav"
+            files.write(path, wave.astype(np.float32), RATE)
+            alone = [f"register:{chosen[0][-4:]}"] if len(chosen) == 1 else []
+            row = {"path": path, "labels": ";".join(chosen + alone), "split": split}
+            rows.append(row | {"artist": path.stem})
+    with (folder / "songs.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "songs.csv"
+
+
+def tagged(songs, caches, folder, **fields):
+    config = small_config(songs, caches, folder)
+    config.tag.update(kinds=("instrument",), windows=3, queries=1, robustness=False)
+    config.tag.update(fields)
+    config.optimizer.update(learning_rate=0.02, decay="constant", ema_decay=0.5, weight_decay=0.0)
+    config.train.update(num_steps=30, valid_every=10, checkpoint_every=10, steps_per_dispatch=5)
+    return config
+
+
+@pytest.fixture
+def config(songs, caches, tmp_path):
+    return tagged(songs, caches, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def probe(songs, caches, tmp_path_factory):
+    """A linear probe trained to the end, on a random trunk."""
+    config = tagged(songs, caches, tmp_path_factory.mktemp("probe"), learns="held")
+    config.train.update(num_steps=60, valid_every=60, checkpoint_every=60, steps_per_dispatch=10)
+    config.tag.t = 0.02
+    tag.run(config)
+    return config
+
+
+def job_of(config):
+    prepare.run(config)
+    job = Tagger(config)
+    job.take_songs()
+    return job
+
+
+def flat(params):
+    return {"/".join(path): np.asarray(x) for path, x in flatten_dict(params).items()}
+
+
+def found(config):
+    return json.loads((pathlib.Path(config.workdir) / "tags.json").read_text())
+
+
+def newest(config):
+    job = job_of(config)
+    return job.restore(config.workdir, checkpoints.newest_good(config.workdir))
+
+
+def test_a_probe_finds_all_that_is_planted(probe):
+    results = found(probe)
+    for name in ("accuracy", "f1_micro", "f1_macro", "roc_auc_macro", "pr_auc_macro"):
+        assert results["test"][name]["value"] == 1.0, name
+    assert [row["support"] for row in results["tags"]] == [4, 4]
+    assert not results["about"]["one"] and results["confusion"] is None
+    page = (pathlib.Path(probe.workdir) / "tags.html").read_text()
+    assert "://" not in page and "instrument:bell" in page
+
+
+def test_a_held_trunk_stays_to_the_bit_and_has_no_optimiser_state(probe):
+    job, state = job_of(probe), newest(probe)
+    fresh = job.begin()
+    for tree in (state.params, state.ema_params):
+        for name, array in flat(fresh.params).items():
+            assert np.array_equal(array, flat(tree)[name]) == name.startswith("trunk"), name
+    head = sum(x.size for x in jax.tree.leaves(fresh.params["head"]))
+    sizes = [x.size for x in jax.tree.leaves(state.opt_state) if x.ndim]
+    assert sum(sizes) == 2 * head
+
+
+def test_what_comes_after_the_block_never_learns(config):
+    job = job_of(config)
+    learns = flat(backbone.learning(config, "tag", jax.eval_shape(job.init).params))
+    first = {name.split("/")[1] for name, yes in learns.items() if name[0] == "t" and yes}
+    assert first == {"patch_in", "time", "block_0"}
+
+
+def test_a_trunk_held_first_moves_after_so_many_steps_at_its_own_rate(config):
+    config.tag.update(learns="held_first", held_steps=2, trunk_rate=0.25)
+    scaled = backbone.of_trunk(0.25, 2)
+    updates, seen = {"trunk": {"w": jnp.ones(())}, "head": {"w": jnp.ones(())}}, []
+    state = scaled.init(updates)
+    for _ in range(4):
+        moved, state = scaled.update(updates, state)
+        seen.append((float(moved["trunk"]["w"]), float(moved["head"]["w"])))
+    assert seen == [(0, 1), (0, 1), (0.25, 1), (0.25, 1)]
+    tag_rules.check(config)
+
+
+@pytest.mark.slow
+def test_one_of_a_kind_is_found_from_the_data_and_songs_without_are_left_out(config):
+    config.tag.kinds = ("register",)
+    tag.run(config)
+    results = found(config)
+    assert results["about"]["one"] and results["about"]["songs"]["test"] == 4
+    assert np.sum(results["confusion"]) == 4 and results["tags"][0]["threshold"] is None
+    likely = np.array([song["likely"] for song in results["songs"]])
+    np.testing.assert_allclose(likely.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
+    config.tag.update(mix_up=0.3, band_masks=(1, 4), time_masks=(1, 4), balance=1.0)
+    tag.trained(job_of(config))
+    whole = newest(config)
+    config.workdir = str(tmp_path / "again")
+    config.train.num_steps = 15
+    tag.trained(job_of(config))
+    config.train.num_steps = 30
+    tag.trained(job_of(config))
+    for ours, theirs in zip(jax.tree.leaves(whole), jax.tree.leaves(newest(config)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_training_stops_when_valid_no_longer_gets_better_and_the_best_is_kept(config, monkeypatch):
+    config.tag.patience = 2
+    config.train.num_steps = 80
+    scores = iter([0.5, 0.9, 0.7, 0.9, 0.95])
+    real = classification.scores
+    monkeypatch.setattr(
+        classification, "scores", lambda *given: real(*given) | {tag.SCORE: next(scores)}
+    )
+    job = job_of(config)
+    tag.trained(job)
+    assert checkpoints.steps(tag.best_folder(config.workdir)) == [20]
+    assert checkpoints.steps(config.workdir)[-1] == 40
+    tag.trained(job_of(config))  # nothing is left to do
+    assert next(scores) == 0.95
+
+
+def test_thresholds_and_the_best_never_see_the_test(config, probe, monkeypatch):
+    asked = []
+    real = Tagger.held_out
+    monkeypatch.setattr(
+        Tagger, "held_out", lambda self, split: asked.append(split) or real(self, split)
+    )
+    job = job_of(config)
+    tag.trained(job)
+    assert set(asked) == {"valid"}
+    folder = tag.best_folder(probe.workdir)
+    saved = checkpoints.read_run(folder, checkpoints.newest_good(folder))
+    of_page = [row["threshold"] for row in found(probe)["tags"]]
+    assert of_page == saved["thresholds"]
+    before = (pathlib.Path(probe.workdir) / "tags.json").stat().st_mtime_ns
+    asked.clear()
+    tag.run(probe)
+    assert "test" not in asked
+    assert before == (pathlib.Path(probe.workdir) / "tags.json").stat().st_mtime_ns
+
+
+@pytest.mark.slow
+def test_a_trunk_begins_as_the_run_it_is_of_whatever_that_was_told(songs, caches, tmp_path):
+    first = small_config(songs, caches, tmp_path / "first")
+    first.condition.update(labels=True, min_songs=1, cross_heads=1, drop=0.1)
+    first.condition.update(drop_part=0.1, drop_each=0.1)
+    prepare.run(first)
+    train.run(first)
+    config = tagged(songs, caches, tmp_path, learns="held")
+    config.finetune.init_from = first.workdir
+    job, old = job_of(config), trained_model.load(first.workdir)
+    state = job.begin()
+    for name, array in flat(old.params).items():
+        np.testing.assert_array_equal(array, flat(state.params["trunk"])[name])
+    np.testing.assert_array_equal(job.rep.mean, old.rep.mean)
+    x = jnp.ones((1, *job.rep.shape))
+    config.tag.t = 0.3
+    tokens = job.trunk.tokens(state.params["trunk"], x, x)
+    alpha, sigma = (
+        job.trunk.schedule.alpha(jnp.array(0.3)),
+        job.trunk.schedule.sigma(jnp.array(0.3)),
+    )
+    nothing = job.trunk.model.inputs and tag_rules_unsaid(job.trunk.model.inputs)
+    direct = job.trunk.model.apply(
+        {"params": old.params}, (alpha + sigma) * x, jnp.array([0.3]), nothing
+    )[1][0]
+    np.testing.assert_allclose(tokens, direct, rtol=1e-5, atol=1e-6)
+    tag.run(config)
+    assert trained_model.load(first.workdir).step == 6
+    config.model.width = 64
+    with pytest.raises(ValueError, match="model.width is 32 in the run of finetune.init_from, 64"):
+        job_of(config).begin()
+
+
+def tag_rules_unsaid(inputs):
+    from specdiff_jax.models.conditioning import unsaid
+
+    return unsaid(inputs, 1)
+
+
+def test_a_long_file_is_the_mean_of_its_windows_a_short_one_is_heard_too(probe, tmp_path, capsys):
+    job, params, at = tag_predict.best(probe.workdir)
+    n = job.rep.samples
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * n + n // 2 + 1).astype(np.float32)
+    starts = (0, n, len(wave) - n)
+    files.write(tmp_path / "long.wav", wave, RATE)
+    each = []
+    for number, start in enumerate(starts):
+        path = tmp_path / f"{number}.wav"
+        files.write(path, wave[start : start + n], RATE)
+        each.append(tag_predict.predicted(job, params, at, path))
+    whole = tag_predict.predicted(job, params, at, tmp_path / "long.wav")
+    of = lambda told: {row["tag"]: row["probability"] for row in told["tags"]}
+    for name, value in of(whole).items():
+        np.testing.assert_allclose(value, np.mean([of(one)[name] for one in each]), rtol=1e-6)
+    files.write(tmp_path / "short.wav", wave[: n // 2], RATE)
+    files.write(tmp_path / "tiny.wav", wave[:100], RATE)
+    probe_beside = probe.copy_and_resolve_references()
+    probe_beside.tag.beside = True
+    with pytest.raises(ValueError, match="1 of 2 files could not be tagged"):
+        tag.run(probe_beside, [tmp_path / "tiny.wav", tmp_path / "short.wav"])
+    told = json.loads((tmp_path / "short.wav.tags.json").read_text())
+    assert told["windows"] == 1 and "instrument:b" in capsys.readouterr().out
+
+
+def test_what_is_said_of_a_window_depends_on_no_other(probe):
+    job, params, _ = tag_predict.best(probe.workdir)
+    pcm = np.random.default_rng(0).integers(-9000, 9000, (1, 5, job.rep.samples, 1), np.int16)
+    together = in_batches(job.likely(), params, pcm, 4)
+    alone = in_batches(job.likely(), params, pcm[:, 3:4], 4)
+    np.testing.assert_allclose(together[:, 3], alone[:, 0], rtol=1e-5)
+
+
+# ---- mix-up, masks, balance
+
+
+def test_mixing_equal_songs_changes_nothing():
+    wave, truth = jnp.ones((4, 1, 8)), jnp.ones((4, 3)) * jnp.array([[1.0, 0.0, 1.0]])
+    mixed, told = tag_rules.mixed(wave, truth, jax.random.key(0), 0.5)
+    np.testing.assert_array_equal(told, truth)
+    same = tag_rules.mixed(wave, truth, jax.random.key(0), 0.0)
+    np.testing.assert_array_equal(same[0], wave)
+    assert float(jnp.abs(mixed - wave).max()) < 0.5  # coherent sums are louder, by 3 dB at most
+
+
+def test_tags_are_mixed_in_the_shares_of_the_waves():
+    wave, truth = jnp.eye(4)[:, None], jnp.eye(4)  # each song is its own tag
+    mixed, told = tag_rules.mixed(wave, truth, jax.random.key(1), 0.5)
+    share = mixed[:, 0] / mixed[:, 0].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(told, share, atol=1e-6)
+
+
+def test_balance_makes_rare_tags_count_as_much_as_others():
+    true = np.zeros((10, 2), bool)
+    true[:8, 0], true[8:, 1] = True, True
+    logits, truth = jnp.zeros((10, 2)), jnp.asarray(true, jnp.float32)
+    pull = lambda balance: jax.grad(
+        lambda bias: tag_rules.comparison(true, True, balance)(logits + bias[None], truth)
+    )(jnp.zeros(2))
+    np.testing.assert_allclose(pull(1.0), 0, atol=1e-6)  # undecided is best where all count alike
+    np.testing.assert_allclose(pull(0.0), [-0.3, 0.3], atol=1e-6)
+    each = jax.grad(
+        lambda bias: tag_rules.comparison(true[:, 1:], False, 1.0)(
+            logits[:, 1:] + bias[None], truth[:, 1:]
+        )
+    )(jnp.zeros(1))
+    np.testing.assert_allclose(each, 0, atol=1e-6)
+
+
+def test_without_weights_the_loss_is_that_of_scikit_learn():
+    from sklearn.metrics import log_loss
+
+    rng = np.random.default_rng(0)
+    logits, number = rng.standard_normal((20, 3)), np.arange(20) % 3
+    true = np.eye(3, dtype=bool)[number]
+    one = tag_rules.comparison(true, True, 0.0)(jnp.asarray(logits), jnp.asarray(true, float))
+    likely = np.asarray(jax.nn.softmax(logits))
+    np.testing.assert_allclose(one, log_loss(number, likely), rtol=1e-5)
+    each = tag_rules.comparison(true, False, 0.0)(jnp.asarray(logits), jnp.asarray(true, float))
+    sigmoid = np.asarray(jax.nn.sigmoid(logits))
+    exact = np.mean([log_loss(true[:, k], sigmoid[:, k]) for k in range(3)])
+    np.testing.assert_allclose(each, exact, rtol=1e-5)
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tag.block": 2}, "tag.block=2: the trunk has blocks 0 to 1"),
+        ({"tag.t": 1.0}, "tag.t=1.0 is not at least 0 and below 1"),
+        ({"tag.learns": "hold"}, "tag.learns='hold' is not one of all, held"),
+        ({"tag.learns": "held_first"}, "tag.held_steps and tag.learns='held_first' need"),
+        ({"tag.held_steps": 3}, "tag.held_steps and tag.learns='held_first' need"),
+        ({"tag.learns": "held", "tag.trunk_rate": 0.1}, "tag.trunk_rate=0.1 needs a trunk"),
+        ({"tag.mix_up": 0.7}, "tag.mix_up=0.7 is not between 0 and 0.5"),
+        ({"tag.band_masks": (1, 99)}, "tag.band_masks=.* is not .how many, widest up to 32"),
+        ({"tag.windows": 0}, "tag.windows=0 is not at least 1"),
+        ({"augment.mix_up": 0.2}, "augment.mix_up would mix songs and not their tags"),
+        ({"condition.labels": True}, "condition: --mode=tag tells the trunk nothing"),
+        ({"finetune.last_blocks": 1}, "finetune.last_blocks is not used by --mode=tag"),
+        ({"model.scan": True}, "model.scan=False"),
+        ({"tag.kinds": ("genre",)}, "leave no tag: the songs have instrument, register"),
+        ({"tag.min_songs": 99}, "leave no tag"),
+        ({"finetune.init_from": "runs/nowhere"}, "finetune.init_from='runs/nowhere' is no run"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(config, change, message):
+    for name, value in change.items():
+        section, field = name.split(".")
+        config[section][field] = value
+    with pytest.raises(ValueError, match=message) as caught:
+        tag.run(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_tag_only_is_refused(config):
+    prepare.run(config)
+    songs = prepare.songs_of(config, "train", 100)
+    entries = tuple(entry | {"labels": ["instrument:bell"]} for entry in songs.entries)
+    with pytest.raises(ValueError, match="leave one tag only .instrument:bell."):
+        tag_labels.tags_of(tag_labels.data.dataclasses.replace(songs, entries=entries), (), 1)
+    entries = tuple(entry | {"labels": []} for entry in songs.entries)
+    with pytest.raises(ValueError, match="the songs have no labels at all"):
+        tag_labels.tags_of(tag_labels.data.dataclasses.replace(songs, entries=entries), (), 1)
+
+
+def test_a_workdir_without_a_tagger_is_refused(config):
+    with pytest.raises(ValueError, match="holds no tagger; run --mode=tag without --predict"):
+        tag.run(config, ["song.wav"])
+
+
+def test_another_tag_section_is_another_run(probe):
+    other = probe.copy_and_resolve_references()
+    other.tag.block = 1
+    with pytest.raises(ValueError, match="was trained with tag.block=0, the config says 1"):
+        tag.run(other)
+
+
+@pytest.mark.parametrize("way", shipped.WAYS)
+@pytest.mark.parametrize("size", ["tiny", "base"])
+def test_the_shipped_ways_pass(size, way):
+    config = shipped.get_config(f"{size},{way}")
+    tag_rules.check(config)
+    assert config.workdir == f"runs/{config.name}" and augment

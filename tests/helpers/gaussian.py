@@ -1,0 +1,28 @@
+"""A Gaussian whose denoiser is known exactly, and every noise schedule."""
+
+from specdiff_jax.diffusion import schedules
+
+MAKERS = {
+    "ddpm_linear": schedules.ddpm_linear,
+    "cosine": schedules.cosine,
+    "rectified_flow": schedules.rectified_flow,
+    "sigmoid": schedules.sigmoid,
+    "zero_terminal": lambda: schedules.ddpm_linear(zero_terminal_snr=True),
+    "shifted": lambda: schedules.shifted(schedules.cosine(), -2.0),
+}
+
+
+MEAN, STD = 1.5, 0.5
+
+
+def exact_denoiser(schedule):
+    """The posterior mean of x_0 ~ N(MEAN, STD^2), scalar by scalar."""
+
+    def denoise(x_t, t):
+        t = t.reshape(-1, *[1] * (x_t.ndim - 1))
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)
+        x_0 = MEAN + gain * (x_t - alpha * MEAN)
+        return x_0, (x_t - alpha * x_0) / sigma
+
+    return denoise

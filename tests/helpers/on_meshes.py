@@ -1,0 +1,88 @@
+"""Child of test_meshes: trains one config on several meshes of 8 virtual devices, says what came.
+
+python on_meshes.py WORKDIR MUSIC CACHES   (XLA_FLAGS=--xla_force_host_platform_device_count=8)
+"""
+
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+sys.path[:0] = [str(pathlib.Path(__file__).parents[2])]
+
+from experiments.scaling import collectives  # noqa: E402
+from specdiff_jax.conditioning.prompts import NOTHING  # noqa: E402
+from specdiff_jax.data import prepare  # noqa: E402
+from specdiff_jax.runtime import mesh as meshes  # noqa: E402
+from specdiff_jax.runtime.device_pool import spread  # noqa: E402
+from specdiff_jax.sampling import sample  # noqa: E402
+from specdiff_jax.training import checkpoints, train  # noqa: E402
+from specdiff_jax.training.diffusion_job import Run  # noqa: E402
+from tests.helpers.nano import small_config  # noqa: E402
+
+MESHES = ((1, 1), (8, 1), (4, 2), (1, 8))
+
+
+def trained(config, mesh, name):
+    """{train losses, x0_error} of a run on a mesh, and its last state as host arrays."""
+    config.workdir, (config.mesh.data, config.mesh.fsdp) = name, mesh
+    train.run(config)
+    lines = list(map(json.loads, pathlib.Path(name, "metrics.jsonl").read_text().splitlines()))
+    return {
+        "losses": [line["loss"] for line in lines if line["kind"] == "train"],
+        "valid": [line["x0_error"] for line in lines if line["kind"] == "valid"],
+    }
+
+
+def restored(config, name, mesh):
+    """Every leaf of the newest checkpoint, restored onto a mesh; how many leaves are split."""
+    (config.mesh.data, config.mesh.fsdp), config.workdir = mesh, name
+    with meshes.entered(config):
+        state = Run(config).restore(checkpoints.newest_good(name))
+        leaves = jax.tree.leaves(state)
+        split = sum(not leaf.sharding.is_fully_replicated for leaf in leaves)
+        return [np.asarray(leaf) for leaf in leaves], split
+
+
+def program(config, mesh):
+    """The text of the training step's program on a mesh."""
+    config.mesh.data, config.mesh.fsdp = mesh
+    return collectives.compiled(config)[0].as_text()
+
+
+def sampled(config, name):
+    """Clips made on several devices and on one, and how many devices hold the parameters."""
+    config.workdir = name
+    trained, rep_out = sample.opened(config)
+    jobs = [([(NOTHING, k)], None) for k in range(6)]
+    makers = sample.generators(trained, rep_out, [NOTHING], 4)
+    everywhere = [waves for _, waves in spread(makers, jobs)]
+    alone = [makers[0](*job) for job in jobs]
+    same = all((a == b).all() for a, b in zip(everywhere, alone, strict=True))
+    held = [sample.programmed(trained, rep_out, device=d).args[0] for d in jax.devices()[:4]]
+    devices = {leaf.device.id for params in held for leaf in jax.tree.leaves(params)}
+    return {"same": same, "makers": len(makers), "devices": len(devices)}
+
+
+def main(workdir, music, caches):
+    folder = pathlib.Path(workdir)
+    config = small_config(pathlib.Path(music), pathlib.Path(caches), folder)
+    config.train.update(batch_size=8, num_steps=3)
+    prepare.run(config)
+    told = {"x".join(map(str, m)): trained(config, m, f"{workdir}/{m}") for m in MESHES}
+    one, _ = restored(config, f"{workdir}/(1, 8)", (1, 1))
+    eight, split = restored(config, f"{workdir}/(1, 8)", (1, 8))
+    told["same"] = all((a == b).all() for a, b in zip(one, eight, strict=True))
+    told["split"] = split
+    told["sampled"] = sampled(config, f"{workdir}/(8, 1)")
+    told["program"] = {"data": program(config, (8, 1)), "fsdp": program(config, (1, 8))}
+    config.model.attention = "blockwise"
+    told["blockwise"] = trained(config, (8, 1), f"{workdir}/blockwise")
+    told["program"]["blockwise"] = program(config, (8, 1))
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

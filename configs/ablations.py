@@ -15,12 +15,12 @@ def control(config):
 
 def eps_prediction(config):
     """Is the noise easier to say than the music (Ho et al. 2020)?"""
-    config.diffusion.update(prediction="eps", skip_variance=None, weight="target")
+    config.diffusion.update(prediction="eps", skip_variance=None, loss_weighting="target")
 
 
 def v_prediction(config):
     """Is something between noise and music (Salimans & Ho 2022)?"""
-    config.diffusion.update(prediction="v", skip_variance=None, weight="target")
+    config.diffusion.update(prediction="v", skip_variance=None, loss_weighting="target")
 
 
 def plain_x0(config):
@@ -30,27 +30,27 @@ def plain_x0(config):
 
 def v_loss(config):
     """Say x_0, but weigh its error as v-prediction does?"""
-    config.diffusion.weight = "v"
+    config.diffusion.loss_weighting = "v"
 
 
 def x0_loss(config):
     """Say x_0, and weigh its error alike at every noise level?"""
-    config.diffusion.weight = "target"
+    config.diffusion.loss_weighting = "target"
 
 
 def min_snr(config):
     """Weigh x_0's error by the signal-to-noise ratio, up to five (Hang et al. 2023)?"""
-    config.diffusion.weight = "min_snr"
+    config.diffusion.loss_weighting = "min_snr"
 
 
 def sigmoid_weight(config):
     """Weigh by a logistic curve in log_snr (Kingma & Gao 2023)?"""
-    config.diffusion.weight = "sigmoid"
+    config.diffusion.loss_weighting = "sigmoid"
 
 
 def huber(config):
     """Does it help to forgive large errors?"""
-    config.diffusion.distance = "huber"
+    config.diffusion.loss = "huber"
 
 
 def cosine(config):
@@ -75,20 +75,20 @@ def rectified_flow(config):
     """Straight lines between noise and music, their velocity predicted (Liu et al. 2022)?"""
     unset_schedule(config)
     config.schedule.kind = "rectified_flow"
-    config.diffusion.update(prediction="velocity", skip_variance=None, weight="target")
+    config.diffusion.update(prediction="velocity", skip_variance=None, loss_weighting="target")
 
 
 def edm(config):
     """EDM's schedule, preconditioning, weight and times (Karras et al. 2022)?"""
     unset_schedule(config)
     config.schedule.kind = "edm"
-    config.diffusion.update(prediction="edm", skip_variance=None, weight="target")
-    config.diffusion.times = "log_normal"
+    config.diffusion.update(prediction="edm", skip_variance=None, loss_weighting="target")
+    config.diffusion.timestep_sampling = "log_normal"
 
 
 def uniform_times(config):
     """What are stratified times worth?"""
-    config.diffusion.times = "uniform"
+    config.diffusion.timestep_sampling = "uniform"
 
 
 def more_noise(config):
@@ -122,7 +122,7 @@ def shorter_patches(config):
 def log_magnitude(config):
     """Linear frequencies instead of mel bands?"""
     config.representation.update(
-        kind="log_magnitude", n_mels=None, power=None, floor_db=-80.0, iterations=60
+        kind="log_magnitude", n_mels=None, power=None, floor_db=-80.0, griffin_lim_iters=60
     )
     config.model.patch = (config.representation.n_fft // 2, config.model.patch[1])
 
@@ -214,8 +214,8 @@ def double_rate(config):
 
 def schedule_free(config):
     """No schedule, but the optimiser's own average (Defazio et al. 2024)?"""
-    config.optimizer.update(kind="schedule_free", decay="constant", weight_decay=0.01)
-    config.optimizer.update(ema_profile="schedule_free", ema_decay=None)
+    config.optimizer.update(kind="schedule_free", lr_schedule="constant", weight_decay=0.01)
+    config.optimizer.update(ema_kind="schedule_free", ema_decay=None)
 
 
 def no_ema(config):
@@ -230,15 +230,15 @@ def short_ema(config):
 
 def power_ema(config):
     """An average over a twentieth of the run (Karras et al. 2023)?"""
-    config.optimizer.update(ema_profile="power", ema_decay=None, ema_length=0.05)
+    config.optimizer.update(ema_kind="power", ema_decay=None, ema_rel_std=0.05)
 
 
 def unset_schedule(config):
     """Takes back what only the schedule before used."""
     fields = [name for name in config.schedule if name not in ("kind", "log_snr_shift")]
     config.schedule.update(dict.fromkeys(fields))
-    if config.diffusion.times == "discrete":
-        config.diffusion.times = "stratified"
+    if config.diffusion.timestep_sampling == "discrete":
+        config.diffusion.timestep_sampling = "stratified"
 
 
 HELPERS = ("get_config", "unset_schedule", "names")

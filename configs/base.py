@@ -28,7 +28,7 @@ def get_config(size="base"):
     data.source = "songbook"  # 300 pieces ("songbook:900": so many); or a folder of sound files,
     # a .jsonl or .csv list of songs, a Hugging Face name or local path
     data.cache_dir = "~/.cache/specdiff_jax"  # prepared songs, shared by all runs
-    data.song_seconds = UNSET_FLOAT()  # songbook only: seconds a piece, 30 where unset
+    data.songbook_seconds = UNSET_FLOAT()  # songbook only: seconds a piece, 30 where unset
     data.folder_labels = UNSET_BOOL()  # folder only: names of sub-folders are labels, not albums
     data.split = UNSET_STR()  # Hub only: one split; where unset all of them, kept as they are
     data.revision = UNSET_STR()  # Hub only: branch, tag or commit; pinned in the manifest
@@ -38,20 +38,22 @@ def get_config(size="base"):
     data.artist_column = UNSET_STR()  # Hugging Face only: splits never divide an artist
     data.album_column = UNSET_STR()  # Hugging Face only: used where there is no artist
     data.label_column = UNSET_STR()  # Hugging Face only; several with commas between them
-    data.licence_column = UNSET_STR()  # Hugging Face only
+    data.license_column = UNSET_STR()  # Hugging Face only
     data.tempo_column = UNSET_STR()  # Hugging Face only: beats a minute
     data.song_column = UNSET_STR()  # Hugging Face only: rows with the same value are one song
     data.channels = 1  # 1 mono, 2 stereo
     data.loudness = "as_is"  # as_is; peak or lufs: every song is brought to level_db
     data.level_db = UNSET_FLOAT()  # peak: dBFS of the loudest sample; lufs: LUFS of the song
     data.trim_db = UNSET_FLOAT()  # cut silence below this (dBFS) from both ends of every song
-    data.max_bad_fraction = 0.05  # more files left out than this stops the preparation
+    data.max_error_fraction = 0.05  # more files left out than this stops the preparation
     data.valid_fraction = 0.1  # held out, by artist: validation, health, reference clips
     data.test_fraction = 0.1  # held out, by artist, for `evaluate`
-    data.only = UNSET_STR()  # labels with commas between them: songs that have one of them
-    data.without = UNSET_STR()  # labels: songs that have none of them
+    data.include_labels = (
+        UNSET_STR()
+    )  # labels with commas between them: songs that have one of them
+    data.exclude_labels = UNSET_STR()  # labels: songs that have none of them
     data.max_songs = UNSET_INT()  # of the training songs left, at most so many
-    data.feed = "auto"  # "device": all songs on it; "host": read by a thread; "auto": by size
+    data.placement = "auto"  # "device": all songs on it; "host": read by a thread; "auto": by size
     data.device_gigabytes = 8.0  # int16 songs up to this size live on the device
 
     config.augment = augment = ConfigDict()  # inside the step, on training crops; unset is off
@@ -73,22 +75,26 @@ def get_config(size="base"):
     representation.n_mels = UNSET_INT()  # log_mel only: bands
     representation.floor_db = UNSET_FLOAT()  # logarithmic kinds: quieter than this is silence
     representation.power = OPTIONAL(0.5)  # complex only: |X| ** power, which tames the peaks
-    representation.iterations = UNSET_INT()  # kinds without a phase: Griffin-Lim rounds
+    representation.griffin_lim_iters = UNSET_INT()  # kinds without a phase: Griffin-Lim rounds
     representation.standardize = "band"  # mean and std for each "band", or one "global" pair
-    representation.fit_crops = 256  # training crops that mean and std are taken from
+    representation.stats_crops = 256  # training crops that mean and std are taken from
 
     config.condition = condition = ConfigDict()  # what can be asked of the model; here nothing
     condition.labels = False  # the songs' labels, any number a song
     condition.min_songs = UNSET_INT()  # labels: those that fewer songs have are not learned
-    condition.balance = UNSET_FLOAT()  # labels: songs with one that less than this share of the
+    condition.label_balance = (
+        UNSET_FLOAT()
+    )  # labels: songs with one that less than this share of the
     # songs have come more often
     condition.text = UNSET_STR()  # the captions' encoder: minilm, or hf:NAME of the Hub or a folder
     condition.max_tokens = UNSET_INT()  # text: longer captions are cut
     condition.cross_heads = UNSET_INT()  # heads of each block that read what is said, word by word
-    condition.numbers = ()  # of tempo (beats a minute), start (of the crop in its song), length
-    condition.drop = UNSET_FLOAT()  # probability of asking for nothing: guidance needs it
-    condition.drop_part = UNSET_FLOAT()  # and of leaving out all labels, or the text
-    condition.drop_each = UNSET_FLOAT()  # each label, number, token of text is left out at a rate
+    condition.scalars = ()  # of tempo (beats a minute), start (of the crop in its song), length
+    condition.dropout = UNSET_FLOAT()  # probability of asking for nothing: guidance needs it
+    condition.modality_dropout = UNSET_FLOAT()  # and of leaving out all labels, or the text
+    condition.token_dropout = (
+        UNSET_FLOAT()
+    )  # each label, number, token of text is left out at a rate
     # up to this
 
     config.schedule = schedule = ConfigDict()
@@ -108,17 +114,27 @@ def get_config(size="base"):
     diffusion.prediction = "x0"  # what the network says: x0, eps, v, velocity, edm
     diffusion.skip_variance = UNSET_FLOAT()  # x0 only: mean-square error that the network alone
     # cannot go below, because its patches are wider than its tokens; x_t is trusted up to there
-    diffusion.times = "discrete"  # t drawn from 1/T ... T/T; uniform, stratified in [0, 1);
+    diffusion.timestep_sampling = (
+        "discrete"  # t drawn from 1/T ... T/T; uniform, stratified in [0, 1);
+    )
     # logit_normal: the middle most; log_normal: of sigma / alpha, EDM's
-    diffusion.times_mean = UNSET_FLOAT()  # logit_normal (0 where unset), log_normal (-0.5)
-    diffusion.times_std = UNSET_FLOAT()  # logit_normal (1 where unset), log_normal (1.2)
-    diffusion.weight = "target"  # target: the error of what is predicted; or of the x_0 error:
+    diffusion.timestep_sampling_mean = (
+        UNSET_FLOAT()
+    )  # logit_normal (0 where unset), log_normal (-0.5)
+    diffusion.timestep_sampling_std = (
+        UNSET_FLOAT()
+    )  # logit_normal (1 where unset), log_normal (1.2)
+    diffusion.loss_weighting = (
+        "target"  # target: the error of what is predicted; or of the x_0 error:
+    )
     # snr, min_snr, sigmoid, v, velocity, edm ("v" with prediction "x0": x-prediction, v-loss)
-    diffusion.weight_gamma = UNSET_FLOAT()  # min_snr only, 5 where unset
-    diffusion.weight_bias = UNSET_FLOAT()  # sigmoid only, 0 where unset
-    diffusion.distance = "mse"  # mse, huber
-    diffusion.distance_delta = UNSET_FLOAT()  # huber only, 1 where unset
-    diffusion.stft_weight = UNSET_FLOAT()  # complex only: multi-resolution STFT loss of the sound
+    diffusion.loss_weighting_gamma = UNSET_FLOAT()  # min_snr only, 5 where unset
+    diffusion.loss_weighting_bias = UNSET_FLOAT()  # sigmoid only, 0 where unset
+    diffusion.loss = "mse"  # mse, huber
+    diffusion.loss_delta = UNSET_FLOAT()  # huber only, 1 where unset
+    diffusion.stft_loss_weight = (
+        UNSET_FLOAT()
+    )  # complex only: multi-resolution STFT loss of the sound
 
     config.model = model = ConfigDict()
     model.patch = (8, 8)  # (bins, frames) of one token: 64 x 128 = 8192 tokens
@@ -147,22 +163,22 @@ def get_config(size="base"):
     optimizer.kind = "adam"  # adam, adamw, muon, schedule_free
     optimizer.learning_rate = 1e-4  # peak
     optimizer.warmup_steps = 0  # linear from zero
-    optimizer.decay = "constant"  # after the warm-up: constant, linear or cosine to zero
+    optimizer.lr_schedule = "constant"  # after the warm-up: constant, linear or cosine to zero
     optimizer.b1 = 0.9  # decay of the first moment
     optimizer.b2 = 0.999  # decay of the second moment
     optimizer.weight_decay = UNSET_FLOAT()  # adamw and muon only
     optimizer.clip_norm = UNSET_FLOAT()  # clip gradients to this global norm
-    optimizer.accumulate = 1  # micro-batches a step; must divide batch_size
-    optimizer.ema_profile = "constant"  # of the average that validation and sampling use:
+    optimizer.grad_accum_steps = 1  # micro-batches a step; must divide batch_size
+    optimizer.ema_kind = "constant"  # of the average that validation and sampling use:
     # constant; power: as long as a part of the run; schedule_free: the optimiser's own
     optimizer.ema_decay = UNSET_FLOAT()  # constant only: of one step
     optimizer.ema_decay = 0.999
-    optimizer.ema_length = UNSET_FLOAT()  # power only: its width, as a part of the run
+    optimizer.ema_rel_std = UNSET_FLOAT()  # power only: its width, as a part of the run
 
     config.finetune = finetune = ConfigDict()  # another model's weights to begin from
     finetune.init_from = UNSET_STR()  # a run, RUN@STEP, or a folder of --mode=export
-    finetune.new_statistics = False  # mean and std of these songs, not of those trained on
-    finetune.learn = UNSET_STR()  # an expression: only parameters whose name it finds learn
+    finetune.refit_statistics = False  # mean and std of these songs, not of those trained on
+    finetune.trainable = UNSET_STR()  # an expression: only parameters whose name it finds learn
     finetune.last_blocks = UNSET_INT()  # only so many blocks and what follows them learn
     finetune.unfreeze_every = UNSET_INT()  # so many steps later each block further from the output
     finetune.layer_decay = UNSET_FLOAT()  # learning rate of each such block, of the one after it
@@ -175,9 +191,9 @@ def get_config(size="base"):
     train.num_epochs = OPTIONAL(5)  # an epoch is a permutation of all crops of all songs
     train.num_steps = UNSET_INT()  # or steps; set one of the two
     train.steps_per_dispatch = 1  # steps in one XLA program; all intervals are multiples of it
-    train.valid_every = 50  # steps
+    train.eval_every = 50  # steps
     train.checkpoint_every = 50  # steps
-    train.keep = 2  # newest checkpoints to keep
+    train.max_to_keep = 2  # newest checkpoints to keep
 
     config.mesh = mesh = ConfigDict()  # the batch is split over all devices of all processes
     mesh.data = UNSET_INT()  # copies of the train state; as many as fsdp leaves devices for
@@ -187,46 +203,52 @@ def get_config(size="base"):
 
     config.valid = valid = ConfigDict()
     valid.crops = 8  # fixed held-out crops
-    valid.levels = 10  # noise levels, the middles of equal bins of t
+    valid.num_noise_levels = 10  # noise levels, the middles of equal bins of t
     valid.baseline_crops = 128  # training crops that the linear baselines are computed from
 
     config.sample = sample = ConfigDict()
     sample.sampler = "ddim"  # ddim, ddpm, euler, heun, dpmpp_2m, dpmpp_2m_sde, unipc
     sample.eta = 0.0  # ddim only: 0 deterministic, 1 ancestral
     sample.churn = 0.0  # heun only: noise added and taken away again, EDM's S_churn
-    sample.grid = "uniform"  # where to ask: uniform (in t), log_snr, karras, aligned (to the model)
-    sample.steps = 50  # network evaluations, at most
+    sample.time_grid = (
+        "uniform"  # where to ask: uniform (in t), log_snr, karras, aligned (to the model)
+    )
+    sample.nfe = 50  # network evaluations, at most
     sample.seconds = UNSET_FLOAT()  # any length; a clip of training where unset
-    sample.extend = "windows"  # longer clips by overlapping windows that must agree, or all at once
+    sample.long_form = (
+        "windows"  # longer clips by overlapping windows that must agree, or all at once
+    )
     # by "positions" further than trained
-    sample.overlap = 0.5  # of neighbouring windows
+    sample.window_overlap = 0.5  # of neighbouring windows
     sample.prompt = UNSET_STR()  # what to play, in words (--prompt)
-    sample.read_labels = True  # a text without labels also asks for those that it names
+    sample.infer_labels = True  # a text without labels also asks for those that it names
     sample.labels = UNSET_STR()  # "flute, organ", or each on its own: "+flute -drums 1.5*fast"
-    sample.numbers = UNSET_STR()  # "tempo=120, start=0"
-    sample.negative = UNSET_STR()  # in words, what not to
+    sample.scalars = UNSET_STR()  # "tempo=120, start=0"
+    sample.negative_prompt = UNSET_STR()  # in words, what not to
     sample.prompts = UNSET_STR()  # a .jsonl file, a line each with these fields
-    sample.guidance = UNSET_FLOAT()  # how far to exaggerate what was asked for, 1 where unset
+    sample.guidance_scale = UNSET_FLOAT()  # how far to exaggerate what was asked for, 1 where unset
     sample.guidance_rescale = UNSET_FLOAT()  # of guidance: 1 brings the deviation back to normal
     sample.guidance_interval = UNSET_PAIR()  # of guidance: (low, high) of t, everywhere where unset
-    sample.autoguidance = UNSET_FLOAT()  # away from what a worse checkpoint says, 1 is not at all
+    sample.autoguidance_scale = (
+        UNSET_FLOAT()
+    )  # away from what a worse checkpoint says, 1 is not at all
     sample.autoguidance_step = UNSET_INT()  # of that checkpoint, the newest where unset
     sample.autoguidance_workdir = UNSET_STR()  # of that checkpoint, the same where unset
-    sample.count = 4  # clips, of each prompt and each edit where there are some
+    sample.num_samples = 4  # clips, of each prompt and each edit where there are some
     sample.batch_size = 4  # clips at a time; clip k is the same for any
     sample.seed = 0
     sample.ema = True  # sample from the moving average
     sample.checkpoint_step = UNSET_INT()  # the newest where unset
-    sample.lora_strength = UNSET_FLOAT()  # of what LoRA learned, 1 where unset
+    sample.lora_scale = UNSET_FLOAT()  # of what LoRA learned, 1 where unset
 
     config.edit = edit = ConfigDict()  # of real music, with --mode=sample; unset is none
     edit.kind = UNSET_STR()  # variation, interpolation, inpaint, continuation
     edit.file = UNSET_STR()  # the sound to edit
     edit.offset = UNSET_FLOAT()  # seconds into it where the clip begins, 0 where unset
     edit.strength = UNSET_FLOAT()  # variation, interpolation: the noise level t to begin from
-    edit.other = UNSET_STR()  # interpolation: the second sound
-    edit.other_offset = UNSET_FLOAT()  # interpolation: seconds into that, 0 where unset
-    edit.amount = UNSET_FLOAT()  # interpolation: 0 the first, 1 the second, 0.5 where unset
+    edit.second_file = UNSET_STR()  # interpolation: the second sound
+    edit.second_offset = UNSET_FLOAT()  # interpolation: seconds into that, 0 where unset
+    edit.weight = UNSET_FLOAT()  # interpolation: 0 the first, 1 the second, 0.5 where unset
     edit.seconds = UNSET_PAIR()  # inpaint: (from, to) is made anew
     edit.hertz = UNSET_PAIR()  # inpaint: (low, high) is made anew
     edit.prefix_seconds = UNSET_FLOAT()  # continuation: what is kept of the file
@@ -237,18 +259,22 @@ def get_config(size="base"):
     evaluate.clips = 256  # of each checkpoint, and of each control
     evaluate.reference_clips = 1024  # of each half of the held-out music, at most
     evaluate.embedders = ("musicnn", "logmel")  # or path:FOLDER; what distances are measured in
-    evaluate.asked_by = UNSET_STR()  # captions, labels, nothing; the most the model hears, if unset
-    evaluate.against = ()  # other runs' workdirs: the same noises and wishes, side by side
+    evaluate.conditioning = (
+        UNSET_STR()
+    )  # captions, labels, nothing; the most the model hears, if unset
+    evaluate.compare_to = ()  # other runs' workdirs: the same noises and wishes, side by side
     evaluate.folder = UNSET_STR()  # of sound files, to evaluate instead of a checkpoint
     evaluate.allow_missing = False  # go on, and say so, where one of them cannot be read
     evaluate.crops = 256  # of held-out music, denoised at every noise level
-    evaluate.rebuilt = 8  # of them rebuilt from noise, at nine levels
-    evaluate.listening = 0  # clips of each checkpoint in a blind listening test; 0 is none
+    evaluate.num_reconstructions = 8  # of them rebuilt from noise, at nine levels
+    evaluate.listening_clips = 0  # clips of each checkpoint in a blind listening test; 0 is none
 
     config.sweep = sweep = ConfigDict()  # --mode=sweep: all combinations, best on valid, then test
     sweep.samplers = ("dpmpp_2m/karras", "ddim/uniform")  # sampler/grid
-    sweep.evaluations = (5, 10, 20, 50)  # sample.steps
-    sweep.guidance = (1.0,)  # of what is asked for; more than 1 where the model hears something
+    sweep.nfe = (5, 10, 20, 50)  # sample.nfe
+    sweep.guidance_scale = (
+        1.0,
+    )  # of what is asked for; more than 1 where the model hears something
 
     config.export = export = ConfigDict()  # --mode=export: weights to give away
     export.repo = UNSET_STR()  # OWNER/NAME on the Hugging Face Hub to upload them to
@@ -257,42 +283,38 @@ def get_config(size="base"):
     search.embedder = UNSET_STR()  # embed:WORKDIR, trunk:WORKDIR, musicnn, logmel, path:FOLDER;
     # this run's own where unset
     search.block = UNSET_INT()  # trunk only: whose tokens are read, 0 the first; the middle one
-    search.noise = UNSET_FLOAT()  # trunk only: t of what it is shown, 0.1 where unset
+    search.noise_level = UNSET_FLOAT()  # trunk only: t of what it is shown, 0.1 where unset
     search.hop = UNSET_FLOAT()  # seconds between windows; half a window where unset
     search.index = UNSET_STR()  # its folder; "index" in the workdir where unset
     search.query = UNSET_STR()  # a sound file (--query)
     search.seconds = UNSET_PAIR()  # (from, to) of it (--query_seconds)
     search.text = UNSET_STR()  # in words, where the embedder reads some (--text)
     search.labels = UNSET_STR()  # only songs that have all of these (--labels); alone: the typical
-    search.count = 10  # songs, at most
+    search.num_results = 10  # songs, at most
+
+    config.head = head = ConfigDict()  # --mode=tag and embed: a head on the backbone of init_from
+    head.block = 0  # the block whose tokens the head reads, 0 the first
+    head.noise_level = 0.1  # t of the x_t that the backbone gets, 0 is clean
+    head.pool_queries = 4  # of attention pooling: so many weighted means of the tokens
+    head.trainable = "all"  # all; head: the backbone is frozen; head_first: frozen for frozen_steps
+    head.frozen_steps = UNSET_INT()  # head_first only
+    head.backbone_lr_scale = UNSET_FLOAT()  # all, head_first: the backbone's learning rate over
+    # the head's, 1 where unset
+    head.windows = 8  # of each held-out song, evenly spread
+    head.patience = UNSET_INT()  # validations without a better score that end the training
 
     config.tag = tag = ConfigDict()  # --mode=tag: a head on the trunk of finetune.init_from
     tag.kinds = ()  # of labels "kind:value" that are tags; all labels where empty
     tag.min_songs = 3  # labels that fewer training songs have are no tags
-    tag.block = 0  # the block whose tokens the head reads, 0 the first
-    tag.t = 0.1  # noise level of what the trunk sees, 0 none
-    tag.queries = 4  # of attention pooling: so many weighted means of the tokens
-    tag.learns = "all"  # all; held: the head alone; held_first: the head alone for held_steps
-    tag.held_steps = UNSET_INT()  # held_first only
-    tag.trunk_rate = UNSET_FLOAT()  # all, held_first: learning rate of the trunk, of the head's, 1
-    # where unset
-    tag.balance = 0.0  # 0: every song counts alike; 1: every tag does, however rare
+    tag.class_balance = 0.0  # 0: every song counts alike; 1: every tag does, however rare
     tag.mix_up = UNSET_FLOAT()  # largest weight of another crop, and of its tags, at most 0.5
-    tag.band_masks = UNSET_PAIR()  # (how many, widest in bins) bands of a training crop are hidden
+    tag.freq_masks = UNSET_PAIR()  # (how many, widest in bins) bands of a training crop are hidden
     tag.time_masks = UNSET_PAIR()  # (how many, longest in frames) spans of it
-    tag.windows = 8  # of each held-out song, evenly spread; a song's score is their mean
-    tag.patience = UNSET_INT()  # validations without a better macro PR-AUC that end the training
     tag.robustness = True  # also score the test songs under noise, gain, low-pass, mp3, pitch shift
-    tag.beside = False  # --predict: also write NAME.tags.json beside each file
+    tag.write_sidecars = False  # --predict: also write NAME.tags.json beside each file
 
     config.embed = embed = ConfigDict()  # --mode=embed: vectors for search, on the same trunk
-    embed.size = 128  # numbers a vector
-    embed.block = 0  # the block whose tokens the head reads, 0 the first
-    embed.t = 0.1  # noise level of what the trunk sees, 0 none
-    embed.queries = 4  # of attention pooling: so many weighted means of the tokens
-    embed.learns = "all"  # all; held: the head alone; held_first: the head alone for held_steps
-    embed.held_steps = UNSET_INT()  # held_first only
-    embed.trunk_rate = UNSET_FLOAT()  # all, held_first: learning rate of the trunk, of the head's
+    embed.dim = 128  # numbers a vector
     embed.loss = "softmax"  # two crops of a song against the batch: softmax (NT-Xent, SupCon, CLIP)
     # or sigmoid (SigLIP)
     embed.temperature = UNSET_FLOAT()  # softmax only: of crops; that of texts is learned
@@ -302,15 +324,13 @@ def get_config(size="base"):
     embed.text = UNSET_STR()  # the captions' encoder, as condition.text: texts in the same space
     embed.max_tokens = UNSET_INT()  # text only: longer captions are cut
     embed.text_weight = UNSET_FLOAT()  # text only: of its loss, 1 where unset
-    embed.windows = 8  # of each held-out song, evenly spread, that are to find each other
-    embed.patience = UNSET_INT()  # validations without a better recall@1 that end the training
 
     config.demo = demo = ConfigDict()  # the page of --mode=demo, which begins with what sample says
     demo.host = "127.0.0.1"  # this machine alone; "0.0.0.0" for all that can reach it
     demo.port = 7860
     demo.queue = 8  # orders that may wait; more are turned away
     demo.max_clips = 8  # of one order
-    demo.max_steps = 1000  # network evaluations of a clip
+    demo.max_nfe = 1000  # network evaluations of a clip
     demo.max_seconds = 60.0  # of a clip
     demo.max_upload_mb = 20.0
     demo.max_upload_seconds = 600.0
@@ -328,10 +348,10 @@ def shrink(config):
     config.workdir = "runs/tiny"
     config.data.source = "songbook:900"  # 300 pieces are learned by heart after 4000 steps
     config.representation.update(
-        kind="log_mel", n_mels=128, floor_db=-80.0, iterations=60, power=None, frames=256
+        kind="log_mel", n_mels=128, floor_db=-80.0, griffin_lim_iters=60, power=None, frames=256
     )
     config.schedule.update(kind="cosine", steps=None, beta_min=None, beta_max=None)
-    config.diffusion.update(times="stratified", skip_variance=0.08, weight="v")
+    config.diffusion.update(timestep_sampling="stratified", skip_variance=0.08, loss_weighting="v")
     config.model.update(patch=(128, 4), width=384, depth=2, heads=6)
     config.model.update(block="adaln_zero", time_embedding="fourier", positions="rotary")
     config.model.update(mlp="swiglu", qk_norm=True)
@@ -339,7 +359,7 @@ def shrink(config):
         kind="adamw",
         learning_rate=3e-3,
         warmup_steps=100,
-        decay="cosine",
+        lr_schedule="cosine",
         b2=0.95,
         weight_decay=0.01,
         clip_norm=1.0,
@@ -349,8 +369,10 @@ def shrink(config):
         num_epochs=None,
         num_steps=7000,
         steps_per_dispatch=20,
-        valid_every=1000,
+        eval_every=1000,
         checkpoint_every=1000,
     )
     config.valid.update(crops=128, baseline_crops=2048)
-    config.sample.update(count=8, batch_size=8, sampler="dpmpp_2m", grid="karras", steps=20)
+    config.sample.update(
+        num_samples=8, batch_size=8, sampler="dpmpp_2m", time_grid="karras", nfe=20
+    )

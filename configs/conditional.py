@@ -1,6 +1,6 @@
 """The base experiment, asked: by labels, by captions, by numbers. `:tiny` is the cut for a CPU.
 
-    --mode=sample --prompt "a slow organ chorale in a minor" --config.sample.guidance=3
+    --mode=sample --prompt "a slow organ chorale in a minor" --config.sample.guidance_scale=3
     --mode=sample --labels "flute, ensemble:solo" --numbers "tempo=120"
 
 Any collection with labels or captions will do; what it lacks is set off by
@@ -21,10 +21,10 @@ def get_config(size="base"):
         text="minilm",
         max_tokens=32,
         cross_heads=1,
-        numbers=("tempo", "start"),
-        drop=0.1,
-        drop_part=0.4,
-        drop_each=0.7,
+        scalars=("tempo", "start"),
+        dropout=0.1,
+        modality_dropout=0.4,
+        token_dropout=0.7,
     )
     if size == "tiny":
         config.train.num_steps = 10500  # what is told is learned later than what music is

@@ -14,13 +14,13 @@ a crop is told from: as large as memory allows.
 
 from configs import base
 
-WAYS = {
-    "full": {},
-    "probe": {"learns": "held", "trunk_rate": None},
-    "text": {"text": "minilm", "max_tokens": 32},
-    "tags": {"kinds": ("instrument",), "min_songs": 3},
-    "sigmoid": {"loss": "sigmoid", "temperature": None},
-    "scratch": {"trunk_rate": None},
+WAYS = {  # way: (fields of embed, fields of head)
+    "full": ({}, {}),
+    "probe": ({}, {"trainable": "head", "backbone_lr_scale": None}),
+    "text": ({"text": "minilm", "max_tokens": 32}, {}),
+    "tags": ({"kinds": ("instrument",), "min_songs": 3}, {}),
+    "sigmoid": ({"loss": "sigmoid", "temperature": None}, {}),
+    "scratch": ({}, {"backbone_lr_scale": None}),
 }
 
 
@@ -31,14 +31,16 @@ def get_config(chosen="base"):
     config.name = "_".join(["embedding", size, *ways])
     config.workdir = f"runs/{config.name}"
     config.finetune.init_from = None if "scratch" in ways else f"runs/{size}"
-    config.embed.update(trunk_rate=0.3, patience=10)
+    config.head.update(backbone_lr_scale=0.3, patience=10)
     for way in ways:
         if way not in WAYS:
             raise ValueError(f"configs/embedding.py: {way!r} is not one of {', '.join(WAYS)}")
-        config.embed.update(WAYS[way])
+        embed, head = WAYS[way]
+        config.embed.update(embed)
+        config.head.update(head)
     config.augment.update(gain_db=6.0, noise_db=(20.0, 60.0), low_pass_hz=(3000.0, 11_025.0))
     config.optimizer.update(learning_rate=1e-3, warmup_steps=20)
-    config.optimizer.update(decay="constant", ema_decay=0.99)
+    config.optimizer.update(lr_schedule="constant", ema_decay=0.99)
     config.train.update(batch_size=32 if size == "tiny" else 16)
-    config.train.update(num_epochs=None, num_steps=1000, valid_every=40, checkpoint_every=40)
+    config.train.update(num_epochs=None, num_steps=1000, eval_every=40, checkpoint_every=40)
     return config

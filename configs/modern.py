@@ -4,10 +4,10 @@
     --config=configs/modern.py:S      33, :B 130, :L 460, :XL 675 million in blocks, as DiT
 
 Same songs, same spectrogram, same prediction of x_0. What differs was chosen by measurement
-(`python -m experiments.ablations.modern`, experiments/LOG.md): larger patches, so that attention no
-longer costs five times all the rest; time that gates; rotary positions; v-prediction's loss; x_t and the
-network weighted by their precisions (skip_variance), for a token of 256 numbers cannot pass on the
-1024 of its patch. (The bottleneck keeps it at the base's size; it was not measured.)
+(`python -m experiments.ablations.modern`, experiments/LOG.md): larger patches, so that attention
+no longer costs five times all the rest; time that gates; rotary positions; v-prediction's loss;
+x_t and the network weighted by their precisions (skip_variance), for a token of 256 numbers cannot
+pass on the 1024 of its patch. (The bottleneck keeps it at the base's size; it was not measured.)
 """
 
 from configs import base
@@ -30,7 +30,7 @@ def get_config(size="XS"):
     config.workdir = f"runs/{config.name}"
     width, depth, heads = SIZES[size]
     config.schedule.update(kind="cosine", steps=None, beta_min=None, beta_max=None)
-    config.diffusion.update(times="stratified", weight="v", skip_variance=0.08)
+    config.diffusion.update(timestep_sampling="stratified", loss_weighting="v", skip_variance=0.08)
     config.model.update(
         patch=(64, 8),
         width=width,
@@ -47,10 +47,10 @@ def get_config(size="XS"):
         kind="adamw",
         learning_rate=1e-3,
         warmup_steps=100,
-        decay="cosine",
+        lr_schedule="cosine",
         b2=0.95,
         weight_decay=0.01,
         clip_norm=1.0,
     )
-    config.sample.update(sampler="dpmpp_2m", grid="karras", steps=20)
+    config.sample.update(sampler="dpmpp_2m", time_grid="karras", nfe=20)
     return config

@@ -11,9 +11,9 @@ Everything else must be as in the run it begins from; what differs is refused or
 from configs import base
 
 WAYS = {
-    "full": {"trunk_rate": 0.3},
-    "probe": {"learns": "held"},
-    "gradual": {"learns": "held_first", "held_steps": 100, "trunk_rate": 0.3},
+    "full": {"backbone_lr_scale": 0.3},
+    "probe": {"trainable": "head"},
+    "gradual": {"trainable": "head_first", "frozen_steps": 100, "backbone_lr_scale": 0.3},
     "scratch": {},
 }
 
@@ -27,9 +27,10 @@ def get_config(chosen="base"):
     config.name = f"tagging_{size}" + (f"_{way}" if way else "")
     config.workdir = f"runs/{config.name}"
     config.finetune.init_from = None if way == "scratch" else f"runs/{size}"
-    config.tag.update(kinds=("instrument",), balance=0.5, patience=10)
-    config.tag.update(WAYS[way or "full"])
+    config.tag.update(kinds=("instrument",), class_balance=0.5)
+    config.head.update(patience=10)
+    config.head.update(WAYS[way or "full"])
     config.optimizer.update(learning_rate=1e-3, warmup_steps=20)
-    config.optimizer.update(decay="constant", ema_decay=0.99)
-    config.train.update(num_epochs=None, num_steps=1000, valid_every=40, checkpoint_every=40)
+    config.optimizer.update(lr_schedule="constant", ema_decay=0.99)
+    config.train.update(num_epochs=None, num_steps=1000, eval_every=40, checkpoint_every=40)
     return config

@@ -45,7 +45,7 @@ MODULES = {  # below the package
 }
 TRAINING = ("train", "tag", "embed")  # modes that can begin from another model
 TOGETHER = ("train", "prepare", "preflight")  # modes that several processes can share
-WISH = ("prompt", "labels", "numbers", "negative", "prompts")
+WISH = ("prompt", "labels", "scalars", "negative_prompt", "prompts")
 ASK = {"query": "query", "query_seconds": "seconds", "text": "text", "labels": "labels"}
 
 UNSET = re.compile(r"--config\.([\w.]+)=None")
@@ -167,10 +167,10 @@ def run(config, files=()):
     jax.config.update("jax_compilation_cache_dir", cache)
     if MODE.value == "replay":
         return importlib.import_module("specdiff_jax.sampling.replay").run(SIDECAR.value)
-    from specdiff_jax.config import build
+    from specdiff_jax.sampling import check_config
 
     tell(config)
-    build.check(config)
+    check_config.check(config)
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
     importlib.import_module("specdiff_jax.config.overrides").check(config, MODE.value, overrides)
     spoken_of = [PREDICT.value, *files] if PREDICT.value is not None else []

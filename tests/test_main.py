@@ -136,7 +136,7 @@ def test_a_disk_that_fills_is_one_line_and_keeps_the_run(config_file, tmp_path):
 @pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_ends_at_the_same_parameters(config_file, tmp_path):
     """SIGKILL after 1, 2, ... logged dispatches, resumed each time, against an undisturbed run."""
-    steps = ["--config.train.num_steps=16", "--config.train.keep=1"]
+    steps = ["--config.train.num_steps=16", "--config.train.max_to_keep=1"]
     whole = run(f"--config={config_file}", *steps, f"--config.workdir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
     workdir = tmp_path / "killed"

@@ -16,10 +16,10 @@ import numpy as np
 
 from configs import ablations
 from specdiff_jax.config import build
-from specdiff_jax.data import prepare
+from specdiff_jax.data import crops, prepare
 from specdiff_jax.diffusion import linear_denoisers, losses, schedules
 from specdiff_jax.models.dit import forward_flops
-from specdiff_jax.sampling import sample
+from specdiff_jax.sampling import check_config, sample
 from specdiff_jax.training import checkpoints, diffusion_job, train
 
 LOG_SNRS = np.linspace(-6.0, 6.0, 13)  # from 0.05 to 0.95 on the cosine schedule
@@ -34,19 +34,19 @@ def config_of(name, size, seed, steps, workdir):
     every = config.train.steps_per_dispatch
     steps = max(1, round(steps * work[1] / work[0] / every)) * every
     config.update(seed=seed, workdir=str(workdir))
-    config.train.update(num_steps=steps, num_epochs=None, valid_every=steps, checkpoint_every=steps)
+    config.train.update(num_steps=steps, num_epochs=None, eval_every=steps, checkpoint_every=steps)
     config.sample.update(
-        count=4, batch_size=4, sampler="dpmpp_2m", grid="log_snr", steps=20, eta=0.0
+        num_samples=4, batch_size=4, sampler="dpmpp_2m", time_grid="log_snr", nfe=20, eta=0.0
     )
-    build.check(config)
+    check_config.check(config)
     return config
 
 
 def evaluate(config):
     """x_0 error and bound of the trained average, beside what a linear denoiser of frames gives."""
-    job = diffusion_job.Run(config)
-    state = job.restore(checkpoints.trained_step(config.workdir))
-    waves = diffusion_job.fixed_crops(job.valid_songs, job.rep, config.valid.crops)
+    job = diffusion_job.DiffusionJob(config)
+    state = job.restore(checkpoints.require_step(config.workdir))
+    waves = crops.fixed_waves(job.valid_songs, job.rep, config.valid.crops)
     batches = waves[: len(waves) // 16 * 16].reshape(-1, 16, *waves.shape[1:])
 
     @jax.jit

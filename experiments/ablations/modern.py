@@ -23,6 +23,7 @@ from experiments.lib.tables import RESULTS, write_of_device
 from specdiff_jax.config import build
 from specdiff_jax.data import prepare
 from specdiff_jax.models.dit import forward_flops
+from specdiff_jax.sampling import check_config
 from specdiff_jax.training import diffusion_job, preflight, train
 
 RUNS = pathlib.Path(__file__).parents[2] / "runs" / "modern"
@@ -53,7 +54,7 @@ def timed(config, frames, batch):
     config.optimizer.ema_decay = 0.99
     config.valid.update(crops=64, baseline_crops=256)
     config.train.update(num_epochs=None, steps_per_dispatch=EVERY, batch_size=batch)
-    config.train.update(num_steps=EVERY, valid_every=EVERY, checkpoint_every=EVERY)
+    config.train.update(num_steps=EVERY, eval_every=EVERY, checkpoint_every=EVERY)
     return config
 
 
@@ -65,10 +66,10 @@ def measure(name, minutes, frames, batch, source):
     config = timed(whole, frames, batch)
     shutil.rmtree(config.workdir, ignore_errors=True)
     prepare.run(config)
-    facts = preflight.measure(diffusion_job.Run(config))
+    facts = preflight.measure(diffusion_job.DiffusionJob(config))
     steps = max(1, round(60 * minutes / facts["seconds_a_step"] / EVERY)) * EVERY
-    config.train.update(num_steps=steps, valid_every=steps, checkpoint_every=steps)
-    build.check(config)
+    config.train.update(num_steps=steps, eval_every=steps, checkpoint_every=steps)
+    check_config.check(config)
     train.run(config)
     row = {"device": jax.devices()[0].device_kind, "name": name, "minutes": minutes}
     row |= {"frames": frames, "batch": batch, "dtype": made.dtype, "steps": steps}

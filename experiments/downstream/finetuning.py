@@ -28,13 +28,13 @@ from configs import base, finetune
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.conditioning import prompts
 from specdiff_jax.data import crops, prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data.songs import take_songs
 from specdiff_jax.evaluation import embedders
 from specdiff_jax.evaluation.embedders import embedder
 from specdiff_jax.evaluation.metrics import frechet
-from specdiff_jax.sampling import sample
+from specdiff_jax.sampling import generator
 from specdiff_jax.training import checkpoints, finetuning, train, trained_model
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.training.diffusion_job import DiffusionJob
 
 RUNS = pathlib.Path(__file__).parents[2] / "runs" / "finetuning"
 WANTED = "church organ, reed organ"
@@ -55,8 +55,8 @@ def pretrained(steps):
     """The run on everything else, trained once."""
     config = base.get_config("tiny")
     config.workdir = str(RUNS / f"pretrained_{steps}")
-    config.data.without = KEPT_BACK
-    config.train.update(num_steps=steps, valid_every=steps, checkpoint_every=steps)
+    config.data.exclude_labels = KEPT_BACK
+    config.train.update(num_steps=steps, eval_every=steps, checkpoint_every=steps)
     prepare.run(config)
     train.run(config)
     return config.workdir
@@ -69,11 +69,11 @@ def arm(way, trunk, rate, seed, args):
     config.seed = seed
     if way != "scratch":
         config.finetune.init_from = trunk
-    config.data.update(only=WANTED, max_songs=args.songs)
+    config.data.update(include_labels=WANTED, max_songs=args.songs)
     config.optimizer.update(learning_rate=rate, warmup_steps=20)
     config.valid.crops = 64
-    config.train.update(num_steps=args.steps, valid_every=EVERY)
-    config.train.update(checkpoint_every=KEPT, keep=args.steps // KEPT + 1)
+    config.train.update(num_steps=args.steps, eval_every=EVERY)
+    config.train.update(checkpoint_every=KEPT, max_to_keep=args.steps // KEPT + 1)
     return config
 
 
@@ -82,8 +82,8 @@ def trained(config, way, rate, seed):
     began = time.perf_counter()
     train.run(config)
     seconds = time.perf_counter() - began
-    state = jax.eval_shape(Run(config).init)
-    learning = jax.tree.leaves(finetuning.learning(config, state.params))
+    state = jax.eval_shape(DiffusionJob(config).init)
+    learning = jax.tree.leaves(finetuning.trainable(config, state.params))
     sizes = [x.size for x in jax.tree.leaves(state.params)]
     about = {"way": way, "learning_rate": rate, "seed": seed, "seconds": round(seconds, 1)}
     about["learned"] = sum(n for n, learns in zip(sizes, learning, strict=True) if learns)
@@ -103,15 +103,15 @@ def trained(config, way, rate, seed):
 
 def held_out_sound(config, chosen):
     """What an embedder hears in all wanted pieces that are not learned from.  # [M, d]"""
-    job, waves = Run(config), []
+    job, waves = DiffusionJob(config), []
     learned = {entry["name"] for entry in job.songs.entries}
     config = config.copy_and_resolve_references()
     config.data.max_songs = None
     for split in ("train", "valid", "test"):
         songs = prepare.songs_of(config, split, job.rep.samples)
-        songs = data.some(songs, np.array([e["name"] not in learned for e in songs.entries]))
+        songs = take_songs(songs, np.array([e["name"] not in learned for e in songs.entries]))
         count = int(songs.lengths.min() // job.rep.samples)
-        pieces = data.to_wave(crops.spread_pcm(songs, job.rep.samples, count))
+        pieces = crops.pcm_to_wave(crops.read_spread_crops(songs, job.rep.samples, count))
         waves.append(pieces.reshape(-1, pieces.shape[-1]))
     return embedder.vectors(chosen, np.concatenate(waves), job.rep.sample_rate)[:, 0]
 
@@ -121,9 +121,12 @@ def distances(workdir, real, chosen, clips):
     found = {}
     for step in checkpoints.steps(workdir):
         model = trained_model.load(workdir, step)
-        model.config.sample.update(batch_size=SAMPLED, seed=0, steps=EVALUATIONS)
-        generate, asked = sample.generator(model, model.rep), [(prompts.NOTHING, k) for k in clips]
-        parts = [generate(piece) for piece in sample.batched(asked, SAMPLED)]
+        model.config.sample.update(batch_size=SAMPLED, seed=0, nfe=EVALUATIONS)
+        generate, asked = (
+            generator.Generator(model, model.rep),
+            [(prompts.UNCONDITIONAL, k) for k in clips],
+        )
+        parts = [generate(piece) for piece in generator.split_batches(asked, SAMPLED)]
         heard = embedder.vectors(chosen, np.concatenate(parts), model.rep.sample_rate)[:, 0]
         found[step] = frechet.fad(heard, real)
         print(f"{workdir}, step {step}: {found[step]}", flush=True)

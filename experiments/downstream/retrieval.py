@@ -20,7 +20,7 @@ import numpy as np
 from configs import embedding
 from experiments.downstream.tagging import PLAIN, WAYS, features, parser_of, small
 from experiments.lib.tables import RESULTS, write_csv
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops
 from specdiff_jax.downstream import backbone, embed, trained_embedding
 from specdiff_jax.downstream.index import unit
 from specdiff_jax.evaluation.metrics import retrieval
@@ -34,11 +34,11 @@ def config_of(way, trunk, seed, args):
     """The config of one embedding."""
     config = small(embedding.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
     if way == "random held":
-        config.embed.learns = "held"
+        config.head.trainable = "held"
     if args.t is not None:
-        config.embed.t = args.t
+        config.head.noise_level = args.t
     config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}_{seed}_{args.steps}")
-    config.train.update(num_steps=args.steps, valid_every=40, checkpoint_every=40, batch_size=16)
+    config.train.update(num_steps=args.steps, eval_every=40, checkpoint_every=40, batch_size=16)
     return config
 
 
@@ -53,7 +53,7 @@ def trained(config):
 
 def plain(kind, scores):
     """The same windows in features that nobody trained here.  # [S, W, D]"""
-    waves = data.to_wave(scores.waves)  # [S, W, N], one channel
+    waves = crops.pcm_to_wave(scores.waves)  # [S, W, N], one channel
     flat = features(kind, waves.reshape(-1, waves.shape[-1]), scores.job.rep.sample_rate)
     return unit(flat - flat.mean(axis=0)).reshape(*waves.shape[:2], -1)
 

@@ -28,7 +28,7 @@ from experiments.lib.stopwatch import other_seconds, peak_rss
 from experiments.lib.tables import RESULTS, read_csv, write_csv
 from specdiff_jax.audio import files
 from specdiff_jax.data import cache, prepare
-from specdiff_jax.data.songs import to_wave
+from specdiff_jax.data.crops import pcm_to_wave
 from specdiff_jax.downstream import index as indexing
 from specdiff_jax.downstream import search, vector_index
 from specdiff_jax.evaluation.metrics import retrieval
@@ -130,7 +130,7 @@ def exported(config, count, folder):
     songs = sorted(manifest["songs"], key=lambda song: song["split"] == "train")[:count]
     for number, song in enumerate(tqdm.tqdm(songs, "files", unit=" songs")):
         pcm = shards[song["shard"]][song["start"] : song["start"] + song["samples"]]
-        files.write(folder / f"{number:04d}.wav", to_wave(pcm), manifest["sample_rate"])
+        files.write(folder / f"{number:04d}.wav", pcm_to_wave(pcm), manifest["sample_rate"])
         (folder / f"{number:04d}.json").write_text(json.dumps({"labels": song["labels"]}))
         seconds += song["seconds"]
     return seconds
@@ -158,7 +158,7 @@ def searching(name, folder):
 
     section = base.get_config("tiny").search
     plain = "".join(c if c.isalnum() else "-" for c in name)
-    section.update(embedder=name, index=str(folder / plain), count=10)
+    section.update(embedder=name, index=str(folder / plain), num_results=10)
     return section
 
 

@@ -27,8 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 from configs import tagging
 from experiments.lib.tables import RESULTS, write_csv
-from specdiff_jax.data import prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops, prepare
 from specdiff_jax.downstream import tag
 from specdiff_jax.downstream.tag_job import Tagger
 from specdiff_jax.evaluation import embedders, label_classifier
@@ -62,7 +61,7 @@ def config_of(way, trunk, seed, args, **fields):
     told = "".join(f"_{name}{value}" for name, value in fields.items())
     config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}{told}_{seed}_{args.steps}")
     every = min(40, args.steps)
-    config.train.update(num_steps=args.steps, valid_every=every, checkpoint_every=every)
+    config.train.update(num_steps=args.steps, eval_every=every, checkpoint_every=every)
     return config
 
 
@@ -89,7 +88,7 @@ def plain(kind, config):
     job.take_songs()
     vectors, truths = {}, {}
     for split, songs in (("train", job.songs), ("test", job.held_out("test"))):
-        waves = data.to_wave(tag.song_waves(job, songs))  # [S, W, N]
+        waves = crops.pcm_to_wave(tag.song_waves(job, songs))  # [S, W, N]
         flat = features(kind, waves.reshape(-1, waves.shape[-1]), job.rep.sample_rate)
         vectors[split] = flat.reshape(*waves.shape[:2], -1)
         truths[split] = job.tags.of(songs)

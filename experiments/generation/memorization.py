@@ -20,10 +20,10 @@ from configs import base
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.config import build
-from specdiff_jax.data import prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops, prepare
+from specdiff_jax.data.crops import fixed_waves
+from specdiff_jax.data.songs import load_songs
 from specdiff_jax.evaluation.metrics import memorization
-from specdiff_jax.training.diffusion_job import fixed_crops
 
 GAIN = 10 ** (3 / 20)
 LONGER = 1.25  # of a clip: what is cut before the speed changes
@@ -65,15 +65,15 @@ def plant(songs, rep, change, count, seed):
     length = int(LONGER * rep.samples)
     song = rng.integers(0, len(songs.lengths), count)
     start = (rng.random(count) * (songs.lengths[song] - length)).astype(np.int64)
-    waves = data.read_crops(songs, songs.starts[song] + start, length)
-    made = np.stack([change(data.to_float(wave).mean(axis=1), rng) for wave in waves])
+    waves = crops.read_crops(songs, songs.starts[song] + start, length)
+    made = np.stack([change(crops.pcm_to_float(wave).mean(axis=1), rng) for wave in waves])
     return made, song, start / rep.sample_rate
 
 
 def held_out(songs, rep, count):
     """[<= count, samples] clips that are spread evenly over the songs."""
-    offsets = data.tiled_offsets(songs, rep.samples, count)
-    return data.to_float(data.read_crops(songs, offsets, rep.samples)).mean(axis=-1)
+    offsets = crops.tile_offsets(songs, rep.samples, count)
+    return crops.pcm_to_float(crops.read_crops(songs, offsets, rep.samples)).mean(axis=-1)
 
 
 def main():
@@ -84,9 +84,9 @@ def main():
     config = base.get_config("tiny")
     prepare.run(config)
     rep, place = build.representation(config), prepare.cache_of(config)
-    songs = {name: data.load_songs(place, name, rep.samples) for name in ("train", "valid", "test")}
+    songs = {name: load_songs(place, name, rep.samples) for name in ("train", "valid", "test")}
     train = songs["train"]
-    rep = representations.fit(rep, fixed_crops(train, rep, 64))
+    rep = representations.fit(rep, fixed_waves(train, rep, 64))
     valid, test = (held_out(songs[name], rep, told.held_out) for name in ("valid", "test"))
 
     changes = kinds(rep, test[0])
@@ -98,7 +98,7 @@ def main():
     clips = np.concatenate([made for made, _, _ in planted.values()] + [test])
     began, worked = time.perf_counter(), time.process_time()
     heard = zip(train.starts, train.lengths, strict=True)
-    waves = (data.to_float(train.read(*song)).mean(axis=1) for song in heard)
+    waves = (crops.pcm_to_float(train.read(*song)).mean(axis=1) for song in heard)
     waves = tqdm.tqdm(waves, "songs", total=len(train.lengths))
     found, real, verdict = memorization.find(clips, valid, waves, rep.sample_rate)
     cost = {"scanned_clips": len(clips) + len(valid), "music_s": train.size / train.sample_rate}

@@ -23,7 +23,7 @@ from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.evaluation import controls, embedders, scores
 from specdiff_jax.evaluation.evaluate import embedded
 from specdiff_jax.evaluation.inputs import gathered
-from specdiff_jax.sampling import sample
+from specdiff_jax.training import trained_model
 
 SCORES = ("fad", "fad_inf", "kad", "precision", "recall", "density", "coverage")
 ENDS = ("low", "high")
@@ -32,10 +32,10 @@ BETTER = {"precision": -1, "recall": -1, "density": -1, "coverage": -1}  # where
 
 def material(workdir, clips):
     """The Material of one checkpoint, sampled as all are."""
-    config = sample.load(workdir).config
+    config = trained_model.load(workdir).config
     config.workdir = str(workdir)
-    config.evaluate.update(split="test", clips=clips, against=())
-    config.sample.update(batch_size=16, sampler="dpmpp_2m", grid="log_snr", steps=20, eta=0.0)
+    config.evaluate.update(split="test", clips=clips, compare_to=())
+    config.sample.update(batch_size=16, sampler="dpmpp_2m", time_grid="log_snr", nfe=20, eta=0.0)
     return gathered(config)
 
 

@@ -4,7 +4,7 @@
 
 Asks for what held-out songs are, by their labels and by their captions, and by 40 prompts worded by
 hand, also in the captions' plain words, with several guidance weights; captions and prompts also
-without the labels that are read in them (sample.read_labels). Writes results/obedience.csv,
+without the labels that are read in them (sample.infer_labels). Writes results/obedience.csv,
 figures/obedience.png (accuracy against guidance) and figures/prompts.png (the same noise, other
 words).
 """
@@ -19,14 +19,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.lib.tables import RESULTS, write_csv
-from specdiff_jax.conditioning.prompts import Wish
+from specdiff_jax.conditioning.prompts import Prompt
+from specdiff_jax.data import crops as crops_module
 from specdiff_jax.data import prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data.songs import load_songs
 from specdiff_jax.data.sources.songbook import captions
 from specdiff_jax.evaluation.label_classifier import Judge, score, statistics, values
 from specdiff_jax.reports.spectrogram_image import draw_spectrogram
-from specdiff_jax.runtime.logs import say
-from specdiff_jax.sampling import sample
+from specdiff_jax.runtime.logs import log
+from specdiff_jax.sampling import generator
+from specdiff_jax.training import trained_model
 
 KINDS = ("instrument", "ensemble", "mode")
 ALONE = ", words alone"  # without the labels that are read in them
@@ -51,7 +53,7 @@ def real(songs, samples, crops):
         spread = np.linspace(0, length - samples, crops + 2)[1:-1] if crops > 1 else [0]
         starts += [start + int(first) for first in spread]
         entries += [entry] * len(spread)
-    return data.to_wave(data.read_crops(songs, starts, samples)), entries
+    return crops_module.pcm_to_wave(crops_module.read_crops(songs, starts, samples)), entries
 
 
 def wanted(entries):
@@ -63,10 +65,10 @@ def asked(entries):
     """{how: (Wishes, what is right)} of songs asked for by labels and captions, and of prompts."""
     tell = ("instrument", "ensemble", "mode", "tempo")
     by_labels = [
-        Wish(labels=", ".join(x for x in entry["labels"] if x.split(":")[0] in tell))
+        Prompt(labels=", ".join(x for x in entry["labels"] if x.split(":")[0] in tell))
         for entry in entries
     ]
-    by_caption = [Wish(prompt=entry["captions"][0]) for entry in entries]
+    by_caption = [Prompt(prompt=entry["captions"][0]) for entry in entries]
     lines = [json.loads(line) for line in PARAPHRASES.read_text().splitlines()]
     by_hand = {
         "instrument": [line["instruments"] for line in lines],
@@ -80,8 +82,8 @@ def asked(entries):
         ]
         for kind, found in wanted(entries).items()
     }
-    paraphrased = [Wish(prompt=line["prompt"]) for line in lines]
-    plain = [Wish(prompt=plainly(line)) for line in lines]
+    paraphrased = [Prompt(prompt=line["prompt"]) for line in lines]
+    plain = [Prompt(prompt=plainly(line)) for line in lines]
     return {
         "labels": (by_labels, wanted(entries)),
         "captions": (by_caption, captioned),
@@ -102,13 +104,15 @@ def plainly(line):
 def made(trained, rep_out, wishes, weight, takes=1, reads=True):
     """Waves [M * takes, N]: `takes` clips of each wish, one after another."""
     s = trained.config.sample
-    s.batch_size, s.read_labels = 16, reads
+    s.batch_size, s.infer_labels = 16, reads
     wishes = [dataclasses.replace(wish, guidance=weight) for wish in wishes]
-    generate = sample.generator(trained, rep_out, wishes)
+    generate = generator.Generator(trained, rep_out, wishes)
     clips = [
         (wish, 1000 * take + index) for take in range(takes) for index, wish in enumerate(wishes)
     ]
-    return np.concatenate([generate(batch) for batch in sample.batched(clips, s.batch_size)])
+    return np.concatenate(
+        [generate(batch) for batch in generator.split_batches(clips, s.batch_size)]
+    )
 
 
 def rows_of(judge, waves, rate, right, **about):
@@ -139,9 +143,9 @@ def draw_curves(rows):
 
 def draw_prompts(trained, rep_out, weight):
     """A row a prompt, a column a noise: what words do to the same noise."""
-    wishes = [Wish(prompt=text, guidance=weight) for text in SHOWN]
+    wishes = [Prompt(prompt=text, guidance=weight) for text in SHOWN]
     trained.config.sample.batch_size = 3
-    generate = sample.generator(trained, rep_out, wishes)
+    generate = generator.Generator(trained, rep_out, wishes)
     grid = [generate([(wish, take) for take in range(3)]) for wish in wishes]
     figure = Figure(figsize=(10, 2 * len(SHOWN)), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -160,15 +164,15 @@ def main():
     parser.add_argument("--songs", type=int, default=96, help="held-out songs to ask for")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 1.0, 2.0, 3.0, 5.0])
     args = parser.parse_args()
-    trained = sample.load(args.workdir)
+    trained = trained_model.load(args.workdir)
     rep, rate = trained.rep, trained.rep.sample_rate
     place = prepare.cache_of(trained.config)
-    say("obedience: the judge learns from real training music")
-    waves, entries = real(data.load_songs(place, "train", rep.samples), rep.samples, CROPS)
+    log("obedience: the judge learns from real training music")
+    waves, entries = real(load_songs(place, "train", rep.samples), rep.samples, CROPS)
     judge = Judge(statistics(waves, rate), entries, KINDS)
     waves, entries = [], []
     for split in ("valid", "test"):
-        more, theirs = real(data.load_songs(place, split, rep.samples), rep.samples, 1)
+        more, theirs = real(load_songs(place, split, rep.samples), rep.samples, 1)
         waves.append(more), entries.extend(theirs)
     waves = np.concatenate(waves)
     rows = rows_of(judge, waves, rate, wanted(entries), asked_by="real held-out music", guidance="")
@@ -180,7 +184,7 @@ def main():
             again = {kind: found * takes for kind, found in right.items()}
             rows += rows_of(judge, clips, rate, again, asked_by=how, guidance=weight)
             for row in rows[-3:]:
-                say(f"{how}, guidance {weight}: {row['kind']} {row['accuracy']:.3f}")
+                log(f"{how}, guidance {weight}: {row['kind']} {row['accuracy']:.3f}")
     ceiling = {row["kind"]: row for row in rows[:3]}
     for row in rows:
         real_row = ceiling[row["kind"]]

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.config import build
 from specdiff_jax.diffusion import linear_denoisers, samplers
-from specdiff_jax.sampling import options, sample
-from specdiff_jax.training import diffusion_job
+from specdiff_jax.sampling import generator, options
+from specdiff_jax.training import diffusion_job, trained_model
 
 FRAMES, COMPONENTS, BATCH, RESAMPLES = 4, 32, 16, 200
 ARMS = [
@@ -117,12 +117,12 @@ def main():
     parser.add_argument("--clips", type=int, default=128)
     parser.add_argument("--evaluations", type=int, nargs="+", default=[5, 10, 20, 50])
     args = parser.parse_args()
-    trained = sample.load(args.workdir)
+    trained = trained_model.load(args.workdir)
     config, rep, params = trained.config, trained.rep, trained.params
-    job = diffusion_job.Run(config)
+    job = diffusion_job.DiffusionJob(config)
     job.rep = rep
-    config.sample.grid = "aligned"
-    curve = sample.read_curve(trained)
+    config.sample.time_grid = "aligned"
+    curve = generator.read_curve(trained)
     real = [np.concatenate(list(job.encoded(songs, 512))) for songs in (job.songs, job.valid_songs)]
     vectors = linear_denoisers.by_patch(real[0], (rep.shape[0], FRAMES))[0]
     axes = np.linalg.eigh(np.cov(vectors.T))[1][:, -COMPONENTS:]
@@ -130,9 +130,9 @@ def main():
     rows = [{"sampler": "real", "grid": "", "evaluations": 0} | distance(train, held_out)]
     jobs = [(*arm, count) for arm in ARMS for count in args.evaluations]
     for name, grid, count in tqdm.tqdm(jobs, desc="samplers", unit="arm"):
-        config.sample.update(sampler=name, grid=grid, steps=count, eta=0.0, churn=0.0)
+        config.sample.update(sampler=name, time_grid=grid, nfe=count, eta=0.0, churn=0.0)
         x_0, seconds = generated(config, job, params, args.clips, curve)
-        asked = samplers.evaluations(name, count)
+        asked = samplers.count_nfe(name, count)
         row = {"sampler": name, "grid": grid, "evaluations": asked, "clips": args.clips}
         rows.append(row | distance(moments(x_0, axes), held_out) | {"seconds_a_clip": seconds})
     rounded = lambda value: float(f"{value:.4g}") if isinstance(value, float) else value

@@ -23,10 +23,11 @@ from experiments.ablations.__main__ import interval
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.conditioning import prompts
 from specdiff_jax.config import build
-from specdiff_jax.diffusion.editing import window_starts, windowed
+from specdiff_jax.data import crops
+from specdiff_jax.diffusion.editing import denoise_windows, window_starts
 from specdiff_jax.diffusion.schedules import q_sample
-from specdiff_jax.sampling import options, sample
-from specdiff_jax.training import diffusion_job
+from specdiff_jax.sampling import generator, options
+from specdiff_jax.training import diffusion_job, trained_model
 
 OVERLAPS, LEVELS, SONG_SECONDS, SONGS = (0.0, 0.5, 0.75), (0.2, 0.5, 0.8), 24.0, 32
 
@@ -62,7 +63,7 @@ def errors(config, rep, params, x_0, hop):
     def of_level(t):
         t = jnp.full(len(x_0), t)
         denoise = build.denoiser(config, model, params, schedule)
-        denoise = windowed(denoise, schedule, rep.frames, hop)
+        denoise = denoise_windows(denoise, schedule, rep.frames, hop)
         found, _ = denoise(q_sample(schedule, x_0, t, eps), t)
         return jnp.mean((found - x_0) ** 2, axis=(1, 3))
 
@@ -73,13 +74,15 @@ def measured(trained, rep_out, songs):
     """One row, of the overlap that the config says."""
     config, rep, params = trained.config, trained.rep, trained.params
     hop, clips = options.window_hop(config), config.sample.batch_size
-    waves = sample.generator(trained, rep_out)([(prompts.NOTHING, k) for k in range(clips)])
+    waves = generator.Generator(trained, rep_out)(
+        [(prompts.UNCONDITIONAL, k) for k in range(clips)]
+    )
     seen = borders(rep_out.frames, rep.frames, hop)
     known = borders(songs.shape[2], rep.frames, hop)
     change = ratios(changes(rep_out, waves), seen)
     error = ratios(errors(config, rep, params, songs, hop), np.concatenate([known - 1, known]))
-    row = {"overlap": config.sample.overlap, "borders": len(seen), "clips": clips}
-    row |= {"songs": len(songs), "evaluations": config.sample.steps}
+    row = {"overlap": config.sample.window_overlap, "borders": len(seen), "clips": clips}
+    row |= {"songs": len(songs), "evaluations": config.sample.nfe}
     for name, values in (("change", change), ("error", error)):
         row[name], row[f"{name}_half"] = (round(value, 4) for value in interval(values))
     return row
@@ -92,16 +95,16 @@ def main():
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--evaluations", type=int, help="the run's own where not given")
     args = parser.parse_args()
-    trained = sample.load(args.workdir)
+    trained = trained_model.load(args.workdir)
     config, rep = trained.config, trained.rep
-    config.sample.update(seconds=args.seconds, batch_size=args.clips, extend="windows")
-    config.sample.steps = args.evaluations or config.sample.steps
-    rep_out = sample.longer(trained.config, trained.rep)
+    config.sample.update(seconds=args.seconds, batch_size=args.clips, long_form="windows")
+    config.sample.nfe = args.evaluations or config.sample.nfe
+    rep_out = generator.lengthen(trained.config, trained.rep)
     song = dataclasses.replace(rep, frames=rep.frames_for(SONG_SECONDS, config.model.patch[1]))
-    waves = diffusion_job.fixed_crops(diffusion_job.Run(config).valid_songs, song, SONGS)
+    waves = crops.fixed_waves(diffusion_job.DiffusionJob(config).valid_songs, song, SONGS)
     songs, rows = jax.jit(song.encode)(waves), []
     for overlap in OVERLAPS:
-        config.sample.overlap = overlap
+        config.sample.window_overlap = overlap
         rows.append(measured(trained, rep_out, songs))
         print(rows[-1], flush=True)
     write_csv(RESULTS / "generation" / "seams.csv", rows)

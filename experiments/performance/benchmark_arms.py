@@ -21,10 +21,10 @@ from specdiff_jax.diffusion.losses import diffusion_loss
 from specdiff_jax.diffusion.samplers import SAMPLERS
 from specdiff_jax.models.dit import num_tokens
 from specdiff_jax.runtime import xla_options
-from specdiff_jax.sampling import sample
+from specdiff_jax.sampling import generator
 from specdiff_jax.training import optimizers
 from specdiff_jax.training.train_state import make_train_step
-from specdiff_jax.training.trained_model import Trained
+from specdiff_jax.training.trained_model import TrainedModel
 
 # name: (config, frames or None for the config's, batch, timed steps)
 SETTINGS = {
@@ -146,7 +146,7 @@ def train_step(config, shape, count=1):
     state = build.init(config, model, tx, shape[1:])
     facts = {"parameters": sum(p.size for p in jax.tree.leaves(state.params))}
     x_0, key = jax.random.normal(jax.random.key(1), shape), jax.random.key(2)
-    step = make_train_step(loss, tx, optimizers.averaging(config))
+    step = make_train_step(loss, tx, optimizers.ema_update(config))
 
     def several(state, steps, x_0, key):
         return jax.lax.scan(lambda state, index: step(state, index, x_0, key), state, steps)
@@ -265,11 +265,11 @@ def samplers(setting, rounds, device):
     rep = dataclasses.replace(rep, mean=0 * ones - 5, std=ones)  # as quiet as music is
     model, made = build.model(config, rep.shape), {}
     state = build.init(config, model, optimizers.optimizer(config, 1), rep.shape)
-    trained = Trained(None, 0, config, rep, Vocabulary(), state.params, "")
-    clips = [(prompts.NOTHING, index) for index in range(CLIPS)]
+    trained = TrainedModel(None, 0, config, rep, Vocabulary(), state.params, "")
+    clips = [(prompts.UNCONDITIONAL, index) for index in range(CLIPS)]
     for name in SAMPLERS:
-        config.sample.update(sampler=name, grid="log_snr", steps=EVALUATIONS, batch_size=CLIPS)
-        generate = sample.generator(trained, rep)
+        config.sample.update(sampler=name, time_grid="log_snr", nfe=EVALUATIONS, batch_size=CLIPS)
+        generate = generator.Generator(trained, rep)
         made[name] = lambda index, generate=generate: generate(clips)
     seconds, others = timed(made, rounds or SAMPLINGS)
     facts = about(model, (CLIPS, *shape[1:])) | {"other_cores": others}

@@ -17,7 +17,7 @@ from configs import base, conditional
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.conditioning import text_encoders
 from specdiff_jax.data import prepare
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.training.diffusion_job import DiffusionJob
 
 PROMPT = "a slow chorale in A minor, played by a church organ and take {}"
 BATCHES = {"tiny": 16, "base": 1}
@@ -28,7 +28,7 @@ class Arm:
 
     def __init__(self, config, rounds):
         prepare.run(config)
-        self.job = Run(config)
+        self.job = DiffusionJob(config)
         self.job.fit_representation()
         every = config.train.steps_per_dispatch
         self.held, self.batches = self.job.feed([(k * every, every) for k in range(rounds + 1)])

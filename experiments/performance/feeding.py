@@ -13,8 +13,8 @@ import numpy as np
 
 from configs import base
 from experiments.lib.tables import RESULTS, write_csv
-from specdiff_jax.data import prepare, songs
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.data import feeding, prepare
+from specdiff_jax.training.diffusion_job import DiffusionJob
 
 
 def dispatches_of(config, count):
@@ -37,7 +37,7 @@ def seconds_a_step(job, held, batches, dispatches):
 
 def fixed_batches(job, every, size):
     """The same crops for ever, on the device."""
-    batch = next(songs.host_batches(job.songs, job.samples, 0, size, [(0, every)]))
+    batch = next(feeding.iterate_crops(job.songs, job.samples, 0, size, [(0, every)]))
     while True:
         yield jax.device_put(batch)
 
@@ -45,7 +45,7 @@ def fixed_batches(job, every, size):
 def measure(size, count, repeats):
     config = base.get_config(size)
     prepare.run(config)
-    job = Run(config)
+    job = DiffusionJob(config)
     job.fit_representation()
     t, best = config.train, {}
     for _ in range(repeats):  # in turn, so that a busy machine slows all of them
@@ -54,7 +54,7 @@ def measure(size, count, repeats):
             if feed == "none":
                 held, batches = (None, None), fixed_batches(job, t.steps_per_dispatch, t.batch_size)
             else:
-                config.data.feed = feed
+                config.data.placement = feed
                 held, batches = job.feed(dispatches)
             seconds = seconds_a_step(job, held, batches, dispatches)
             best[feed] = min(seconds, best.get(feed, seconds))

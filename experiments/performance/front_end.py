@@ -16,10 +16,11 @@ import numpy as np
 from configs import base
 from experiments.lib.stopwatch import fastest
 from experiments.lib.tables import RESULTS, write_csv
-from specdiff_jax.data import prepare, songs
+from specdiff_jax.data import crops as crops_module
+from specdiff_jax.data import feeding, prepare
 from specdiff_jax.diffusion.schedules import q_sample
 from specdiff_jax.models.dit import forward_flops
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.training.diffusion_job import DiffusionJob
 
 
 def front_end(job, pcm):
@@ -27,7 +28,7 @@ def front_end(job, pcm):
 
     @jax.jit
     def run(offsets):
-        crops = songs.to_wave(songs.slice_crops(pcm, offsets, job.rep.samples))
+        crops = crops_module.pcm_to_wave(feeding.slice_crops(pcm, offsets, job.rep.samples))
         x_0 = job.rep.encode(crops)
         eps = jax.random.normal(jax.random.key(0), x_0.shape)
         t = jnp.linspace(0.1, 0.9, len(offsets))
@@ -45,7 +46,7 @@ def measure(size, batch, repeats):
     config = base.get_config(size)
     config.train.update(batch_size=batch, steps_per_dispatch=1)
     prepare.run(config)
-    job = Run(config)
+    job = DiffusionJob(config)
     job.fit_representation()
     held, batches = job.feed([(0, 1)])
     batch = next(batches)

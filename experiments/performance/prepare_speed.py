@@ -23,8 +23,8 @@ import soxr
 from configs import base
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.audio import files
-from specdiff_jax.data import prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops, prepare
+from specdiff_jax.data.songs import load_songs
 from specdiff_jax.runtime import worker_pool
 
 SECONDS, RATE = 120, 44_100
@@ -35,12 +35,14 @@ def make_files(folder, count):
     """`count` mp3 files, each of four songbook pieces end to end, no two the same."""
     config = base.get_config("tiny")
     prepare.run(config)
-    songs = data.load_songs(prepare.cache_of(config), "train", 1)
+    songs = load_songs(prepare.cache_of(config), "train", 1)
     rng = np.random.default_rng(0)
     for index in range(count):
         chosen = rng.choice(len(songs.starts), 4, replace=False)
         pcm = np.concatenate([songs.read(songs.starts[k], songs.lengths[k]) for k in chosen])
-        wave = soxr.resample(data.to_float(pcm[:, 0]), songs.sample_rate, RATE)[: SECONDS * RATE]
+        wave = soxr.resample(crops.pcm_to_float(pcm[:, 0]), songs.sample_rate, RATE)[
+            : SECONDS * RATE
+        ]
         stereo = np.stack([wave, np.roll(wave, 300)], axis=1)
         soundfile.write(folder / f"{index:04d}.mp3", 0.7 * stereo, RATE, format="MP3")
 
@@ -64,7 +66,7 @@ def bare_seconds(paths, rate):
 def prepared_seconds(folder, cache_dir):
     """Wall seconds of the whole of --mode=prepare, starting its workers and the report included."""
     config = base.get_config("tiny")
-    config.data.update(source=str(folder), cache_dir=str(cache_dir), max_bad_fraction=1.0)
+    config.data.update(source=str(folder), cache_dir=str(cache_dir), max_error_fraction=1.0)
     start = time.perf_counter()
     prepare.run(config)
     return time.perf_counter() - start

@@ -35,10 +35,10 @@ def compiled(config):
     """One training step compiled on the configured mesh, and the arguments it takes."""
     from specdiff_jax.runtime import mesh as meshes
     from specdiff_jax.training import preflight
-    from specdiff_jax.training.diffusion_job import Run
+    from specdiff_jax.training.diffusion_job import DiffusionJob
 
-    with meshes.entered(config):
-        job = Run(config)
+    with meshes.enter(config):
+        job = DiffusionJob(config)
         arguments = preflight.dispatched(job, 1)
         return job.train_step().lower(*arguments).compile(), arguments
 

@@ -12,7 +12,7 @@ from unittest import mock
 import jax
 
 from specdiff_jax.training import preflight
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.training.diffusion_job import DiffusionJob
 
 # What XLA asks of a chip (GpuTargetConfigProto), from the vendor's tables.
 CHIPS = {
@@ -68,7 +68,7 @@ def pretended():
 
 def compiled(config, chip):
     """The training step of a config, compiled for one such chip."""
-    job = Run(config)
+    job = DiffusionJob(config)
     arguments = preflight.dispatched(job, 1)
     there = jax.sharding.SingleDeviceSharding(device(chip))
     abstract = lambda x: jax.ShapeDtypeStruct(jax.numpy.shape(x), x.dtype, sharding=there)

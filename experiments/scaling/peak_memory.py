@@ -32,7 +32,7 @@ def config_of(args, scan=False, remat="none", cuts=1):
     config.data.source = args.source
     config.train.batch_size = args.batch
     config.model.update(scan=scan, remat=remat)
-    config.optimizer.accumulate = cuts
+    config.optimizer.grad_accum_steps = cuts
     return config
 
 

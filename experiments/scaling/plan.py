@@ -13,6 +13,7 @@ from configs import modern
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.config import build
 from specdiff_jax.models.dit import forward_flops, num_tokens
+from specdiff_jax.training import train_state
 
 PEAK = 989e12  # bf16 FLOP/s of an H100 SXM, dense (NVIDIA's data sheet)
 FRACTION = 0.4  # of it that a step reaches: an assumption, to be replaced by preflight's roofline
@@ -31,7 +32,7 @@ def model_of(size):
     config = modern.get_config(size)
     rep = build.representation(config)
     model = build.model(config, rep.shape)
-    shapes = jax.eval_shape(lambda: build.initial_params(config, model, rep.shape))
+    shapes = jax.eval_shape(lambda: train_state.init_params(config, model, rep.shape))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     flops = 3 * sum(forward_flops(model))
     return parameters, flops, num_tokens(rep.shape, model.patch), rep, model

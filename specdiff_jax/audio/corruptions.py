@@ -60,7 +60,7 @@ def each(waves, change):
     return np.stack([change(wave) for wave in waves]).astype(np.float32)
 
 
-SPOILS = {  # what a table of robustness shows
+CORRUPTIONS = {  # what a table of robustness shows
     "white noise, 20 dB": (white_noise, {"snr_db": 20.0}),
     "white noise, 10 dB": (white_noise, {"snr_db": 10.0}),
     "12 dB quieter": (gain, {"db": -12.0}),

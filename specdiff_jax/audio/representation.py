@@ -28,7 +28,7 @@ class Representation:
     n_mels: int | None = None  # bands of log_mel
     floor_db: float | None = None  # level added before the logarithm: quieter is silence
     power: float | None = None  # compression of complex magnitudes, |X| ** power
-    iterations: int | None = None  # Griffin-Lim rounds of decode
+    griffin_lim_iters: int | None = None  # Griffin-Lim rounds of decode
     standardize: str = "band"  # "band": a mean and std for each (F, C); "global": one for all
     mean: np.ndarray | None = None  # [1, F, 1, C], C as of one channel times A
     std: np.ndarray | None = None  # [1, F, 1, C]
@@ -170,7 +170,7 @@ def synthesise_polar(features, rep):
 def sound_of(magnitude, rep, start=None):
     """Magnitudes [B, F + 1, T] and phases to start from (random where None) -> wave [B, N]."""
     start = phase.random_phase(magnitude.shape) if start is None else start
-    return phase.griffin_lim(magnitude, start, rep.n_fft, rep.hop, rep.iterations)
+    return phase.griffin_lim(magnitude, start, rep.n_fft, rep.hop, rep.griffin_lim_iters)
 
 
 def fit(rep, crops, batch_size=16):
@@ -214,7 +214,7 @@ KINDS = {
 # The fields that each kind reads, beyond those that all read.
 OPTIONS = {
     "complex": ("power",),
-    "log_magnitude": ("floor_db", "iterations"),
-    "log_mel": ("n_mels", "floor_db", "iterations"),
-    "polar": ("floor_db", "iterations"),
+    "log_magnitude": ("floor_db", "griffin_lim_iters"),
+    "log_mel": ("n_mels", "floor_db", "griffin_lim_iters"),
+    "polar": ("floor_db", "griffin_lim_iters"),
 }

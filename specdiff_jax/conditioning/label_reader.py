@@ -8,6 +8,8 @@ import base64
 
 import numpy as np
 
+from specdiff_jax.conditioning.vocabulary import tables
+
 PENALTY = 0.1  # of the regression, for vectors of unit length
 SURE = 0.9  # of captions in which a label is read, those whose song has it
 FEWEST = 3  # of those, for it to be read at all
@@ -89,3 +91,13 @@ def kinds(names):
         if ":" in name:
             found.setdefault(name.split(":")[0], []).append(index)
     return found
+
+
+def fit_to_songs(vocabulary, songs, features):
+    """Return what `read` needs, fitted to the captions of songs; None without labels or text."""
+    if not (vocabulary.labels and vocabulary.text):
+        return None
+    told = tables(vocabulary, songs, features)
+    owner = np.repeat(np.arange(len(told.count)), told.count)  # song of each caption
+    text = told.captions[: len(owner)]
+    return fit(vocabulary.labels, told.labels[owner], told.pooled[text], owner)

@@ -16,59 +16,59 @@ from specdiff_jax.conditioning.text_encoders import encoder as features
 from specdiff_jax.config import jsonl
 from specdiff_jax.config.fields import choose
 from specdiff_jax.models.conditioning import Condition
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 TERM = re.compile(r"(?P<sign>[+-])?\s*(?:(?P<factor>\d+(?:\.\d+)?)\s*\*)?\s*(?P<label>.+)")
 BETWEEN = re.compile(r"[,;]|\s+(?=[+-]|\d+(?:\.\d+)?\s*\*)")
 
 
 @dataclasses.dataclass(frozen=True)
-class Wish:
+class Prompt:
     """One thing asked for, in the user's words; all unset asks for nothing."""
 
     prompt: str | None = None
     labels: str | None = None
-    numbers: str | None = None
-    negative: str | None = None
-    guidance: float | None = None  # how far to exaggerate it, 1 where unset
+    scalars: str | None = None
+    negative_prompt: str | None = None
+    guidance_scale: float | None = None  # how far to exaggerate it, 1 where unset
 
-    def said(self):
-        """The fields that are set."""
+    def set_fields(self):
+        """Return the fields that are set."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 
-NOTHING = Wish()
-FIELDS = ("prompt", "labels", "numbers", "negative")
+UNCONDITIONAL = Prompt()
+FIELDS = ("prompt", "labels", "scalars", "negative_prompt")
 
 
-def wishes(sample):
+def read_prompts(sample):
     """The Wishes of a config's sample section: one, or those of the lines of sample.prompts."""
-    alone = Wish(**{name: sample[name] for name in FIELDS}, guidance=sample.guidance)
+    alone = Prompt(**{name: sample[name] for name in FIELDS}, guidance_scale=sample.guidance_scale)
     asked = [name for name in FIELDS if sample[name] is not None]
     if sample.prompts is not None:
         if asked:
             raise ValueError(f"sample.prompts and sample.{asked[0]} exclude each other; set one")
-        return read(sample.prompts, sample.guidance)
-    guided = [n for n in ("guidance", "guidance_rescale", "guidance_interval") if sample[n]]
+        return read_prompt_file(sample.prompts, sample.guidance_scale)
+    guided = [n for n in ("guidance_scale", "guidance_rescale", "guidance_interval") if sample[n]]
     if guided and not asked:
         raise ValueError(f"sample.{guided[0]} is not used without a prompt, labels or numbers")
     return [alone]
 
 
-def read(path, guidance=None):
-    """The Wishes of a .jsonl file, a line each; `guidance` where a line names none."""
+def read_prompt_file(path, guidance_scale=None):
+    """The Wishes of a .jsonl file, a line each; `guidance_scale` where a line names none."""
 
     def wish(number, fields):
-        strength = fields.pop("guidance", guidance)
+        strength = fields.pop("guidance_scale", guidance_scale)
         for name in fields:
-            choose(dict.fromkeys((*FIELDS, "guidance")), "field", name)
+            choose(dict.fromkeys((*FIELDS, "guidance_scale")), "field", name)
         told = {name: str(value) for name, value in fields.items()}
-        return Wish(**told, guidance=None if strength is None else float(strength))
+        return Prompt(**told, guidance_scale=None if strength is None else float(strength))
 
-    return jsonl.made("sample.prompts", path, wish, "prompt")
+    return jsonl.read_objects("sample.prompts", path, wish, "prompt")
 
 
-class Asker:
+class PromptEncoder:
     """Wishes -> (conditions, weights, plain) for `guidance.guided`, with one text encoder.
 
     Args:
@@ -79,7 +79,7 @@ class Asker:
       tell: hears a line about every text that is not read as it is written.
     """
 
-    def __init__(self, vocabulary, with_plain=False, reads=True, encoder=None, tell=say):
+    def __init__(self, vocabulary, with_plain=False, reads=True, encoder=None, tell=log):
         self.vocabulary, self.with_plain = vocabulary, with_plain
         self.reader = vocabulary.reader if reads else None
         self.encoder, self.tell, self.texts, self.names = encoder, tell, {}, {}
@@ -92,18 +92,18 @@ class Asker:
         """
         v, asked = self.vocabulary, []
         together, terms = labels_and_terms(wish.labels, v) if wish.labels is not None else ((), ())
-        told = numbers_of(wish.numbers, v) if wish.numbers is not None else {}
-        guide = 1.0 if wish.guidance is None else wish.guidance
-        if wish.negative is not None and guide == 1 and not terms:
+        told = numbers_of(wish.scalars, v) if wish.scalars is not None else {}
+        guide = 1.0 if wish.guidance_scale is None else wish.guidance_scale
+        if wish.negative_prompt is not None and guide == 1 and not terms:
             raise ValueError(
-                f"negative {wish.negative[:40]!r} does nothing at guidance 1; set sample.guidance "
-                "above it"
+                f"negative_prompt {wish.negative_prompt[:40]!r} does nothing at guidance_scale=1; "
+                "set sample.guidance_scale above it"
             )
         if wish.prompt is not None or together or told or not terms:
             asked.append((1.0, self.condition(wish.prompt, together, told)))
         asked += [(strength, self.condition(None, (label,), {})) for strength, label in terms]
         total = sum(strength for strength, _ in asked)
-        made = [(self.condition(wish.negative, (), {}), 1 - guide * total, 1 - total)]
+        made = [(self.condition(wish.negative_prompt, (), {}), 1 - guide * total, 1 - total)]
         made += [(condition, guide * strength, strength) for strength, condition in asked]
         if not self.with_plain:
             made = [(condition, weight, weight) for condition, weight, _ in made]
@@ -118,7 +118,7 @@ class Asker:
         if v.labels:
             asked = np.array([label in labels for label in v.labels], np.float32)
             made = made._replace(labels=asked)
-        if v.numbers:
+        if v.scalars:
             made = made._replace(numbers=conditions.numbers(v, told))
         if text is not None and not v.text:
             raise ValueError(
@@ -156,7 +156,7 @@ class Asker:
         new = {text: features.clean(text) for text in texts if text not in self.texts}
         if not new:
             return
-        self.encoder = self.encoder or same_encoder(about)
+        self.encoder = self.encoder or load_same_encoder(about)
         found = self.encoder.encode(list(new.values()), size)
         for row, (text, plain) in enumerate(new.items()):
             self.texts[text] = found.tokens[row], found.mask[row], found.pooled[row]
@@ -169,7 +169,7 @@ class Asker:
     def room(self, wishes):
         """K, the branches of the Wish with the most of them; their texts are encoded at once."""
         if self.vocabulary.text:
-            said = [text for wish in wishes for text in (wish.prompt, wish.negative)]
+            said = [text for wish in wishes for text in (wish.prompt, wish.negative_prompt)]
             self.learn([text for text in said if text is not None])
         return max(len(self.branches(wish)) for wish in wishes)
 
@@ -195,7 +195,7 @@ class Asker:
         return Condition(*map(stack, zip(*rows, strict=True))), weights, plain
 
 
-def same_encoder(about):
+def load_same_encoder(about):
     """The text encoder that a model was trained with.
 
     Raises:
@@ -232,9 +232,9 @@ def numbers_of(text, vocabulary):
     told = {}
     for part in filter(None, re.split(r"[,;\s]+", text.strip())):
         name, _, value = part.partition("=")
-        if not vocabulary.numbers:
+        if not vocabulary.scalars:
             raise ValueError(f"numbers {text!r}: this checkpoint was trained without any")
-        choose(dict.fromkeys(vocabulary.numbers), "number", name)
+        choose(dict.fromkeys(vocabulary.scalars), "number", name)
         try:
             told[name] = float(value)
             conditions.UNITS[name](told[name])

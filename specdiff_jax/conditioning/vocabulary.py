@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from specdiff_jax.config.fields import choose
 from specdiff_jax.models.conditioning import Condition, Inputs
 
 UNITS = {  # of a number as the network sees it: a difference of one is large
@@ -23,7 +24,7 @@ class Vocabulary:
     """What a model can be asked for, kept in its checkpoint."""
 
     labels: tuple[str, ...] = ()  # in the order of the model's table
-    numbers: tuple[str, ...] = ()  # keys of UNITS
+    scalars: tuple[str, ...] = ()  # keys of UNITS
     text: dict | None = None  # name, revision, sha256, widths, max_tokens of the encoder
     reader: dict | None = None  # of labels in texts, see label_reader.py
 
@@ -32,7 +33,7 @@ class Vocabulary:
         text = self.text or {"width": 0, "pooled_width": 0}
         made = Inputs(
             labels=len(self.labels),
-            numbers=len(self.numbers),
+            numbers=len(self.scalars),
             text=text["width"],
             pooled=text["pooled_width"],
             cross_heads=cross_heads,
@@ -40,9 +41,9 @@ class Vocabulary:
         return made if made.labels or made.numbers or made.text else None
 
 
-def vocabulary_from(saved):
+def from_dict(saved):
     """A Vocabulary from what JSON keeps of it."""
-    labels, numbers = tuple(saved["labels"]), tuple(saved["numbers"])
+    labels, numbers = tuple(saved["labels"]), tuple(saved["scalars"])
     return Vocabulary(labels, numbers, saved["text"], saved.get("reader"))  # older ones have none
 
 
@@ -79,7 +80,7 @@ def tables(vocabulary, songs, features=None):
         for song, entry in enumerate(songs.entries):
             labels[song, [place[label] for label in entry["labels"] if label in place]] = True
         found = found._replace(labels=labels)
-    if vocabulary.numbers:
+    if vocabulary.scalars:
         rows = [numbers(vocabulary, facts(entry)) for entry in songs.entries]
         found = found._replace(numbers=np.array(rows, np.float32))
     if vocabulary.text:
@@ -104,23 +105,24 @@ def facts(entry):
 def numbers(vocabulary, told):
     """{name: value} as the network's numbers, NaN where nothing is told.  # [K]"""
     in_units = lambda name: UNITS[name](told[name]) if name in told else math.nan
-    return np.array([in_units(name) for name in vocabulary.numbers], np.float32)
+    return np.array([in_units(name) for name in vocabulary.scalars], np.float32)
 
 
-def draw(vocabulary, held, song, start, key=None):
+def draw(vocabulary, held, batch, key=None):
     """The Condition of crops: what is said of their songs, and one caption of each.
 
     Args:
-      held: Tables. song: [B] int32, start: [B] seconds into it where each crop begins.
+      held: Tables. batch: a feeding.Batch, of which song and start are used.
       key: draws the captions; None takes each song's first.
     """
-    if not (vocabulary.labels or vocabulary.numbers or vocabulary.text):
+    if not (vocabulary.labels or vocabulary.scalars or vocabulary.text):
         return None
+    song, start = batch.song, batch.start
     made = Condition()
     if vocabulary.labels:
         made = made._replace(labels=held.labels[song].astype(jnp.float32))
-    if vocabulary.numbers:
-        begins = jnp.array([name == "start" for name in vocabulary.numbers])[None]
+    if vocabulary.scalars:
+        begins = jnp.array([name == "start" for name in vocabulary.scalars])[None]
         value = UNITS["start"](start)[:, None].astype(jnp.float32)
         made = made._replace(numbers=jnp.where(begins, value, held.numbers[song]))
     if vocabulary.text:
@@ -135,3 +137,31 @@ def caption(held, song, key=None):
     count = held.count[song]
     which = 0 if key is None else jax.random.randint(key, song.shape, 0, jnp.maximum(count, 1))
     return held.captions[held.first[song] + which], count > 0
+
+
+def fit(config, songs, text):
+    """Return the Vocabulary of a config: what its training songs are called."""
+    c = config.condition
+    labels = labels_of(songs, c.min_songs) if c.labels else ()
+    return Vocabulary(labels, tuple(c.scalars), text)
+
+
+def check(config):
+    """Return whether the model is conditional.
+
+    Raises:
+      ValueError: an unknown scalar, or a field that would be ignored.
+    """
+    c = config.condition
+    for name in c.scalars:
+        choose(UNITS, "condition.scalars", name)
+    anything = bool(c.labels or c.text or c.scalars)
+    needs = {"min_songs": c.labels, "label_balance": c.labels, "max_tokens": c.text}
+    needs |= {"cross_heads": anything, "dropout": anything, "modality_dropout": c.labels or c.text}
+    needs |= {"token_dropout": anything}
+    for name, on in needs.items():
+        if c[name] is not None and not on:
+            raise ValueError(f"condition.{name}={c[name]} has nothing to act on; set it to None")
+        if c[name] is None and on and name != "label_balance":
+            raise ValueError(f"condition.{name} must be set for what condition asks for")
+    return anything

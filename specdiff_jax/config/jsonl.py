@@ -4,7 +4,7 @@ import json
 import pathlib
 
 
-def made(field, path, make, what):
+def read_objects(field, path, make, what):
     """[make(number, fields)] of the lines of a file; empty ones are passed over.
 
     Args:

@@ -1,7 +1,7 @@
 """What is set and would not be heard by the chosen mode: an error, not a silence."""
 
 from specdiff_jax.config.fields import json_equal, set_fields
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 EDITING = ("train", "sample", "demo")  # modes that edit; demo has words of its own for it
 SAMPLING = ("train", "sample", "evaluate", "sweep")  # demo is told seconds on its page
@@ -19,7 +19,7 @@ def differing(config, saved, names):
             yield name, here, there
 
 
-def tell_others(config, saved):
+def warn_of_differences(config, saved):
     """Tells which fields of the model a config says otherwise than what a training kept."""
     both = [(section, field) for section in KEPT for field in config[section]]
     known = {f"{section}.{field}" for section, field in both if field in saved[section]}
@@ -27,7 +27,7 @@ def tell_others(config, saved):
     if other := [name for name, *_ in differing(config, saved, names)]:
         more = f" and {len(other) - 3} more" if len(other) > 3 else ""
         names = ", ".join(other[:3])
-        say(f"{config.workdir} was trained with another {names}{more} than the config: that counts")
+        log(f"{config.workdir} was trained with another {names}{more} than the config: that counts")
 
 
 def check(config, mode, overrides):
@@ -42,22 +42,20 @@ def check(config, mode, overrides):
             raise ValueError(f"edit.{name}={value!r} is not used by --mode={mode}; set it to None")
     s = config.sample
     if (
-        "sample.overlap" in overrides
+        "sample.window_overlap" in overrides
         and mode in SAMPLING
-        and (s.seconds is None or s.extend == "positions")
+        and (s.seconds is None or s.long_form == "positions")
     ):
         raise ValueError(
-            f"sample.overlap={s.overlap} is of the windows of longer clips; set sample.seconds, "
-            "and sample.extend to 'windows'"
+            f"sample.window_overlap={s.window_overlap} is of the windows of longer clips; set "
+            "sample.seconds, and sample.long_form to 'windows'"
         )
     named = [n for n in overrides if n.split(".")[0] in KEPT and n not in COMPUTING]
     if mode not in FROM_CHECKPOINT or config.evaluate.folder is not None or not named:
         return
-    from specdiff_jax.training.trained_model import (
-        saved_of,  # slow to import, and most modes need it not
-    )
+    from specdiff_jax.training.trained_model import read_saved
 
-    saved = saved_of(config.workdir, config.sample.checkpoint_step)["config"]
+    saved = read_saved(config.workdir, config.sample.checkpoint_step)["config"]
     for name, here, there in differing(config, saved, named):
         raise ValueError(
             f"{name}={here!r} is not used by --mode={mode}: the model in "

@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 
 from specdiff_jax.data import spool
-from specdiff_jax.runtime.logs import say, write_json
+from specdiff_jax.runtime.logs import log, write_json
 
 SHARD_BYTES = 1 << 27  # a shard is closed by the first song that takes it past this
 
@@ -122,7 +122,7 @@ def hold(lock, cache):
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say(f"data: another process is preparing {cache}; waiting for it")
+        log(f"data: another process is preparing {cache}; waiting for it")
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 

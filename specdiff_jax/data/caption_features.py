@@ -7,7 +7,7 @@ import numpy as np
 
 from specdiff_jax.conditioning import text_encoders
 from specdiff_jax.data import cache
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 ARRAYS = ("tokens", "mask", "pooled")
 ABOUT = ("name", "revision", "sha256", "width", "pooled_width")
@@ -40,7 +40,7 @@ def prepare(folder, name, max_tokens, field="condition.text"):
     encoder = text_encoders.load(name)
     found = encoder.encode(captions, max_tokens)
     if cut := sum(place is not None for place in found.truncated):
-        say(f"text: {cut} of {len(captions)} captions are longer than {max_tokens} tokens, cut")
+        log(f"text: {cut} of {len(captions)} captions are longer than {max_tokens} tokens, cut")
     about = {name: getattr(encoder, name) for name in ABOUT}
     arrays = {name: getattr(found, name) for name in ARRAYS}
     partial = path.with_suffix(".partial")

@@ -10,7 +10,7 @@ from specdiff_jax.config.fields import call, choose, set_fields
 from specdiff_jax.data.sources import folder, huggingface, manifest
 from specdiff_jax.data.sources.songbook import songbook
 
-OPTIONS = ("song_seconds", "folder_labels", "split", "revision", "streaming")
+OPTIONS = ("songbook_seconds", "folder_labels", "split", "revision", "streaming")
 FEEDS = ("auto", "device", "host")
 COLUMNS = tuple(f"{name}_column" for name in huggingface.COLUMNS)
 
@@ -20,8 +20,8 @@ def source(config):
     kind, name = kind_of(config), place_of(config)
     fields = {k: v for k, v in set_fields(config.data).items() if k in OPTIONS + COLUMNS}
     if kind == "songbook":
-        maker = lambda song_seconds=songbook.SECONDS: songbook.songs(
-            songbook.pieces_of(name), song_seconds
+        maker = lambda songbook_seconds=songbook.SECONDS: songbook.songs(
+            songbook.pieces_of(name), songbook_seconds
         )
         return call("data.", maker, fields, "the songbook")
     if kind == "folder":
@@ -111,7 +111,7 @@ def check(config):
       ValueError: a share that is none, held-out music that leaves none to train with.
     """
     d = config.data
-    for name in ("max_bad_fraction", "valid_fraction", "test_fraction"):
+    for name in ("max_error_fraction", "valid_fraction", "test_fraction"):
         if not 0 <= d[name] <= 1:
             raise ValueError(f"data.{name}={d[name]} is not a share from 0 to 1")
     if d.valid_fraction + d.test_fraction >= 1:
@@ -121,7 +121,7 @@ def check(config):
         )
     if d.trim_db is not None and d.trim_db >= 0:
         raise ValueError(f"data.trim_db={d.trim_db} cuts everything: full scale is 0; try -60")
-    choose(dict.fromkeys(FEEDS), "data.feed", d.feed)
+    choose(dict.fromkeys(FEEDS), "data.placement", d.placement)
     intake(config)
 
 

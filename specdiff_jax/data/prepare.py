@@ -15,18 +15,18 @@ import pathlib
 import tqdm
 
 from specdiff_jax.audio import fingerprint
-from specdiff_jax.data import audit, cache, caption_features, collection, splits
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import audit, cache, caption_features, collection, crops, splits
+from specdiff_jax.data.songs import filter_songs, load_songs, parse_labels
 from specdiff_jax.data.sources.decode import take_aside
 from specdiff_jax.data.sources.items import More
 from specdiff_jax.data.sources.songbook import songbook
 from specdiff_jax.reports import spectrogram_image
 from specdiff_jax.runtime import distributed, worker_pool
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 FORMAT = 5  # raise it when the cache's layout or the songbook's sound or words change
-FEEDING = ("cache_dir", "feed", "device_gigabytes", "max_bad_fraction")  # not what songs are
-SELECTING = ("only", "without", "max_songs")  # which of them a run uses
+FEEDING = ("cache_dir", "placement", "device_gigabytes", "max_error_fraction")  # not what songs are
+SELECTING = ("include_labels", "exclude_labels", "max_songs")  # which of them a run uses
 FILE_SECONDS = 300.0  # a file that takes longer to decode is left out
 PICTURES = 6  # spectrograms in the report
 
@@ -44,11 +44,11 @@ def prepared(config):
             refuse_bad(manifest, place, config)  # the limit may be lower now
         else:
             manifest = write_cache(place, config)
-        for chosen in (config.data.only, config.data.without):
-            data.known_labels(manifest["songs"], chosen)
+        for chosen in (config.data.include_labels, config.data.exclude_labels):
+            parse_labels(manifest["songs"], chosen)
         if config.condition.text:
             caption_features.prepare(place, config.condition.text, config.condition.max_tokens)
-    say(f"data: {place}")
+    log(f"data: {place}")
 
 
 def cache_of(config):
@@ -63,15 +63,17 @@ def cache_of(config):
 
 
 def songs_of(config, split, samples):
-    """The Songs of a split that a run uses: as prepared, or those that data.only and such leave."""
+    """The Songs of a split that a run uses, selected by data.include_labels and exclude_labels."""
     d, place = config.data, cache_of(config)
-    songs = data.load_songs(place, split, samples)
+    songs = load_songs(place, split, samples)
     most = d.max_songs if split == "train" else None
-    if not (d.only or d.without or most is not None):
+    if not (d.include_labels or d.exclude_labels or most is not None):
         return songs
     everything = cache.read_manifest(place)["songs"]  # a label may have songs in one split alone
-    only, without = (data.known_labels(everything, text) for text in (d.only, d.without))
-    return data.selected(songs, only, without, most)
+    only, without = (
+        parse_labels(everything, text) for text in (d.include_labels, d.exclude_labels)
+    )
+    return filter_songs(songs, only, without, most)
 
 
 def write_cache(place, config):
@@ -82,7 +84,7 @@ def write_cache(place, config):
     intake, items = collection.intake(config), collection.source(config)  # refuse wrong options
     writer = cache.Writer(place)
     if writer.seen:
-        say(f"data: {writer.seen} items were prepared before; going on")
+        log(f"data: {writer.seen} items were prepared before; going on")
     one = functools.partial(take_aside, intake=intake, folder=writer.folder)
     for item, made, reason in done(one, items, writer.seen, collection.expected(config)):
         record(writer, item, made, reason)
@@ -139,7 +141,7 @@ def finish(writer, config):
         if song := songs.get(more["name"]):
             for kind in ("labels", "captions"):
                 song[kind] += [text for text in more[kind] if text not in song[kind]]
-    say("data: looking for copies")
+    log("data: looking for copies")
     copies = duplicates(writer.songs, writer.landmarks)
     fractions = config.data.valid_fraction, config.data.test_fraction
     warnings = splits.assign(writer.songs, [(i, j) for i, j, *_ in copies], *fractions)
@@ -184,14 +186,14 @@ def duplicates(songs, landmarks):
 def refuse_bad(manifest, folder, config):
     """Raises ValueError that lists what is bad where too much is; what is done stays on disk."""
     bad, found = manifest["skipped"], manifest["found"]
-    limit = config.data.max_bad_fraction
+    limit = config.data.max_error_fraction
     if songbook.pieces_of(config.data.source) or len(bad) <= limit * found:
         return
     list_bad(bad)
     kinds = collections.Counter(skip["reason"].split(" (")[0] for skip in bad).most_common(1)
     raise ValueError(
         f"data: {len(bad)} of {found} files are bad (most often: {kinds[0][0]}), more than "
-        f"data.max_bad_fraction={limit}; see {folder / 'data_report.html'}; mend or remove them, "
+        f"data.max_error_fraction={limit}; see {folder / 'data_report.html'}; mend or remove them, "
         "or raise the limit: what was decoded is kept"
     )
 
@@ -199,7 +201,7 @@ def refuse_bad(manifest, folder, config):
 def list_bad(skipped):
     """Says what is bad, a line each."""
     for skip in skipped:
-        say(f"bad: {printable(skip['name'])}: {printable(skip['reason'])}")
+        log(f"bad: {printable(skip['name'])}: {printable(skip['reason'])}")
 
 
 def spectrograms(place, manifest):
@@ -211,27 +213,27 @@ def spectrograms(place, manifest):
     for song in songs[::step][:PICTURES]:
         first = song["start"]
         pcm = shards[song["shard"]][first : first + min(song["samples"], 10 * rate)]
-        made.append((song["name"], spectrogram_image.spectrogram_png(data.to_wave(pcm), rate)))
+        made.append((song["name"], spectrogram_image.spectrogram_png(crops.pcm_to_wave(pcm), rate)))
     return made
 
 
 def report(manifest, place):
     """Logs the size of each split, warnings and every song left out."""
     for skip in manifest["skipped"]:
-        say(f"left out: {printable(skip['name'])}: {printable(skip['reason'])}")
+        log(f"left out: {printable(skip['name'])}: {printable(skip['reason'])}")
     for warning in manifest["warnings"]:
-        say(f"warning: {printable(warning)}")
+        log(f"warning: {printable(warning)}")
     if pairs := manifest["duplicates"]:
         split_of = {song["name"]: song["split"] for song in manifest["songs"]}
         torn = sum(split_of[pair["first"]] != split_of[pair["second"]] for pair in pairs)
         sides = f"{torn} of them divided by the given split" if torn else "kept on one side each"
-        say(f"copies: {len(pairs)} pairs of songs are the same recording, {sides}")
+        log(f"copies: {len(pairs)} pairs of songs are the same recording, {sides}")
     for split in splits.SPLITS:
         songs = [song for song in manifest["songs"] if song["split"] == split]
         minutes = sum(song["seconds"] for song in songs) / 60
         groups = len({song["group"] for song in songs})
-        say(f"{split}: {len(songs)} songs, {groups} artists, {minutes:.1f} min")
-    say(f"data report: {place / 'data_report.html'}")
+        log(f"{split}: {len(songs)} songs, {groups} artists, {minutes:.1f} min")
+    log(f"data report: {place / 'data_report.html'}")
 
 
 def printable(text):

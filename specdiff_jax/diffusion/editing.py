@@ -5,18 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import io_callback
 
-from specdiff_jax.diffusion.schedules import alpha_sigma
+from specdiff_jax.diffusion.schedules import with_eps
 
 SMALL = 1e-8
 
 
-def explained(x_0, x_t, t, schedule):
-    """(x_0, the eps that makes x_t of it)."""
-    alpha, sigma = alpha_sigma(schedule, t, x_t)
-    return x_0, (x_t - alpha * x_0) / jnp.maximum(sigma, SMALL)
-
-
-def pinned(denoise, schedule, known, mask):
+def inpaint(denoise, schedule, known, mask):
     """Inpainting: the model decides where `mask` is 1, the rest is known.
 
     Every step aims at the known x_0 there (the replacement of Lugmayr et al. 2022, arXiv
@@ -29,7 +23,7 @@ def pinned(denoise, schedule, known, mask):
 
     def inner(x_t, t):
         x_0, _ = denoise(x_t, t)
-        return explained(jnp.where(free, x_0, known), x_t, t, schedule)
+        return with_eps(jnp.where(free, x_0, known), x_t, t, schedule)
 
     return inner
 
@@ -54,7 +48,7 @@ def window_starts(length, frames, hop):
     return [*range(0, length - frames, hop), length - frames]
 
 
-def windowed(denoise, schedule, frames, hop):
+def denoise_windows(denoise, schedule, frames, hop):
     """A denoiser of any length from one of `frames`: windows overlap and must agree.
 
     x_0 is the windows' mean where they overlap, weighted by a triangle (MultiDiffusion, Bar-Tal et
@@ -72,12 +66,12 @@ def windowed(denoise, schedule, frames, hop):
             span = slice(start, start + frames)
             total = total.at[:, :, span].add(found[index] * ramp[None, None, :, None])
             weight[span] += ramp
-        return explained(total / weight[None, None, :, None], x_t, t, schedule)
+        return with_eps(total / weight[None, None, :, None], x_t, t, schedule)
 
     return inner
 
 
-def ticking(denoise, tick):
+def report_progress(denoise, tick):
     """Calls `tick()` on the host at every evaluation: progress from inside a compiled sampler.
 
     Where it returns False the network is left out, and what is sampled means nothing: so a sampler

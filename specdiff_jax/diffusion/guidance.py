@@ -7,13 +7,12 @@ weights whose sum is one, which is the same mixture of eps, of v and of scores.
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax.diffusion.editing import explained
-from specdiff_jax.diffusion.schedules import expand
+from specdiff_jax.diffusion.schedules import expand, with_eps
 
 ALWAYS = (0.0, 1.0)
 
 
-def guided(denoise, schedule, conditions, weights, plain, rescale=0.0, interval=ALWAYS):
+def guide(denoise, schedule, conditions, weights, plain, rescale=0.0, interval=ALWAYS):
     """sum_k w_k x_0(condition k), all conditions in one batch.
 
     With conditions (nothing, c) and weights (1 - w, w) classifier-free guidance (Ho & Salimans
@@ -37,36 +36,36 @@ def guided(denoise, schedule, conditions, weights, plain, rescale=0.0, interval=
     count = len(weights)
 
     def inner(x_t, t):
-        each = asked(denoise, x_t, t, conditions, count)
+        each = denoise_each(denoise, x_t, t, conditions, count)
         inside = (t > interval[0]) & (t <= interval[1])
         used = weights if interval == ALWAYS else jnp.where(inside[None], weights, plain)
-        x_0, eps = mixture(each, used)
+        x_0, eps = mix(each, used)
         if not rescale:
             return x_0, eps
-        return explained(rescaled(x_0, mixture(each, plain)[0], rescale), x_t, t, schedule)
+        return with_eps(rescale_std(x_0, mix(each, plain)[0], rescale), x_t, t, schedule)
 
     return inner
 
 
-def asked(denoise, x_t, t, conditions, count):
+def denoise_each(denoise, x_t, t, conditions, count):
     """(x_0, eps) under each of `count` conditions, in one batch.  # [K, B, F, T, C] each"""
     merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), conditions)
     pair = denoise(jnp.concatenate([x_t] * count), jnp.concatenate([t] * count), merged)
     return tuple(x.reshape(count, *x_t.shape) for x in pair)
 
 
-def mixture(each, weights):
+def mix(each, weights):
     """sum_k w_k x_k of each of a pair.  # ([K, B, ...], [K, B, ...]), [K, B] -> 2 x [B, ...]"""
     return tuple(sum(expand(w, x) * x for w, x in zip(weights, part, strict=True)) for part in each)
 
 
-def rescaled(x_0, plain, phi):
+def rescale_std(x_0, plain, phi):
     """x_0 brought towards the deviation that `plain` has, item by item."""
     std = lambda x: jnp.std(x, axis=tuple(range(1, x.ndim)), keepdims=True)
     return x_0 * (1 - phi + phi * std(plain) / (std(x_0) + 1e-8))
 
 
-def autoguided(denoise, worse, weight):
+def autoguide(denoise, worse, weight):
     """Away from what a worse model says (Karras et al. 2024, arXiv 2406.02507, eq. 5).
 
     Args:

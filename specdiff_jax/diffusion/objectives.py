@@ -121,4 +121,4 @@ WEIGHTS = {
     "velocity": velocity,
     "edm": edm,
 }
-DISTANCES = {"mse": squared, "huber": huber}
+LOSSES = {"mse": squared, "huber": huber}

@@ -10,7 +10,7 @@ from specdiff_jax.diffusion.samplers import at, item_noise
 from specdiff_jax.diffusion.schedules import q_sample
 
 
-def noised(x_0, t, keys, level, schedule):
+def add_noise(x_0, t, keys, level, schedule):
     """x_t of each item, and the eps in it.  # [B, ...], as it"""
     eps = item_noise(keys, level, x_0.shape[1:])
     return q_sample(schedule, x_0, at(x_0, t), eps), eps
@@ -34,18 +34,18 @@ def errors(denoise, x_0, keys, levels, schedule):
 
     def of_level(inputs):
         index, t = inputs
-        x_t, eps = noised(x_0, t, keys, index, schedule)
+        x_t, eps = add_noise(x_0, t, keys, index, schedule)
         found, found_eps = denoise(x_t, at(x_0, t))
         return jnp.mean((found - x_0) ** 2, axes), jnp.mean((found_eps - eps) ** 2, axes)
 
     return jax.lax.map(of_level, (jnp.arange(len(levels)), jnp.asarray(levels)))
 
 
-def rebuilt(denoise, sampler, x_0, keys, times, level, schedule):
+def reconstruct(denoise, sampler, x_0, keys, times, level, schedule):
     """Three answers to what x_0 was, given x_t at t = times[0].
 
     Returns:
       x_t itself, untouched; x_0 at one glance; x_0 by the sampler along `times`.  # as x_0, each
     """
-    x_t, _ = noised(x_0, times[0], keys, level, schedule)
+    x_t, _ = add_noise(x_0, times[0], keys, level, schedule)
     return x_t, denoise(x_t, at(x_t, times[0]))[0], sampler(denoise, x_t, times, keys)

@@ -196,11 +196,11 @@ SAMPLERS = {
 }
 
 
-def strides_of(name, asked):
+def num_steps(name, asked):
     """How many strides of a sampler take at most so many network evaluations."""
     return (asked + 1) // 2 if name == "heun" else asked
 
 
-def evaluations(name, asked):
+def count_nfe(name, asked):
     """How often a sampler asks the network when told to do so `asked` times at most."""
-    return 2 * strides_of(name, asked) - 1 if name == "heun" else asked
+    return 2 * num_steps(name, asked) - 1 if name == "heun" else asked

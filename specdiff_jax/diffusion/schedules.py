@@ -54,6 +54,12 @@ def q_sample(schedule, x_0, t, eps):
     return alpha * x_0 + sigma * eps
 
 
+def with_eps(x_0, x_t, t, schedule):
+    """Return x_0 and the eps with which it gives x_t.  # [B, F, T, C] each"""
+    alpha, sigma = alpha_sigma(schedule, t, x_t)
+    return x_0, (x_t - alpha * x_0) / jnp.maximum(sigma, 1e-8)
+
+
 def time_of(schedule, log_snr):
     """The t at which `schedule` has this log_snr, the nearest end where it has none.  # any shape
 

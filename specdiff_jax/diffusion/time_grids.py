@@ -22,7 +22,7 @@ def check_steps(steps, most=None, whose=""):
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1")
     if most is not None and steps > most:
-        raise ValueError(f"steps={steps} is more than {whose}{most}; set sample.steps lower")
+        raise ValueError(f"steps={steps} is more than {whose}{most}; set sample.nfe lower")
 
 
 def uniform(schedule, steps, start=1.0):
@@ -59,7 +59,7 @@ def told_apart(schedule, times):
     if not (np.diff(schedule.log_snr(times[:-1])) > 0).all():
         raise ValueError(
             f"steps={len(times) - 1} from t={times[0]:.3g} on lie too close together to tell them "
-            "apart; set sample.steps lower, or begin with more noise"
+            "apart; set sample.nfe lower, or begin with more noise"
         )
     return times
 
@@ -140,4 +140,4 @@ def stride_costs(log_snrs, error):
     return np.where(length > 0, length / 4 * (error[:, None] * length - between(lost)), np.inf)
 
 
-GRIDS = {"uniform": uniform, "log_snr": log_snr, "karras": karras, "aligned": aligned}
+TIME_GRIDS = {"uniform": uniform, "log_snr": log_snr, "karras": karras, "aligned": aligned}

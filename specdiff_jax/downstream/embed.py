@@ -14,8 +14,9 @@ from specdiff_jax.downstream import backbone, embed_rules, trained_embedding
 from specdiff_jax.downstream.embed_job import Embedding
 from specdiff_jax.evaluation.metrics import retrieval
 from specdiff_jax.reports.run_files import read_json
-from specdiff_jax.runtime.logs import say, write_json
-from specdiff_jax.training import best, checkpoints
+from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.training import checkpoints, validation
+from specdiff_jax.training.train import fit
 
 KIND, SCORE = "embedding", "recall_1"  # of the lines in metrics.jsonl; what is best on valid
 
@@ -34,8 +35,10 @@ def trained(job):
     """Trains from the newest good checkpoint, or from the start, until enough."""
     e, count = job.config.embed, len(job.songs.entries)
     by = f"labels of {', '.join(e.kinds)}" if e.kinds else "two crops of each song"
-    told = f"embed: {e.size} numbers a window, by {by}" + (", and captions" if e.text else "")
-    best.trained(job, f"{told}; {count} songs to learn from", lambda step: Validation(job, step))
+    told = f"embed: {e.dim} numbers a window, by {by}" + (", and captions" if e.text else "")
+    log(f"{told}; {count} songs to learn from")
+    job.make_validation = lambda step: Validation(job, step)
+    fit(job)
 
 
 class Validation:
@@ -43,19 +46,19 @@ class Validation:
 
     def __init__(self, job, step):
         self.job, self.scores = job, Scores(job, job.valid_songs)
-        self.best = best.Best(job, KIND, SCORE, job.config.embed.patience, step)
-        self.enough = self.best.enough
+        self.best = validation.BestCheckpoint(job, KIND, SCORE, job.config.head.patience, step)
+        self.stopped = self.best.stopped
 
     def __call__(self, state, step, logs):
         """Whether to stop: so many validations without a better one."""
         found = self.scores.of(state.ema_params)
-        top_step, top = self.best.offer(state, step, found, {"valid": found}, logs)
+        top_step, top = self.best.update(state, step, found, {"valid": found}, logs)
         texts = f", of a caption's song {found['text_recall_1']:.4f}" if self.job.text else ""
-        say(
+        log(
             f"embed: recall@1 of another crop {found[SCORE]:.4f}{texts} on valid at step {step} of "
             f"{self.job.num_steps}; the best is {top:.4f} at step {top_step}"
         )
-        return self.enough()
+        return self.stopped()
 
 
 class Scores:
@@ -66,9 +69,9 @@ class Scores:
     """
 
     def __init__(self, job, songs):
-        count, samples = job.config.embed.windows, job.rep.samples
+        count, samples = job.config.head.windows, job.rep.samples
         self.job, self.songs, self.vectors = job, songs, job.vectors()
-        self.waves = crops.spread_pcm(songs, samples, count)  # [S, W, N, A]
+        self.waves = crops.read_spread_crops(songs, samples, count)  # [S, W, N, A]
         offsets = crops.spread_offsets(songs, samples, count).reshape(-1)
         song = np.repeat(np.arange(len(songs.entries)), count)
         self.relevant = song[:, None] == song[None]  # [S * W, S * W]
@@ -124,13 +127,13 @@ def tested(config):
     job, params, sha256 = trained_embedding.best(config.workdir)
     before = read_json(path)
     if before is not None and before["sha256"] == sha256:
-        return say(f"tested already: {path}")
-    folder = best.best_folder(config.workdir)
-    step = checkpoints.trained_step(folder)
+        return log(f"tested already: {path}")
+    folder = validation.best_folder(config.workdir)
+    step = checkpoints.require_step(folder)
     found = Scores(job, job.held_out("test")).of(params)
     about = {"name": config.name, "step": step, "sha256": sha256, "embed": config.embed.to_dict()}
     about |= {"init_from": config.finetune.init_from, "seed": config.seed}
     valid = checkpoints.read_run(folder, step)["valid"]
-    history = best.history(config.workdir, KIND, SCORE)
+    history = validation.history(config.workdir, KIND, SCORE)
     write_json(path, about | {"valid": valid, "test": found, "history": history})
-    say(f"embed: recall@1 {found[SCORE]:.4f} of {found['queries']} windows of test songs; {path}")
+    log(f"embed: recall@1 {found[SCORE]:.4f} of {found['queries']} windows of test songs; {path}")

@@ -12,15 +12,14 @@ import jax.numpy as jnp
 from specdiff_jax.audio import augment
 from specdiff_jax.conditioning import vocabulary
 from specdiff_jax.config import build
-from specdiff_jax.data import caption_features, crops, prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import caption_features, crops, feeding, prepare
 from specdiff_jax.downstream import backbone, contrastive, embed_rules, tag_labels
 from specdiff_jax.models.heads import EmbeddingHead, TextHead
-from specdiff_jax.training import checkpoints, diffusion_job, optimizers, trained_model
+from specdiff_jax.runtime import random_streams
+from specdiff_jax.training import checkpoints, optimizers, train_state
 from specdiff_jax.training.train_state import init_state
 
-FREE = tuple(name for name in diffusion_job.FREE if name != "embed")  # sections a resume may change
-TEXT_KEY = build.OWN_KEY + 14
+FREE = tuple(name for name in checkpoints.FREE if name not in ("head", "embed"))
 
 
 class Told(NamedTuple):
@@ -41,7 +40,7 @@ class Embedding:
 
     def __init__(self, config):
         self.config = config
-        self.trunk = backbone.Backbone(config, "embed")
+        self.trunk = backbone.Backbone(config)
         self.samples = augment.samples_needed(self.rep.samples, build.augmentation(config))
         self.tx = self.optimizer(build.num_steps(config, crops=1))  # to restore into
         self.text = None
@@ -51,7 +50,7 @@ class Embedding:
         return self.trunk.rep
 
     def optimizer(self, steps):
-        return backbone.optimizer(self.config, "embed", steps)
+        return backbone.optimizer(self.config, steps)
 
     def take_songs(self):
         """The songs to learn from, what they are called, and how long; not needed to embed.
@@ -77,7 +76,7 @@ class Embedding:
         told = vocabulary.Vocabulary(names, (), self.text)
         tables = vocabulary.tables(told, self.songs, features)
         self.tables = tables._replace(tokens=None, mask=None)  # only whole texts are compared
-        self.num_steps = build.num_steps(config, data.epoch_size(self.songs, self.samples))
+        self.num_steps = build.num_steps(config, crops.epoch_size(self.songs, self.samples))
         self.tx = self.optimizer(self.num_steps)
 
     def held_out(self, split):
@@ -86,40 +85,39 @@ class Embedding:
         return songs
 
     def head(self):
-        return EmbeddingHead(self.config.embed.size, self.config.embed.queries)
+        return EmbeddingHead(self.config.embed.dim, self.config.head.pool_queries)
 
     def text_head(self):
-        return TextHead(self.config.embed.size)
+        return TextHead(self.config.embed.dim)
 
     def init(self, trunk=None):
         """The state at step 0, with this trunk, else a function of the config alone."""
         trunk = self.trunk.init() if trunk is None else trunk
         key = jax.random.key(self.config.seed)
         tokens = jnp.zeros((1, 1, self.config.model.width))
-        head = self.head().init(jax.random.fold_in(key, backbone.HEAD_KEY), tokens)["params"]
+        head = self.head().init(jax.random.fold_in(key, random_streams.HEAD_INIT), tokens)["params"]
         params = {"trunk": trunk, "head": head}
         if scales := embed_rules.scales(self.config.embed):
             params["scales"] = scales
         if self.text:
             pooled = jnp.zeros((1, self.text["pooled_width"]))
-            text_key = jax.random.fold_in(key, TEXT_KEY)
+            text_key = jax.random.fold_in(key, random_streams.TEXT_HEAD_INIT)
             params["text"] = self.text_head().init(text_key, pooled)["params"]
         return init_state(params, self.tx)
 
-    def begin(self):
+    def start(self):
         """The state at step 0 and, in `self.rep`, statistics: fresh, or of finetune.init_from."""
-        return self.init(self.trunk.begin(self.songs))
+        return self.init(self.trunk.start(self.songs))
 
     def to_dict(self):
         """What a checkpoint keeps beside the state, for `json`."""
         return self.trunk.to_dict() | {"embedding": {"text": self.text}}
 
-    def restore(self, workdir, step):
+    def restore(self, step, workdir=None):
         """The state of a checkpoint and, in self, its text encoder and representation."""
-        saved = trained_model.completed(checkpoints.read_run(workdir, step))
-        diffusion_job.refuse_changed(
-            saved["config"], self.config.to_dict(), self.config.workdir, FREE
-        )
+        workdir = workdir or self.config.workdir
+        saved = checkpoints.read_run(workdir, step)
+        checkpoints.refuse_changed(saved["config"], self.config, FREE)
         self.trunk.restore(saved)
         self.text = saved["embedding"]["text"]
         return checkpoints.restore(workdir, step, jax.eval_shape(self.init))
@@ -127,14 +125,15 @@ class Embedding:
     # ---- what train.loop asks for
 
     def feed(self, dispatches):
-        draw = crops.pair_offsets
-        return diffusion_job.fed(
-            self.config, self.songs, self.samples, self.tables, dispatches, draw
-        )
+        draw = crops.draw_pair_offsets
+        return feeding.feed(self.config, self.songs, self.samples, self.tables, dispatches, draw)
+
+    def validation(self, step):
+        return self.make_validation(step)
 
     def train_step(self):
-        average = optimizers.averaging(self.config)
-        return diffusion_job.dispatch_of(
+        average = optimizers.ema_update(self.config)
+        return train_state.make_dispatch(
             self.config, self.samples, tell, self.loss(), self.tx, average
         )
 
@@ -145,11 +144,15 @@ class Embedding:
         def loss(params, batch, key):
             wave, told = batch
             channels = wave.reshape(len(wave), self.config.data.channels, -1)
-            own_key = jax.random.fold_in(key, build.OWN_KEY)  # every crop draws its own changes
+            own_key = jax.random.fold_in(
+                key, random_streams.AUGMENTATION
+            )  # every crop draws its own changes
             changed = augment.augment(channels, own_key, settings, self.rep.samples)
             x_0 = self.rep.encode(changed.reshape(wave.shape[:-1] + changed.shape[-1:]))
-            eps = jax.random.normal(jax.random.fold_in(key, backbone.NOISE_KEY), x_0.shape)
-            params = backbone.held(self.config, "embed", params)
+            eps = jax.random.normal(
+                jax.random.fold_in(key, random_streams.BACKBONE_NOISE), x_0.shape
+            )
+            params = backbone.held(self.config, params)
             vectors = self.placed(params, self.trunk.tokens(params["trunk"], x_0, eps))
             scales = params.get("scales", {})
             found = {"sound_loss": sound_loss(e, scales, vectors, told)}

@@ -23,19 +23,21 @@ def check(config):
         )
     if e.temperature is not None and e.temperature <= 0:
         raise ValueError(f"embed.temperature={e.temperature} is not above 0")
-    if e.size < 2:
-        raise ValueError(f"embed.size={e.size} is less than 2 numbers a vector")
-    if e.windows < 2:
-        raise ValueError(f"embed.windows={e.windows}: a window finds another of its song; set 2")
+    if e.dim < 2:
+        raise ValueError(f"embed.dim={e.dim} is less than 2 numbers a vector")
+    if config.head.windows < 2:
+        raise ValueError(
+            f"head.windows={config.head.windows}: a window finds another of its song; set 2"
+        )
     if size < 4 or size % 2:
         raise ValueError(
             f"train.batch_size={size} is not even and at least 4: two crops of each song, and "
             "other songs to tell them from"
         )
-    if config.optimizer.accumulate != 1:
+    if config.optimizer.grad_accum_steps != 1:
         raise ValueError(
-            f"optimizer.accumulate={config.optimizer.accumulate} would leave each crop fewer "
-            "others to be told from; set it to 1"
+            f"optimizer.grad_accum_steps={config.optimizer.grad_accum_steps} would leave each "
+            "crop fewer others to be told from; set it to 1"
         )
     if config.augment.mix_up is not None:
         raise ValueError("augment.mix_up would mix songs that are to be told apart; set it to None")

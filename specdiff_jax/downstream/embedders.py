@@ -12,9 +12,9 @@ import json
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax.config import build
 from specdiff_jax.evaluation import embedders
 from specdiff_jax.evaluation.embedders.embedder import Embedder
+from specdiff_jax.models.conditioning import null_condition
 from specdiff_jax.training import trained_model
 
 KIND = "trunk"
@@ -53,7 +53,7 @@ def of_trained(one, block=None, noise=None):
     if not 0 <= block < depth:
         raise ValueError(f"search.block={block}: {one.workdir} has blocks 0 to {depth - 1}")
     if not 0 <= noise < 1:
-        raise ValueError(f"search.noise={noise} is not at least 0 and below 1")
+        raise ValueError(f"search.noise_level={noise} is not at least 0 and below 1")
     told = json.dumps([one.sha256, block, noise])  # other features are another model
     return Embedder(
         f"{KIND}:{one.workdir}",
@@ -73,8 +73,6 @@ def program(one, block, noise):
     The noise is drawn once and is the same for all, so a window's vector depends on nothing else.
     """
     rep = one.rep
-    model = build.model(one.config, rep.shape, one.vocabulary)
-    schedule = build.schedule(one.config)
     eps = jax.random.normal(jax.random.key(0), (1, *rep.shape))
 
     @jax.jit
@@ -83,7 +81,8 @@ def program(one, block, noise):
             waves = jnp.repeat(waves[:, None], rep.channels, axis=1)
         x_0 = rep.encode(waves)  # [B, F, T, C]
         drawn = jnp.broadcast_to(eps, x_0.shape)
-        blocks = build.features(one.config, model, params, schedule, x_0, drawn, noise)
+        nothing = one.model.inputs and null_condition(one.model.inputs, len(x_0))
+        blocks = one.denoiser(params).features(x_0, drawn, noise, nothing)
         mean = blocks[block].astype(jnp.float32).mean(axis=1)  # [B, D]
         return mean / jnp.linalg.norm(mean, axis=1, keepdims=True)
 

@@ -14,16 +14,21 @@ import tqdm
 
 from specdiff_jax.audio.ingest import Intake
 from specdiff_jax.data import cache, collection
-from specdiff_jax.data.songs import to_float
+from specdiff_jax.data.crops import pcm_to_float
 from specdiff_jax.data.sources import content
 from specdiff_jax.data.sources.items import More
 from specdiff_jax.downstream import embedders, trained_embedding, vector_index
 from specdiff_jax.evaluation.embedders.embedder import in_batches
 from specdiff_jax.runtime import worker_pool
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 FILE_SECONDS = 300.0  # a file that takes longer to decode is left out
-UNUSED = ("only", "without", "max_songs", "trim_db")  # of data: the whole of every file is indexed
+UNUSED = (
+    "include_labels",
+    "exclude_labels",
+    "max_songs",
+    "trim_db",
+)  # of data: the whole of every file is indexed
 ASKING = ("query", "seconds", "text", "labels")  # of search, which a build would ignore
 AS_IS = {"loudness": "as_is", "level_db": None}  # of data; also where an index does not tell
 CHUNK = 7  # batches of windows held at once: hours of sound are not copied
@@ -48,7 +53,7 @@ def run(config):
         songs, vectors, counts = collected(config, embedder, about, before)
         vector_index.write(place, about, songs, vectors, before)
     told = ", ".join(f"{count} {what}" for what, count in counts.items())
-    say(f"index: {place}: {len(songs)} songs, {len(vectors):,} vectors ({told})")
+    log(f"index: {place}: {len(songs)} songs, {len(vectors):,} vectors ({told})")
 
 
 def place_of(config):
@@ -68,8 +73,8 @@ def embedder_of(config):
     kind, _, place = name.partition(":")
     if kind != trained_embedding.KIND:
         told = {"step": sample.checkpoint_step, "ema": sample.ema}
-        return embedders.load(name, s.block, s.noise, **told)
-    unused = {"search.block": s.block, "search.noise": s.noise}
+        return embedders.load(name, s.block, s.noise_level, **told)
+    unused = {"search.block": s.block, "search.noise_level": s.noise_level}
     unused |= {"sample.checkpoint_step": sample.checkpoint_step}
     for field, value in unused.items():
         if value is not None:
@@ -89,7 +94,7 @@ def about_of(config, embedder, before):
     hop = embedder.window // 2 if s.hop is None else round(s.hop * rate)
     if s.hop is None and before is not None:
         hop = before.about["hop"]
-    about = {"embedder": embedder.name, "block": s.block, "noise": s.noise, "hop": hop}
+    about = {"embedder": embedder.name, "block": s.block, "noise": s.noise_level, "hop": hop}
     about |= {name: config.data[name] for name in AS_IS}
     names = ("sha256", "width", "sample_rate", "window")
     return about | {name: getattr(embedder, name) for name in names}
@@ -135,7 +140,7 @@ def collected(config, embedder, about, before):
         made, reason = usable(made, reason, embedder)
         if reason:
             counts["left out"] += 1
-            say(f"left out: {item.name!r}: {reason}")
+            log(f"left out: {item.name!r}: {reason}")
             continue
         sha256, pcm = made
         old = known.get(item.name)
@@ -145,7 +150,7 @@ def collected(config, embedder, about, before):
             entry |= {name: before.songs[old][name] for name in ("number", "samples", "windows")}
             found[item.name] = entry, before.vectors[first:last]
         else:
-            vectors = embedded(embedder, to_float(pcm)[:, 0], about["hop"])
+            vectors = embedded(embedder, pcm_to_float(pcm)[:, 0], about["hop"])
             entry |= {"number": number, "samples": len(pcm), "windows": len(vectors)}
             found[item.name], number = (entry, vectors), number + 1
         counts["as before" if pcm is None else "new" if old is None else "changed"] += 1

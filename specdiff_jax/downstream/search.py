@@ -11,11 +11,11 @@ import numpy as np
 from specdiff_jax.audio.ingest import Intake, ingest
 from specdiff_jax.conditioning import labels
 from specdiff_jax.data import cache, prepare
-from specdiff_jax.data.songs import to_float
+from specdiff_jax.data.crops import pcm_to_float
 from specdiff_jax.downstream import index as indexing
 from specdiff_jax.downstream import vector_index
 from specdiff_jax.reports import search_report
-from specdiff_jax.runtime.logs import say, write_json
+from specdiff_jax.runtime.logs import log, write_json
 
 FEWEST = 64  # songs that are held against the query, window by window
 
@@ -43,14 +43,14 @@ def run(config, json_path=None, page_path=None):
         raise ValueError(f"search.index: there is none at {place}; build it with --mode=index")
     hits = asked(config, index)
     for line in lines(hits, index):
-        say(line)
+        log(line)
     if json_path is not None:
         write_json(json_path, described(config, index, hits))
     if page_path is not None:
         fileless = any(one.song["file"] is None for one in hits)
         prepared = prepared_songs(config) if fileless else {}
         told = described(config, index, hits)
-        say(f"search: {search_report.write(page_path, told, prepared)}")
+        log(f"search: {search_report.write(page_path, told, prepared)}")
 
 
 def refuse_unused(s):
@@ -69,11 +69,11 @@ def refuse_unused(s):
             if s[name] is not None:
                 raise ValueError(f"search.{name}={s[name]!r} is not used by labels alone; unset it")
     if s.count < 1:
-        raise ValueError(f"search.count={s.count} is less than 1")
+        raise ValueError(f"search.num_results={s.count} is less than 1")
 
 
 def asked(config, index):
-    """The hits of config.search, the best first.  # [<= search.count]"""
+    """The hits of config.search, the best first.  # [<= search.num_results]"""
     s = config.search
     songs = None if s.labels is None else songs_with(index, s.labels)
     if s.query is None and s.text is None:
@@ -83,7 +83,7 @@ def asked(config, index):
         embedder = indexing.embedder_of(config)
         indexing.refuse_other(index, indexing.about_of(config, embedder, index))
         queries = read(embedder, s.text) if s.text else heard(config, embedder, index)
-    return found(index, queries, s.count, songs)
+    return found(index, queries, s.num_results, songs)
 
 
 def songs_with(index, told):
@@ -129,7 +129,7 @@ def heard(config, embedder, index):
             f"search.query={s.query!r}: {len(pcm) / embedder.sample_rate:.3f} s are shorter than "
             f"one patch, {least:.3f} s; take a longer range"
         )
-    return indexing.embedded(embedder, to_float(pcm)[:, 0], index.about["hop"])
+    return indexing.embedded(embedder, pcm_to_float(pcm)[:, 0], index.about["hop"])
 
 
 def found(index, queries, count, songs=None):

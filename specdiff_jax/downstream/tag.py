@@ -8,17 +8,17 @@ import pathlib
 
 import numpy as np
 
-from specdiff_jax.audio.corruptions import SPOILS
+from specdiff_jax.audio.corruptions import CORRUPTIONS
 from specdiff_jax.data import crops, prepare
-from specdiff_jax.data import songs as data
 from specdiff_jax.downstream import backbone, tag_predict, tag_rules
 from specdiff_jax.downstream.tag_job import Tagger
 from specdiff_jax.evaluation.metrics import classification
 from specdiff_jax.reports import tag_report
 from specdiff_jax.reports.run_files import read_json
-from specdiff_jax.runtime.logs import say, write_csv, write_json
-from specdiff_jax.training import best, checkpoints
-from specdiff_jax.training.best import best_folder
+from specdiff_jax.runtime.logs import log, write_csv, write_json
+from specdiff_jax.training import checkpoints, validation
+from specdiff_jax.training.train import fit
+from specdiff_jax.training.validation import best_folder
 
 KIND, SCORE = "tags", "pr_auc_macro"  # of the lines in metrics.jsonl; what is best on valid
 
@@ -39,7 +39,9 @@ def trained(job):
     """Trains from the newest good checkpoint, or from the start, until enough."""
     kind = "one a song" if job.tags.one else "any number a song"
     told = f"tag: {len(job.tags.names)} tags, {kind}; {len(job.songs.entries)} songs to learn from"
-    best.trained(job, told, lambda step: Validation(job, step))
+    log(told)
+    job.make_validation = lambda step: Validation(job, step)
+    fit(job)
 
 
 class Validation:
@@ -53,8 +55,8 @@ class Validation:
                 "every valid song has the same tags; raise data.valid_fraction or add songs"
             )
         self.waves = song_waves(job, job.valid_songs)
-        self.best = best.Best(job, KIND, SCORE, job.config.tag.patience, step)
-        self.enough = self.best.enough
+        self.best = validation.BestCheckpoint(job, KIND, SCORE, job.config.head.patience, step)
+        self.stopped = self.best.stopped
 
     def __call__(self, state, step, logs):
         """Whether to stop: so many validations without a better one."""
@@ -64,22 +66,22 @@ class Validation:
         at = None if self.job.tags.one else classification.thresholds(self.truth, likely)
         found = classification.scores(self.truth, likely, classification.decided(likely, at))
         kept = {"thresholds": None if at is None else at.tolist(), "valid": found}
-        top_step, top = self.best.offer(state, step, found, kept, logs)
-        say(
+        top_step, top = self.best.update(state, step, found, kept, logs)
+        log(
             f"tag: macro PR-AUC {found[SCORE]:.4f}, macro F1 {found['f1_macro']:.4f} on valid at "
             f"step {step} of {self.job.num_steps}; the best is {top:.4f} at step {top_step}"
         )
-        return self.enough()
+        return self.stopped()
 
 
 def history(workdir):
     """[(step, macro PR-AUC)] of the validations that a run has logged."""
-    return best.history(workdir, KIND, SCORE)
+    return validation.history(workdir, KIND, SCORE)
 
 
 def song_waves(job, songs):
     """int16 windows of each song, evenly spread from its beginning to its end.  # [S, W, N, A]"""
-    return crops.spread_pcm(songs, job.rep.samples, job.config.tag.windows)
+    return crops.read_spread_crops(songs, job.rep.samples, job.config.head.windows)
 
 
 def song_means(likely):
@@ -94,14 +96,14 @@ def tested(job):
     """Scores the best on the test songs, once, and writes what was found."""
     config, folder = job.config, best_folder(job.config.workdir)
     workdir = pathlib.Path(config.workdir)
-    step = checkpoints.trained_step(folder)
+    step = checkpoints.require_step(folder)
     sha256 = checkpoints.manifest_sha256(folder, step)
     before = read_json(workdir / "tags.json")
     if before is not None and before["about"]["sha256"] == sha256:
-        say(f"tested already: {workdir / 'tags.html'}")
+        log(f"tested already: {workdir / 'tags.html'}")
         return tag_report.write(workdir)
     saved = checkpoints.read_run(folder, step)
-    params, at = job.restore(folder, step).ema_params, saved["thresholds"]
+    params, at = job.restore(step, folder).ema_params, saved["thresholds"]
     songs = job.held_out("test")
     truth, waves = job.tags.of(songs), song_waves(job, songs)
     heard = job.likely()
@@ -124,22 +126,22 @@ def tested(job):
     }
     write_json(workdir / "tags.json", finite(found))
     write_csv(workdir / "tags.csv", found["tags"])
-    say(f"tag: macro PR-AUC {found['test'][SCORE]['value']:.4f} on {len(truth)} test songs")
-    say(f"tag: {tag_report.write(workdir)}")
+    log(f"tag: macro PR-AUC {found['test'][SCORE]['value']:.4f} on {len(truth)} test songs")
+    log(f"tag: {tag_report.write(workdir)}")
 
 
 def about(job, step, sha256, songs):
-    t, f = job.config.tag, job.config.finetune
+    h, f = job.config.head, job.config.finetune
     return {
         "name": job.config.name,
         "step": step,
         "sha256": sha256,
         "init_from": f.init_from,
-        "block": t.block,
-        "t": t.t,
-        "learns": t.learns,
+        "block": h.block,
+        "t": h.noise_level,
+        "trainable": h.trainable,
         "one": job.tags.one,
-        "windows": t.windows,
+        "windows": h.windows,
         "seconds": job.rep.samples / job.rep.sample_rate,
         "sample_rate": job.rep.sample_rate,
         "songs": {
@@ -155,9 +157,9 @@ def robustness(job, truth, waves, of, at):
     if not job.config.tag.robustness:
         return []
     rows = []
-    for name, (spoil, strength) in SPOILS.items():
-        say(f"tag: the test songs again, {name}")
-        sound = [spoil(data.to_wave(pcm), job.rep.sample_rate, **strength) for pcm in waves]
+    for name, (spoil, strength) in CORRUPTIONS.items():
+        log(f"tag: the test songs again, {name}")
+        sound = [spoil(crops.pcm_to_wave(pcm), job.rep.sample_rate, **strength) for pcm in waves]
         likely = of(np.stack(sound))
         scores = classification.scores(truth, likely, classification.decided(likely, at))
         rows.append({"change": name} | scores)

@@ -11,15 +11,14 @@ import jax.numpy as jnp
 from specdiff_jax.audio import augment
 from specdiff_jax.conditioning import vocabulary
 from specdiff_jax.config import build
-from specdiff_jax.data import prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops, feeding, prepare
 from specdiff_jax.downstream import backbone, tag_labels, tag_rules
 from specdiff_jax.models.heads import PooledHead
-from specdiff_jax.training import checkpoints, diffusion_job, optimizers, trained_model
+from specdiff_jax.runtime import random_streams
+from specdiff_jax.training import checkpoints, optimizers, train_state
 from specdiff_jax.training.train_state import init_state
 
-FREE = tuple(name for name in diffusion_job.FREE if name != "tag")  # sections a resume may change
-MIX_KEY, MASK_KEY = build.OWN_KEY + 12, build.OWN_KEY + 13
+FREE = tuple(name for name in checkpoints.FREE if name not in ("head", "tag"))
 
 
 class Tagger:
@@ -27,7 +26,7 @@ class Tagger:
 
     def __init__(self, config):
         self.config = config
-        self.trunk = backbone.Backbone(config, "tag")
+        self.trunk = backbone.Backbone(config)
         self.samples = augment.samples_needed(self.rep.samples, build.augmentation(config))
         self.tx = self.optimizer(build.num_steps(config, crops=1))  # to restore into
 
@@ -36,7 +35,7 @@ class Tagger:
         return self.trunk.rep
 
     def optimizer(self, steps):
-        return backbone.optimizer(self.config, "tag", steps)
+        return backbone.optimizer(self.config, steps)
 
     def take_songs(self):
         """The songs to learn from, their tags, and how long; not needed to predict."""
@@ -45,7 +44,7 @@ class Tagger:
         self.tags = tag_labels.tags_of(songs, t.kinds, t.min_songs)
         self.songs = tag_labels.labelled(songs, self.tags, "train")
         self.valid_songs = self.held_out("valid")
-        self.num_steps = build.num_steps(config, data.epoch_size(self.songs, self.samples))
+        self.num_steps = build.num_steps(config, crops.epoch_size(self.songs, self.samples))
         self.tx = self.optimizer(self.num_steps)
 
     def held_out(self, split):
@@ -53,31 +52,30 @@ class Tagger:
         return tag_labels.labelled(songs, self.tags, split)
 
     def head(self):
-        return PooledHead(len(self.tags.names), self.config.tag.queries)
+        return PooledHead(len(self.tags.names), self.config.head.pool_queries)
 
     def init(self, trunk=None):
         """The state at step 0, with this trunk, else a function of the config alone."""
         if trunk is None:
             trunk = self.trunk.init()
         tokens = jnp.zeros((1, 1, self.config.model.width))
-        key = jax.random.fold_in(jax.random.key(self.config.seed), backbone.HEAD_KEY)
+        key = jax.random.fold_in(jax.random.key(self.config.seed), random_streams.HEAD_INIT)
         head = self.head().init(key, tokens)["params"]
         return init_state({"trunk": trunk, "head": head}, self.tx)
 
-    def begin(self):
+    def start(self):
         """The state at step 0 and, in `self.rep`, statistics: fresh, or of finetune.init_from."""
-        return self.init(self.trunk.begin(self.songs))
+        return self.init(self.trunk.start(self.songs))
 
     def to_dict(self):
         """What a checkpoint keeps beside the state, for `json`."""
         return self.trunk.to_dict() | {"tags": dataclasses.asdict(self.tags)}
 
-    def restore(self, workdir, step):
+    def restore(self, step, workdir=None):
         """The state of a checkpoint and, in self, its tags and representation."""
-        saved = trained_model.completed(checkpoints.read_run(workdir, step))
-        diffusion_job.refuse_changed(
-            saved["config"], self.config.to_dict(), self.config.workdir, FREE
-        )
+        workdir = workdir or self.config.workdir
+        saved = checkpoints.read_run(workdir, step)
+        checkpoints.refuse_changed(saved["config"], self.config, FREE)
         self.trunk.restore(saved)
         self.tags = tag_labels.Tags(tuple(saved["tags"]["names"]), saved["tags"]["one"])
         return checkpoints.restore(workdir, step, jax.eval_shape(self.init))
@@ -86,13 +84,16 @@ class Tagger:
 
     def feed(self, dispatches):
         tables = vocabulary.tables(vocabulary.Vocabulary(self.tags.names), self.songs)
-        return diffusion_job.fed(self.config, self.songs, self.samples, tables, dispatches)
+        return feeding.feed(self.config, self.songs, self.samples, tables, dispatches)
+
+    def validation(self, step):
+        return self.make_validation(step)
 
     def train_step(self):
         told = vocabulary.Vocabulary(self.tags.names)  # the loss is told the tags
-        average = optimizers.averaging(self.config)
-        tell = diffusion_job.telling(told)
-        return diffusion_job.dispatch_of(
+        average = optimizers.ema_update(self.config)
+        tell = lambda tables, batch, key: vocabulary.draw(told, tables, batch, key)
+        return train_state.make_dispatch(
             self.config, self.samples, tell, self.loss(), self.tx, average
         )
 
@@ -100,25 +101,30 @@ class Tagger:
         """(params, (wave, Condition of tags), key) -> (loss, {})."""
         t, settings = self.config.tag, build.augmentation(self.config)
         true = self.tags.of(self.songs)
-        compare = tag_rules.comparison(true, self.tags.one, t.balance)
+        compare = tag_rules.comparison(true, self.tags.one, t.class_balance)
 
         def loss(params, batch, key):
             wave, truth = batch[0], batch[1].labels  # [B, V]
             channels = wave.reshape(len(wave), self.config.data.channels, -1)
             wave = augment.augment(
-                channels, jax.random.fold_in(key, build.OWN_KEY), settings, self.rep.samples
+                channels,
+                jax.random.fold_in(key, random_streams.AUGMENTATION),
+                settings,
+                self.rep.samples,
             )
             if t.mix_up is not None:
                 wave, truth = tag_rules.mixed(
-                    wave, truth, jax.random.fold_in(key, MIX_KEY), t.mix_up
+                    wave, truth, jax.random.fold_in(key, random_streams.TAG_MIX_UP), t.mix_up
                 )
             x_0 = self.rep.encode(wave.reshape(batch[0].shape[:-1] + wave.shape[-1:]))
-            if t.band_masks or t.time_masks:
-                bands, spans = t.band_masks or (0, 0), t.time_masks or (0, 0)
-                mask_key = jax.random.fold_in(key, MASK_KEY)
+            if t.freq_masks or t.time_masks:
+                bands, spans = t.freq_masks or (0, 0), t.time_masks or (0, 0)
+                mask_key = jax.random.fold_in(key, random_streams.SPEC_AUGMENT)
                 x_0 = augment.spec_augment(x_0, mask_key, *bands, *spans)
-            eps = jax.random.normal(jax.random.fold_in(key, backbone.NOISE_KEY), x_0.shape)
-            learning = backbone.held(self.config, "tag", params)
+            eps = jax.random.normal(
+                jax.random.fold_in(key, random_streams.BACKBONE_NOISE), x_0.shape
+            )
+            learning = backbone.held(self.config, params)
             tokens = self.trunk.tokens(learning["trunk"], x_0, eps)
             return compare(self.logits(learning, tokens), truth), {}
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from specdiff_jax.conditioning import vocabulary
-from specdiff_jax.data import songs as data
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.data.songs import take_songs
+from specdiff_jax.runtime.logs import log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,5 +60,5 @@ def labelled(songs, tags, split, section="tag"):
         name = songs.entries[int(np.argmax(counts > 1))]["name"]
         raise ValueError(f"{split} song {name!r} has two tags, the training songs have one each")
     if missing := int((counts == 0).sum()):
-        say(f"{section}: {missing} of {len(counts)} {split} songs have no tag and are not used")
-    return data.some(songs, counts > 0)
+        log(f"{section}: {missing} of {len(counts)} {split} songs have no tag and are not used")
+    return take_songs(songs, counts > 0)

@@ -8,15 +8,15 @@ from specdiff_jax.audio.ingest import ingest
 from specdiff_jax.data import collection
 from specdiff_jax.downstream import backbone, tag_job
 from specdiff_jax.evaluation.metrics import classification
-from specdiff_jax.runtime.logs import say, write_json
-from specdiff_jax.training import checkpoints, trained_model
-from specdiff_jax.training.best import best_folder
+from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.training import checkpoints
+from specdiff_jax.training.validation import best_folder
 
 SHOWN = 5  # of the likeliest tags, at least
 
 
 def run(config, paths):
-    """Prints what is said of each file, and writes it beside the file where tag.beside.
+    """Prints what is said of each file, and writes it beside the file where tag.write_sidecars.
 
     Raises:
       ValueError: there is no tagger; a file cannot be read (after the others were done).
@@ -27,12 +27,12 @@ def run(config, paths):
         try:
             found = predicted(job, params, thresholds, path)
         except ValueError as error:
-            say(f"not tagged: {path}: {error}")
+            log(f"not tagged: {path}: {error}")
             failed.append(path)
             continue
         for line in lines(path, found):
             print(line)
-        if config.tag.beside:
+        if config.tag.write_sidecars:
             write_json(f"{path}.tags.json", found)
     if failed:
         raise ValueError(f"{len(failed)} of {len(paths)} files could not be tagged: {failed[0]}")
@@ -43,10 +43,10 @@ def best(workdir):
     folder = best_folder(workdir)
     if not checkpoints.steps(folder):
         raise ValueError(f"workdir={workdir} holds no tagger; run --mode=tag without --predict")
-    step = checkpoints.trained_step(folder)
+    step = checkpoints.require_step(folder)
     saved = checkpoints.read_run(folder, step)
-    job = tag_job.Tagger(ConfigDict(trained_model.completed(saved)["config"]))
-    params = job.restore(folder, step).ema_params
+    job = tag_job.Tagger(ConfigDict(saved["config"]))
+    params = job.restore(step, folder).ema_params
     return job, jax.device_put(params), saved["thresholds"]
 
 

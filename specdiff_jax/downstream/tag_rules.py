@@ -13,7 +13,7 @@ def check(config):
     """Refuses fields of `tag` that make no sense and whatever would be ignored."""
     t = config.tag
     backbone.check(config, "tag")
-    for name, low, high in (("balance", 0, 1), ("mix_up", 0, 0.5)):
+    for name, low, high in (("class_balance", 0, 1), ("mix_up", 0, 0.5)):
         if t[name] is not None and not low <= t[name] <= high:
             raise ValueError(f"tag.{name}={t[name]} is not between {low} and {high}")
     check_masks(config)
@@ -23,7 +23,7 @@ def check(config):
 
 def check_masks(config):
     rep = build.representation(config)
-    for name, size in (("band_masks", rep.shape[0]), ("time_masks", rep.shape[1])):
+    for name, size in (("freq_masks", rep.shape[0]), ("time_masks", rep.shape[1])):
         pair = config.tag[name]
         if pair is not None and not (len(pair) == 2 and pair[0] >= 1 and 1 <= pair[1] <= size):
             raise ValueError(f"tag.{name}={tuple(pair)} is not (how many, widest up to {size})")

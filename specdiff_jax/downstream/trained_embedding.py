@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from specdiff_jax.conditioning import prompts
 from specdiff_jax.downstream.embed_job import Embedding
 from specdiff_jax.evaluation.embedders.embedder import Embedder
-from specdiff_jax.training import checkpoints, trained_model
-from specdiff_jax.training.best import best_folder
+from specdiff_jax.training import checkpoints
+from specdiff_jax.training.validation import best_folder
 
 KIND = "embed"
 BATCH = 8
@@ -33,11 +33,9 @@ def best(workdir):
     if not there(workdir):
         raise ValueError(f"embed:{workdir}: no embedding was trained there; run --mode=embed first")
     folder = best_folder(workdir)
-    step = checkpoints.trained_step(folder)
-    job = Embedding(
-        ConfigDict(trained_model.completed(checkpoints.read_run(folder, step))["config"])
-    )
-    params = job.restore(folder, step).ema_params
+    step = checkpoints.require_step(folder)
+    job = Embedding(ConfigDict(checkpoints.read_run(folder, step)["config"]))
+    params = job.restore(step, folder).ema_params
     return job, jax.device_put(params), checkpoints.manifest_sha256(folder, step)
 
 
@@ -52,7 +50,7 @@ def load(workdir):
     return Embedder(
         f"{KIND}:{workdir}",
         sha256,
-        job.config.embed.size,
+        job.config.embed.dim,
         rep.sample_rate,
         rep.samples,
         BATCH,
@@ -72,6 +70,6 @@ def heard(job):
 
 def read(job, params, texts):
     """Vectors of texts, by the encoder that captions were read by.  # -> [K, E]"""
-    encoder = prompts.same_encoder(job.text)
+    encoder = prompts.load_same_encoder(job.text)
     pooled = encoder.encode(list(texts), job.text["max_tokens"]).pooled
     return np.asarray(job.read(params, jnp.asarray(pooled, jnp.float32)))

@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 
 from specdiff_jax.reports.run_files import read_json
-from specdiff_jax.runtime.logs import say, write_json
+from specdiff_jax.runtime.logs import log, write_json
 
 FORMAT = 1
 EXACT_UP_TO = 1_000_000  # vectors
@@ -207,7 +207,7 @@ def write_graph(index, before):
         graph = usearch.Index(ndim=index.about["width"], metric="ip", dtype="bf16")
     new = np.flatnonzero(~np.isin(index.keys, old))
     if len(new):
-        say(f"index: {len(new):,} vectors into the graph")
+        log(f"index: {len(new):,} vectors into the graph")
         graph.add(index.keys[new], index.vectors[new], log="graph")
     graph.save(str(index.folder / (name + ".partial")))
     (index.folder / (name + ".partial")).rename(index.folder / name)

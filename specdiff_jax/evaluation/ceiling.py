@@ -7,10 +7,9 @@ import numpy as np
 
 from specdiff_jax.audio import distances, files
 from specdiff_jax.audio import representation as representations
-from specdiff_jax.data import prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops, prepare
 from specdiff_jax.reports import spectrogram_image
-from specdiff_jax.runtime.logs import say, write_json
+from specdiff_jax.runtime.logs import log, write_json
 from specdiff_jax.training import checkpoints
 
 CLIPS = 4  # to listen to
@@ -20,7 +19,7 @@ MEASURED = 16  # to take the mean of
 def run(config):
     """Writes reference/: WAV and PNG of real clips and of their round trips, reference.json."""
     workdir = pathlib.Path(config.workdir)
-    step = checkpoints.trained_step(workdir)
+    step = checkpoints.require_step(workdir)
     saved = checkpoints.read_run(workdir, step)
     rep = representations.from_dict(saved["representation"])
     songs = prepare.songs_of(config, "valid", rep.samples)
@@ -40,7 +39,7 @@ def run(config):
         "measured_clips": len(waves),
     }
     write_json(folder / "reference.json", ceiling | {"clips": clips[:CLIPS]})
-    say(
+    log(
         f"ceiling: {rep.kind} round trip of {len(waves)} held-out clips: "
         f"SNR {ceiling['snr_db']:.1f} dB, "
         f"log-spectral distance {ceiling['log_spectral_distance_db']:.2f} dB"
@@ -52,7 +51,7 @@ def held_out_clips(songs, samples, count):
     chosen = np.unique(np.linspace(0, len(songs.starts) - 1, count).astype(int))
     keys = ("name", "artist", "labels", "captions")
     clips = [{key: songs.entries[index][key] for key in keys} for index in chosen]
-    return clips, data.to_wave(data.read_crops(songs, songs.starts[chosen], samples))
+    return clips, crops.pcm_to_wave(crops.read_crops(songs, songs.starts[chosen], samples))
 
 
 def there_and_back(rep, waves):

@@ -1,12 +1,12 @@
 """The sounds that an evaluation leaves: its clips, their nearest training music, a blind test."""
 
 from specdiff_jax.audio import files
-from specdiff_jax.data import songs
+from specdiff_jax.data import crops
 from specdiff_jax.evaluation import controls
 from specdiff_jax.evaluation.listening import page
 from specdiff_jax.reports import spectrogram_image
 from specdiff_jax.reports.evaluation_report import GALLERY, plain
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 
 def write(folder, m, sets, found):
@@ -21,14 +21,14 @@ def write(folder, m, sets, found):
             one(place / f"{number:02d}_song", excerpt(m, pair), rate)
     said = {str(k): wish.prompt or wish.labels or "" for wish, k in m.wishes[:GALLERY]}
     found["wishes"] = said if m.trained else {}
-    if count := m.config.evaluate.listening:
+    if count := m.config.evaluate.listening_clips:
         real = written(into("real"), m.other.waves[:count], rate)
         judged = {name: mine[:count] for name, mine in paths.items()}
         if len(judged) < 2:  # a test needs two: how much the spectrogram alone costs
             back = next(clips for clips in sets if clips.name == controls.ROUND_TRIP)
             judged[back.name] = written(into(back.name), back.waves[-count:], rate)
         made = page.write_page(folder / "listening.html", judged, real)
-        say(f"blind listening test: {made['path']}")
+        log(f"blind listening test: {made['path']}")
 
 
 def written(folder, waves, rate):
@@ -53,4 +53,4 @@ def one(path, wave, rate):
 def excerpt(m, pair):
     """The training music that a clip is nearest to.  # [N] or [A, N]"""
     start = m.train.starts[pair["place"]] + round(pair["offset"] * m.rep.sample_rate)
-    return songs.to_wave(m.train.read(start, m.rep.samples)[None])[0]
+    return crops.pcm_to_wave(m.train.read(start, m.rep.samples)[None])[0]

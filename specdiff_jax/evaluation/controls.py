@@ -6,11 +6,12 @@ import numpy as np
 import tqdm
 
 from specdiff_jax.audio import files
-from specdiff_jax.config import build
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops as crops_module
+from specdiff_jax.data.songs import take_songs
 from specdiff_jax.evaluation.ceiling import there_and_back
-from specdiff_jax.runtime.device_pool import spread
-from specdiff_jax.sampling import sample
+from specdiff_jax.runtime.device_pool import run_on_devices
+from specdiff_jax.sampling import generator
+from specdiff_jax.training import train_state
 
 ROUND_TRIP = "real music, encoded and decoded"
 UNTRAINED = "the network, untrained"
@@ -48,14 +49,14 @@ def real_halves(songs, samples, count):
         )
     names = "real music, the reference", "real music, other artists"
     return [
-        crops(name, "real", data.some(songs, half == index), samples, count)
+        crops(name, "real", take_songs(songs, half == index), samples, count)
         for index, name in enumerate(names)
     ]
 
 
 def crops(name, kind, songs, samples, count):
     """Clips spread evenly over songs."""
-    waves, offsets = data.tiled_waves(songs, samples, count)
+    waves, offsets = crops_module.read_tiled_waves(songs, samples, count)
     places = songs.song_at(offsets)
     return Clips(name, kind, waves, artists_of(songs)[places], places)
 
@@ -95,18 +96,16 @@ def shaped(noise, waves):
 
 def generated(trained, rep_out, clips, name="generated", kind="generated"):
     """Clips of the checkpoint's own, one for each (Wish, k)."""
-    jobs = [(batch,) for batch in sample.batched(clips, trained.config.sample.batch_size)]
-    makers = sample.generators(trained, rep_out, [wish for wish, _ in clips], len(jobs))
-    bar = tqdm.tqdm(spread(makers, jobs), name, len(jobs), unit=" batches", leave=False)
+    jobs = [(batch,) for batch in generator.split_batches(clips, trained.config.sample.batch_size)]
+    makers = generator.make_generators(trained, rep_out, [wish for wish, _ in clips], len(jobs))
+    bar = tqdm.tqdm(run_on_devices(makers, jobs), name, len(jobs), unit=" batches", leave=False)
     parts = [waves for _, waves in bar]
     # As they would be read from their files: 16 bits, clipped at full scale.
-    waves = data.to_float(files.to_int16(np.concatenate(parts)))
+    waves = crops_module.pcm_to_float(files.to_int16(np.concatenate(parts)))
     return Clips(name, kind, waves, np.arange(len(clips)))
 
 
 def untrained(trained):
     """The same network before its first step."""
-    shape = trained.rep.shape
-    model = build.model(trained.config, shape, trained.vocabulary)
-    params = build.initial_params(trained.config, model, shape)
+    params = train_state.init_params(trained.model, trained.config.seed)
     return dataclasses.replace(trained, params=params)

@@ -10,12 +10,12 @@ import tqdm
 from specdiff_jax.audio import distances
 from specdiff_jax.audio.representation import spans
 from specdiff_jax.conditioning import vocabulary
-from specdiff_jax.config import build
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops as crops_module
+from specdiff_jax.data import feeding
 from specdiff_jax.diffusion import losses, reconstruction, samplers
 from specdiff_jax.evaluation.metrics.bootstrap import bootstrap
 from specdiff_jax.evaluation.metrics.ssim import ssim
-from specdiff_jax.sampling import options, sample
+from specdiff_jax.sampling import generator, options
 from specdiff_jax.training import validation
 
 BINS = 20
@@ -34,11 +34,11 @@ class HeldOut:
 
     def __init__(self, trained, job, songs, count):
         self.encode, rep = jax.jit(trained.rep.encode), trained.rep
-        self.waves, offsets = data.tiled_waves(songs, rep.samples, count)
-        batch = data.batch_of(songs, offsets)
+        self.waves, offsets = crops_module.read_tiled_waves(songs, rep.samples, count)
+        batch = feeding.make_batch(songs, offsets)
         self.songs = batch.song
         held = jax.device_put(vocabulary.tables(trained.vocabulary, songs, job.features))
-        self.said = vocabulary.draw(trained.vocabulary, held, batch.song, batch.start)
+        self.said = vocabulary.draw(trained.vocabulary, held, batch)
 
     def spread(self, count):
         """So many of them, from all over the songs."""
@@ -60,15 +60,13 @@ class HeldOut:
             yield self.encode(self.waves[rows]), said, samplers.item_keys(0, rows), kept
 
 
-def told_denoiser(trained, job):
+def told_denoiser(trained):
     """(params, condition) -> denoise(x_t, t), the schedule."""
-    schedule = build.schedule(trained.config)
 
     def told(params, said):
-        denoise = build.denoiser(trained.config, job.model, params, schedule)
-        return functools.partial(denoise, condition=said)
+        return functools.partial(trained.denoiser(params).denoise, condition=said)
 
-    return told, schedule
+    return told, trained.schedule
 
 
 def by_level(trained, job, crops):
@@ -77,7 +75,7 @@ def by_level(trained, job, crops):
     eps errors are given as measured and, by the identity SNR * x_0 error, as they must be.
     """
     levels = validation.level_middles(BINS)
-    told, schedule = told_denoiser(trained, job)
+    told, schedule = told_denoiser(trained)
 
     @jax.jit
     def errors(params, x_0, said, keys):
@@ -89,8 +87,9 @@ def by_level(trained, job, crops):
     ]
     of_x0, of_eps = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))  # [K, M]
     originals = (np.asarray(x_0[:kept]) for x_0, _, _, kept in crops.batches())
+    train_x0 = job.encode_crops(job.songs, job.config.valid.baseline_crops)
     baselines = validation.baselines(
-        job.train_batches(), originals, trained.config.model.patch, schedule, levels
+        train_x0, originals, trained.config.model.patch, schedule, levels
     )
     snr = np.exp(np.asarray(schedule.log_snr(levels), np.float64))
     return [
@@ -107,7 +106,7 @@ def by_level(trained, job, crops):
 
 def bound(trained, job, crops):
     """The variational bound in nats a dimension, with its interval; see losses."""
-    told, schedule = told_denoiser(trained, job)
+    told, schedule = told_denoiser(trained)
 
     @jax.jit
     def of_batch(params, x_0, said, keys):
@@ -130,13 +129,13 @@ def rebuilding(trained, job, crops):
     SSIM is of the features as an image, within the span that the representation gives them; the
     log-spectral distance is between decoded sounds.
     """
-    rep, curve = trained.rep, sample.read_curve(trained)
-    told, schedule = told_denoiser(trained, job)
+    rep, curve = trained.rep, generator.read_curve(trained)
+    told, schedule = told_denoiser(trained)
     sampler = options.sampler(trained.config, schedule)
 
     @jax.jit
     def rebuild(params, x_0, said, keys, times, level):
-        answers = reconstruction.rebuilt(
+        answers = reconstruction.reconstruct(
             told(params, said), sampler, x_0, keys, times, level, schedule
         )
         return [(x, rep.decode(x)) for x in answers]

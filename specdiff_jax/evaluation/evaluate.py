@@ -9,8 +9,8 @@ import pathlib
 import numpy as np
 import tqdm
 
-from specdiff_jax.conditioning.prompts import NOTHING
-from specdiff_jax.data.songs import to_float
+from specdiff_jax.conditioning.prompts import UNCONDITIONAL
+from specdiff_jax.data.crops import pcm_to_float
 from specdiff_jax.evaluation import clips as evaluation_clips
 from specdiff_jax.evaluation import (
     controls,
@@ -24,9 +24,9 @@ from specdiff_jax.evaluation.embedders.embedder import vectors
 from specdiff_jax.evaluation.inputs import gathered
 from specdiff_jax.evaluation.metrics import memorization, signal_statistics
 from specdiff_jax.reports import evaluation_report
-from specdiff_jax.runtime.logs import say, write_json
+from specdiff_jax.runtime.logs import log, write_json
 from specdiff_jax.sampling import sidecars
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.training.diffusion_job import DiffusionJob
 
 FALSE_COPIES = 0.01  # share of new music that may be taken for a copy
 BOUNDED = 8  # of so many held-out crops one is bounded: it takes many evaluations
@@ -48,8 +48,8 @@ def run(config):
     write_json(folder / "evaluation.json", found)
     scores.write_csv(folder / "scores.csv", found["sets"])
     for line in scores.lines(found["sets"]):
-        say(line)
-    say(f"evaluation: {evaluation_report.write(folder)}")
+        log(line)
+    log(f"evaluation: {evaluation_report.write(folder)}")
 
 
 def folder_of(m):
@@ -68,13 +68,13 @@ def about(m):
         "clips": e.clips,
         "seconds": m.rep.samples / m.rep.sample_rate,
         "sample_rate": m.rep.sample_rate,
-        "asked_by": m.asking,
+        "conditioning": m.asking,
         "missing": m.missing,
         "made_by": sidecars.made_by(),
     }
     for name, trained in m.trained.items():
         s = trained.config.sample.to_dict()
-        kept = ("sampler", "grid", "steps", "eta", "churn", "guidance", "seed", "ema")
+        kept = ("sampler", "time_grid", "nfe", "eta", "churn", "guidance_scale", "seed", "ema")
         found.setdefault("checkpoints", {})[name] = {
             "workdir": str(trained.workdir),
             "step": trained.step,
@@ -102,7 +102,9 @@ def real_controls(m, sets, found):
     sets += controls.of_real_music(m.rep, m.reference, m.other, m.train, e.clips)
     if m.trained:
         fresh = controls.untrained(next(iter(m.trained.values())))
-        unasked = [(NOTHING, k) for _, k in m.wishes]  # it would hear nothing, at twice the cost
+        unasked = [
+            (UNCONDITIONAL, k) for _, k in m.wishes
+        ]  # it would hear nothing, at twice the cost
         sets.append(controls.generated(fresh, m.rep, unasked, controls.UNTRAINED, "control"))
     found["sets"] = [
         {"name": clips.name, "kind": clips.kind, "clips": len(clips.waves)} for clips in sets
@@ -149,7 +151,7 @@ def find_copies(m, sets, found):
     """How many clips of each set are nearer to training music than new music is."""
     songs = tqdm.tqdm(m.train.lengths, desc="copies", unit=" songs", leave=False)
     waves = (
-        to_float(m.train.read(start, length)).mean(axis=1)
+        pcm_to_float(m.train.read(start, length)).mean(axis=1)
         for start, length in zip(m.train.starts, songs, strict=True)
     )
     everything = mono(np.concatenate([clips.waves for clips in sets]))
@@ -215,14 +217,14 @@ def denoise(m, sets, found):
     if not m.trained:
         return
     trained, e = next(iter(m.trained.values())), m.config.evaluate
-    job = Run(trained.config)
+    job = DiffusionJob(trained.config)
     job.rep = trained.rep
-    job.know(trained.vocabulary)
+    job.set_vocabulary(trained.vocabulary)
     crops = denoising.HeldOut(trained, job, m.held_out, e.crops)
     found["levels"] = denoising.by_level(trained, job, crops)
     few = crops.spread(max(2, e.crops // BOUNDED))
     found["bound"] = denoising.bound(trained, job, few)
-    found["rebuilding"] = denoising.rebuilding(trained, job, crops.spread(e.rebuilt))
+    found["rebuilding"] = denoising.rebuilding(trained, job, crops.spread(e.num_reconstructions))
 
 
 STAGES = {

@@ -11,12 +11,13 @@ from specdiff_jax.audio import files
 from specdiff_jax.audio.ingest import Intake, ingest
 from specdiff_jax.conditioning import prompts
 from specdiff_jax.config.fields import choose
-from specdiff_jax.data import prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops, prepare
+from specdiff_jax.data.songs import Songs
 from specdiff_jax.evaluation import controls, prompt_adherence
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.sampling import sample
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.training import trained_model
+from specdiff_jax.training.diffusion_job import DiffusionJob
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,8 +29,8 @@ class Material:
     trained: dict  # {name: trained.Trained}, the run's own first; {} for a folder of sounds
     sounds: controls.Clips | None  # of a folder
     missing: list  # names of files that could not be read
-    train: data.Songs
-    held_out: data.Songs
+    train: Songs
+    held_out: Songs
     reference: controls.Clips
     other: controls.Clips
     asking: str  # a key of fidelity.ASKING
@@ -53,12 +54,12 @@ def gathered(config):
     train, held_out = songs("train"), songs(e.split)
     reference, other = controls.real_halves(held_out, rep.samples, e.reference_clips)
     asking, like, asked = asked_by(config, trained), None, []
-    wishes = [(prompts.NOTHING, k) for k in range(e.clips)]
+    wishes = [(prompts.UNCONDITIONAL, k) for k in range(e.clips)]
     if asking != "nothing":
         like = controls.crops("real music, asked for", "real", held_out, rep.samples, e.clips)
         asked = [held_out.entries[song] for song in like.songs]
         wish = prompt_adherence.ASKING[asking]
-        guided = {"guidance": config.sample.guidance}
+        guided = {"guidance_scale": config.sample.guidance_scale}
         wishes = [(dataclasses.replace(wish(entry), **guided), k) for k, entry in enumerate(asked)]
     return Material(
         config=config,
@@ -79,7 +80,7 @@ def gathered(config):
 
 def fitted(config):
     """The config's representation with statistics of the training songs."""
-    job = Run(config)
+    job = DiffusionJob(config)
     job.fit_representation()
     return job.rep
 
@@ -87,17 +88,17 @@ def fitted(config):
 def checkpoints_of(config):
     """{name: Trained} of the run's own checkpoint and of those to set beside it."""
     e = config.evaluate
-    own, _ = sample.opened(config)
+    own, _ = sample.load_for_sampling(config)
     if config.sample.seconds is not None:  # shorter ones would be cut, and scored as they are
         raise ValueError(
             "evaluate compares clips of the length trained on; leave sample.seconds unset"
         )
     found = {"generated": own}
-    for workdir in e.against:
-        other = sample.load(pathlib.Path(workdir), ema=config.sample.ema)
+    for workdir in e.compare_to:
+        other = trained_model.load(pathlib.Path(workdir), ema=config.sample.ema)
         for name in ("sample_rate", "samples"):
             if getattr(other.rep, name) != getattr(own.rep, name):
-                raise ValueError(f"evaluate.against: clips of {workdir} have another {name}")
+                raise ValueError(f"evaluate.compare_to: clips of {workdir} have another {name}")
         other.config.sample = config.sample
         found[pathlib.Path(workdir).name] = other
     return found
@@ -112,10 +113,10 @@ def asked_by(config, trained):
         "labels": bool(known) and all(v.labels for v in known),
         "nothing": True,
     }
-    how = e.asked_by or next(name for name, can in possible.items() if can)
-    choose(prompt_adherence.ASKING, "evaluate.asked_by", how)
+    how = e.conditioning or next(name for name, can in possible.items() if can)
+    choose(prompt_adherence.ASKING, "evaluate.conditioning", how)
     if not possible[how]:
-        raise ValueError(f"evaluate.asked_by={how!r}: not all of what is evaluated hears {how}")
+        raise ValueError(f"evaluate.conditioning={how!r}: not all of what is evaluated hears {how}")
     return how
 
 
@@ -127,7 +128,7 @@ def sounds_of(config, rep):
         unless evaluate.allow_missing; there is none; a field would be ignored.
     """
     e = config.evaluate
-    for name, unset in (("against", ()), ("asked_by", None)):
+    for name, unset in (("compare_to", ()), ("conditioning", None)):
         if e[name] != unset:
             raise ValueError(f"evaluate.{name} is not used with evaluate.folder; leave it unset")
     folder = pathlib.Path(e.folder)
@@ -145,14 +146,14 @@ def sounds_of(config, rep):
                 raise ValueError(f"shorter than a clip of {rep.samples / rep.sample_rate:.2f} s")
             count = len(pcm) // rep.samples
             cut = pcm[: count * rep.samples].reshape(count, rep.samples, rep.channels)
-            waves.append(data.to_wave(cut))
+            waves.append(crops.pcm_to_wave(cut))
             groups += [number] * count
         except ValueError as error:
             missing.append((path, str(error)))
     for path, reason in missing:
         if not e.allow_missing:
             raise ValueError(f"{path}: {reason}; mend it, or set evaluate.allow_missing=True")
-        say(f"evaluate: left out {path}: {reason}")
+        log(f"evaluate: left out {path}: {reason}")
     if not waves:
         raise ValueError(f"evaluate.folder={e.folder!r} holds no sound that can be read")
     clips = controls.Clips(folder.name, "generated", np.concatenate(waves), np.array(groups))

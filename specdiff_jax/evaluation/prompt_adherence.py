@@ -4,17 +4,17 @@ import dataclasses
 
 import numpy as np
 
-from specdiff_jax.conditioning.prompts import NOTHING, Wish
+from specdiff_jax.conditioning.prompts import UNCONDITIONAL, Prompt
 from specdiff_jax.conditioning.text_encoders.encoder import unit
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import crops
 from specdiff_jax.evaluation import label_classifier
 from specdiff_jax.evaluation.metrics.bootstrap import bootstrap
 
 CROPS = 4  # of each training song that the judge learns from
 ASKING = {  # how a clip is asked for what a song is
-    "nothing": lambda entry: NOTHING,
-    "labels": lambda entry: Wish(labels=", ".join(entry["labels"])),
-    "captions": lambda entry: Wish(prompt=entry["captions"][0]),
+    "nothing": lambda entry: UNCONDITIONAL,
+    "labels": lambda entry: Prompt(labels=", ".join(entry["labels"])),
+    "captions": lambda entry: Prompt(prompt=entry["captions"][0]),
 }
 
 
@@ -25,7 +25,7 @@ def kinds_of(labels):
 
 def trained_judge(songs, samples, labels):
     """A Judge of the kinds of a vocabulary's labels, from evenly spread real training music."""
-    waves, offsets = data.tiled_waves(songs, samples, CROPS * len(songs.entries))
+    waves, offsets = crops.read_tiled_waves(songs, samples, CROPS * len(songs.entries))
     entries = [songs.entries[k] for k in songs.song_at(offsets)]
     return label_classifier.Judge(
         label_classifier.statistics(waves, songs.sample_rate), entries, kinds_of(labels)

@@ -8,11 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from specdiff_jax.config import build
-from specdiff_jax.diffusion.samplers import evaluations
+from specdiff_jax.diffusion.samplers import count_nfe
 from specdiff_jax.evaluation import controls, embedders, scores
 from specdiff_jax.evaluation.evaluate import embedded
 from specdiff_jax.evaluation.inputs import gathered
-from specdiff_jax.runtime.logs import say, write_json
+from specdiff_jax.runtime.logs import log, write_json
 from specdiff_jax.sampling import options
 
 SCORE = "kad"  # the least is best; without bias for any number of clips
@@ -33,28 +33,32 @@ def run(config):
     scores.write_csv(folder / "sweep.csv", table)
     draw(folder / "sweep.png", rows, best, embedder.name)
     words = ", ".join(f"{name} {value}" for name, value in arm.items())
-    say(f"sweep: of {len(rows)}, chosen on valid: {words}: {scores.worded(best[SCORE], 4)}")
-    say(f"sweep: the same on test, once: {scores.worded(final[SCORE], 4)}; {folder / 'sweep.png'}")
+    log(f"sweep: of {len(rows)}, chosen on valid: {words}: {scores.worded(best[SCORE], 4)}")
+    log(f"sweep: the same on test, once: {scores.worded(final[SCORE], 4)}; {folder / 'sweep.png'}")
 
 
 def arms_of(config):
-    """[{"sampler", "grid", "steps", "guidance"}] of all combinations.
+    """[{"sampler", "time_grid", "nfe", "guidance_scale"}] of all combinations.
 
     Raises:
       ValueError: one of them cannot be sampled with.
     """
     s, schedule = config.sweep, build.schedule(config)
-    if config.evaluate.folder is not None or config.evaluate.against:
-        raise ValueError("sweep is of one checkpoint: unset evaluate.folder and evaluate.against")
+    if config.evaluate.folder is not None or config.evaluate.compare_to:
+        raise ValueError(
+            "sweep is of one checkpoint: unset evaluate.folder and evaluate.compare_to"
+        )
     arms = []
-    for pair, steps, guidance in itertools.product(s.samplers, s.evaluations, s.guidance):
+    for pair, steps, guidance in itertools.product(s.samplers, s.nfe, s.guidance_scale):
         sampler, _, grid = pair.partition("/")
-        arms.append({"sampler": sampler, "grid": grid, "steps": steps, "guidance": guidance})
+        arms.append(
+            {"sampler": sampler, "time_grid": grid, "nfe": steps, "guidance_scale": guidance}
+        )
         config.sample.update(arms[-1])
         options.check(config, schedule)
     if not arms:
-        raise ValueError("sweep.samplers, sweep.evaluations, sweep.guidance: each must hold some")
-    config.sample.guidance = None  # the wishes carry it
+        raise ValueError("sweep.samplers, sweep.nfe, sweep.guidance_scale: each must hold some")
+    config.sample.guidance_scale = None  # the wishes carry it
     return arms
 
 
@@ -69,17 +73,19 @@ def scored(prepared, arm, embedder):
     """`scores.of_vectors` of clips sampled so, and the network evaluations of each."""
     m, real = prepared
     trained = next(iter(m.trained.values()))
-    plan = {name: arm[name] for name in ("sampler", "grid", "steps")}
+    plan = {name: arm[name] for name in ("sampler", "time_grid", "nfe")}
     trained.config.sample.update(plan)
     if m.asking != "nothing":
-        wishes = [(dataclasses.replace(w, guidance=arm["guidance"]), k) for w, k in m.wishes]
-    elif arm["guidance"] != 1:
-        raise ValueError("sweep.guidance: nothing is asked for, so only 1 makes sense")
+        wishes = [
+            (dataclasses.replace(w, guidance_scale=arm["guidance_scale"]), k) for w, k in m.wishes
+        ]
+    elif arm["guidance_scale"] != 1:
+        raise ValueError("sweep.guidance_scale: nothing is asked for, so only 1 makes sense")
     else:
         wishes = m.wishes
     clips = controls.generated(trained, m.rep, wishes, "generated")
     found = scores.of_vectors(embedded(embedder, clips, m.rep), real)
-    return found | {"asked": evaluations(arm["sampler"], arm["steps"])}
+    return found | {"asked": count_nfe(arm["sampler"], arm["nfe"])}
 
 
 def draw(path, rows, best, embedder):
@@ -87,8 +93,8 @@ def draw(path, rows, best, embedder):
     figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for key in dict.fromkeys((r["sampler"], r["grid"], r["guidance"]) for r in rows):
-        mine = [r for r in rows if (r["sampler"], r["grid"], r["guidance"]) == key]
+    for key in dict.fromkeys((r["sampler"], r["time_grid"], r["guidance_scale"]) for r in rows):
+        mine = [r for r in rows if (r["sampler"], r["time_grid"], r["guidance_scale"]) == key]
         mine.sort(key=lambda row: row["asked"])
         y = [row[SCORE]["value"] for row in mine]
         ends = [[abs(row[SCORE][end] - v) for row, v in zip(mine, y, strict=True)]

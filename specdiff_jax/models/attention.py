@@ -24,7 +24,7 @@ def cudnn(q, k, v):
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
-@mesh.by_batch
+@mesh.shard_over_batch
 def blockwise(q, k, v):
     """A block at a time, recomputed in the backward pass: never an L x L map.
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.layers import MLPS, CrossAttention, SelfAttention
 from specdiff_jax.models.matmul import ATTENDED, PRODUCT
-from specdiff_jax.models.norms import NAMES, NORMS, Learned
+from specdiff_jax.models.norms import NAMES, NORMS, LearnedScaleShift
 
 
 @dataclasses.dataclass(frozen=True)
-class Style:
+class BlockConfig:
     """What all blocks of a model have in common."""
 
     heads: int
@@ -43,7 +43,7 @@ class Style:
 
     def learned(self, x, index):
         """What moves the norm of that number of a block where time does not."""
-        return Learned(self.norm, x.shape[-1], name=f"{NAMES[self.norm]}_{index}")()
+        return LearnedScaleShift(self.norm, x.shape[-1], name=f"{NAMES[self.norm]}_{index}")()
 
 
 QUIET = 0.1  # size of what is told where it modulates
@@ -52,7 +52,7 @@ QUIET = 0.1  # size of what is told where it modulates
 class PreLnBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); time and what is told are in the tokens."""
 
-    style: Style
+    style: BlockConfig
 
     @nn.compact
     def __call__(self, x, time, angles, told):  # [B, L, D], [B, D], None or [L, d / 2]
@@ -89,7 +89,7 @@ class Modulation(nn.Module):
 class AdaLnZeroBlock(nn.Module):
     """Time shifts, scales and gates each branch; the identity at initialisation (DiT, 3.2)."""
 
-    style: Style
+    style: BlockConfig
 
     @nn.compact
     def __call__(self, x, time, angles, told):  # [B, L, D], [B, D], None or [L, d / 2]
@@ -110,7 +110,7 @@ class Stack(nn.Module):
     """
 
     block: str
-    style: Style
+    style: BlockConfig
     depth: int
     long_skips: bool
     scan: bool

@@ -38,7 +38,7 @@ class Inputs:
     cross_heads: int = 0  # heads of each block that look at the context; 0: there is none
 
 
-def unsaid(inputs, batch, tokens=1):
+def null_condition(inputs, batch, tokens=1):
     """The Condition that asks for nothing, with room for so many tokens of text."""
     text = inputs.text > 0
     return Condition(
@@ -50,7 +50,7 @@ def unsaid(inputs, batch, tokens=1):
     )
 
 
-def dropped(condition, key, everything, part, each):
+def drop_conditions(condition, key, everything, part, each):
     """A Condition with parts unsaid at random, so that a model learns to do without them.
 
     Args:
@@ -69,16 +69,16 @@ def dropped(condition, key, everything, part, each):
     if c.labels is not None:
         kept = said & keep(part, (size, 1)) & keep(rate, c.labels.shape)
         c = c._replace(labels=c.labels * kept)
-    if c.numbers is not None:
-        kept = said & keep(rate, c.numbers.shape)
-        c = c._replace(numbers=jnp.where(kept, c.numbers, jnp.nan))
+    if c.scalars is not None:
+        kept = said & keep(rate, c.scalars.shape)
+        c = c._replace(numbers=jnp.where(kept, c.scalars, jnp.nan))
     if c.mask is not None:
         kept = said & keep(part, (size, 1)) & keep(rate, c.mask.shape)
         c = c._replace(mask=c.mask & kept)
     return c
 
 
-def waves(numbers):
+def sinusoids(numbers):
     """Sinusoids of numbers, an octave apart; all zero for NaN.  # [B, K] -> [B, K, 2 OCTAVES]"""
     known = jnp.isfinite(numbers)[..., None]
     angles = jnp.nan_to_num(numbers)[..., None] * (SLOWEST * 2.0 ** jnp.arange(OCTAVES))[None, None]
@@ -110,11 +110,11 @@ class ConditionEmbedding(nn.Module):
             table = self.param("labels", some, (self.inputs.labels, self.width))
             vector += c.labels @ table
         if self.inputs.numbers:
-            seen = waves(c.numbers).reshape(len(c.numbers), -1)
+            seen = sinusoids(c.scalars).reshape(len(c.scalars), -1)
             vector += Dense(self.width, use_bias=False, name="numbers")(seen)
         if self.inputs.text:
             no_text = self.param("no_text", nn.initializers.normal(0.02), (1, self.width))
-            text = Dense(self.width, use_bias=False, name="text")(normed(c.pooled))
+            text = Dense(self.width, use_bias=False, name="text")(normalize_features(c.pooled))
             vector += jnp.where(c.mask.any(axis=1, keepdims=True), text, no_text)
         return vector
 
@@ -131,15 +131,17 @@ class ConditionEmbedding(nn.Module):
         if self.inputs.numbers:
             seen = jnp.eye(self.inputs.numbers)
             seen = jnp.broadcast_to(seen[None], (batch, *seen.shape))
-            seen = jnp.concatenate([waves(c.numbers), seen], axis=-1)  # its value, and which it is
+            seen = jnp.concatenate(
+                [sinusoids(c.scalars), seen], axis=-1
+            )  # its value, and which it is
             tokens = Dense(size, use_bias=False, name="number_tokens")(seen)
-            parts.append((tokens, jnp.isfinite(c.numbers)))
+            parts.append((tokens, jnp.isfinite(c.scalars)))
         if self.inputs.text:
-            parts.append((normed(c.tokens), c.mask))
+            parts.append((normalize_features(c.tokens), c.mask))
         return tuple(parts)
 
 
-def normed(features):
+def normalize_features(features):
     """Features of any encoder at unit variance.  # [..., E], as it, float32"""
     features = features.astype(jnp.float32)
     square = jnp.mean(features**2, axis=-1, keepdims=True)

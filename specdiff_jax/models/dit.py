@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax.models.blocks import Modulation, Stack, Style
+from specdiff_jax.models.blocks import BlockConfig, Modulation, Stack
 from specdiff_jax.models.conditioning import ConditionEmbedding, Inputs
-from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchIn, PatchOut, TimeEmbedding
-from specdiff_jax.models.norms import NORMS, Learned
+from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchEmbed, PatchUnembed, TimeEmbedding
+from specdiff_jax.models.norms import NORMS, LearnedScaleShift
 from specdiff_jax.models.positions import axial_angles, grid_of, sincos
 
 
@@ -60,7 +60,7 @@ class DiT(nn.Module):
         if self.positions == "rotary":
             turned = axial_angles(grid, self.width // self.heads)
             angles = np.pad(turned, ((self.registers, 0), (0, 0)))  # registers are not turned
-        style = Style(
+        style = BlockConfig(
             heads=self.heads,
             mlp_ratio=self.mlp_ratio,
             mlp=self.mlp,
@@ -79,15 +79,15 @@ class DiT(nn.Module):
             shift, scale = Modulation(2, dtype, name="final_modulation")(time, told)
             moved = [1 + scale, shift]
         else:
-            moved = Learned(self.norm, self.width, name="final_norm")()
-        patch_out = PatchOut(
+            moved = LearnedScaleShift(self.norm, self.width, name="final_norm")()
+        patch_out = PatchUnembed(
             self.patch, self.shape, gated, dtype, NORMS[self.norm], name="patch_out"
         )
         return patch_out(features[-1], *moved), features
 
     def embedded(self, x_t, grid, dtype):
         """Registers, then the patches with their places.  # [B, F, T, C] -> [B, R + L, D]"""
-        tokens = PatchIn(self.patch, self.bottleneck or self.width, dtype, name="patch_in")(x_t)
+        tokens = PatchEmbed(self.patch, self.bottleneck or self.width, dtype, name="patch_in")(x_t)
         if self.bottleneck:
             tokens = Dense(self.width, dtype=dtype, name="widen")(tokens)
         normal = nn.initializers.normal(0.02)

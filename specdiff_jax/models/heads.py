@@ -27,7 +27,7 @@ class PooledHead(nn.Module):
 
     @nn.compact
     def __call__(self, tokens):
-        return Dense(self.tags, name="tags")(pooled(self, tokens, self.queries))
+        return Dense(self.tags, name="tags")(attention_pool(self, tokens, self.queries))
 
 
 class EmbeddingHead(nn.Module):
@@ -45,7 +45,7 @@ class EmbeddingHead(nn.Module):
 
     @nn.compact
     def __call__(self, tokens):
-        return unit(Dense(self.size, name="projection")(pooled(self, tokens, self.queries)))
+        return unit(Dense(self.size, name="projection")(attention_pool(self, tokens, self.queries)))
 
 
 class TextHead(nn.Module):
@@ -58,7 +58,7 @@ class TextHead(nn.Module):
         return unit(Dense(self.size, name="projection")(pooled))
 
 
-def pooled(module, tokens, queries):
+def attention_pool(module, tokens, queries):
     """Attention pooling inside a compact module, its queries a parameter.  # -> [B, Q * D]"""
     width = tokens.shape[-1]
     tokens = layer_norm(tokens.astype(jnp.float32), scale=1.0, shift=0.0)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax.models.matmul import dense_dot_general, matmul, same
+from specdiff_jax.models.matmul import dense_dot_general, identity, matmul
 from specdiff_jax.models.positions import rotate
 
 Dense = functools.partial(nn.Dense, dot_general=dense_dot_general)
@@ -33,7 +33,7 @@ class DenseAfter(nn.Module):
         return matmul(x, kernel.astype(self.dtype), self.function, others) + bias[None, None]
 
 
-class PatchIn(nn.Module):
+class PatchEmbed(nn.Module):
     """Convolution whose stride is its kernel: a matmul of patches. [B, F, T, C] -> [B, L, D].
 
     Same parameters and result as nn.Conv(width, patch, strides=patch, padding="VALID").
@@ -55,7 +55,7 @@ class PatchIn(nn.Module):
         return matmul(patches, weights) + bias[None, None].astype(self.dtype)
 
 
-class PatchOut(nn.Module):
+class PatchUnembed(nn.Module):
     """Transposed convolution of norm(tokens, *moved), its stride its kernel.
 
     [B, L, D] -> [B, F, T, C] float32. Same parameters and result as nn.ConvTranspose(C, patch,
@@ -66,7 +66,7 @@ class PatchOut(nn.Module):
     shape: tuple[int, int, int]  # (F, T, C)
     zero_init: bool = False
     dtype: Any = jnp.float32
-    norm: Callable = same
+    norm: Callable = identity
 
     @nn.compact
     def __call__(self, tokens, *moved):
@@ -92,7 +92,7 @@ class SelfAttention(nn.Module):
     attend: Callable
     qk_norm: bool = False
     dtype: Any = jnp.float32
-    norm: Callable = same
+    norm: Callable = identity
 
     @nn.compact
     def __call__(self, x, angles=None, *moved):
@@ -144,7 +144,7 @@ class Mlp(nn.Module):
 
     ratio: int
     dtype: Any = jnp.float32
-    norm: Callable = same
+    norm: Callable = identity
 
     @nn.compact
     def __call__(self, x, *moved):
@@ -158,7 +158,7 @@ class SwiGlu(nn.Module):
 
     ratio: int
     dtype: Any = jnp.float32
-    norm: Callable = same
+    norm: Callable = identity
 
     @nn.compact
     def __call__(self, x, *moved):

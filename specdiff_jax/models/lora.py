@@ -10,16 +10,16 @@ import re
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax.models.weights import by_path, tree_of
+from specdiff_jax.models.weights import flatten_dict, unflatten_dict
 
 
-def chosen(params, layers):
+def select_paths(params, layers):
     """Paths of the weight matrices whose name "block_0/.../kernel" the expression finds.
 
     Raises:
       ValueError: there is none.
     """
-    flat = by_path(params)
+    flat = flatten_dict(params)
     paths = [p for p, w in flat.items() if w.ndim >= 2 and re.search(layers, "/".join(p))]
     if not paths:
         raise ValueError(f"finetune.lora_layers={layers!r} finds no weight matrix")
@@ -28,8 +28,8 @@ def chosen(params, layers):
 
 def init(key, params, layers, rank):
     """The updates of the chosen weights, a tree of {"a": [in, r], "b": [r, out]}."""
-    flat, found = by_path(params), {}
-    for index, path in enumerate(chosen(params, layers)):
+    flat, found = flatten_dict(params), {}
+    for index, path in enumerate(select_paths(params, layers)):
         *inner, out = flat[path].shape
         size = math.prod(inner)
         if rank >= min(size, out):
@@ -39,13 +39,13 @@ def init(key, params, layers, rank):
         draw = jax.random.normal(jax.random.fold_in(key, index), (size, rank))
         found[*path, "a"] = draw / math.sqrt(size)
         found[*path, "b"] = jnp.zeros((rank, out))
-    return tree_of(found)
+    return unflatten_dict(found)
 
 
-def merged(params, updates, strength):
+def merge(params, updates, strength):
     """The weights with their updates: a plain tree again, as `params`."""
-    flat, low = dict(by_path(params)), by_path(updates)
+    flat, low = dict(flatten_dict(params)), flatten_dict(updates)
     for path in {key[:-1] for key in low}:
         weight = flat[path]
         flat[path] = weight + strength * (low[*path, "a"] @ low[*path, "b"]).reshape(weight.shape)
-    return tree_of(flat)
+    return unflatten_dict(flat)

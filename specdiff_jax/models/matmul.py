@@ -20,7 +20,7 @@ LARGE = 1024  # rows; of more, memory is worth asking after
 barrier = jax.lax.optimization_barrier
 
 
-def same(x):
+def identity(x):
     return x
 
 
@@ -42,7 +42,7 @@ def product_forward(function, x, others, w):
 def product_backward(function, kept, g):
     x, others, w = kept
     both = functools.partial(gradients, function)
-    if jax.default_backend() != "cpu" or len(flat(x)) <= LARGE or mesh.many():
+    if jax.default_backend() != "cpu" or len(flat(x)) <= LARGE or mesh.is_sharded():
         return both(barrier(x), others, w, g)
     given = (x, others, w, g)
     broken = lambda *given: jax.tree.map(lambda y: jnp.full_like(y, jnp.nan), given[:3])
@@ -69,7 +69,7 @@ def transposed_product(x, g):
     return barrier(barrier(barrier(g).T) @ x).T
 
 
-def matmul(x, w, function=same, others=()):
+def matmul(x, w, function=identity, others=()):
     """function(x, *others) @ w.  # [..., L, D], [E, K] -> [..., L, K]
 
     Args:
@@ -77,7 +77,7 @@ def matmul(x, w, function=same, others=()):
         again in the backward pass, which is given x and not what function made of it.
       others: arrays [B or 1, 1, ...], for all tokens of an example.
     """
-    if function is same and jax.default_backend() != "cpu":
+    if function is identity and jax.default_backend() != "cpu":
         return checkpoint_name(x @ w, PRODUCT)
     y = product(function, x.reshape(-1, *x.shape[-2:]), tuple(others), w)
     return checkpoint_name(y.reshape(*x.shape[:-1], w.shape[-1]), PRODUCT)

@@ -60,7 +60,7 @@ def sincos(grid, width):
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-def resized_to(params, model, trained, say):
+def resize_positions(params, model, trained, say):
     """`params` of the `trained` model for one of another shape: the table of places is stretched.
 
     `say` is told; nothing else of a model depends on its shape.
@@ -69,10 +69,10 @@ def resized_to(params, model, trained, say):
         return params
     grid, new = (grid_of(m.shape, m.patch) for m in (trained, model))
     say(f"positions: the learned table of {grid} patches is interpolated to {new}")
-    return {**params, "positions": resized(params["positions"], grid, new)}
+    return {**params, "positions": resize_table(params["positions"], grid, new)}
 
 
-def resized(table, grid, new_grid):
+def resize_table(table, grid, new_grid):
     """A learned table [1, L, D] over `grid`, interpolated to `new_grid`.  # [1, L', D]"""
     width = table.shape[-1]
     placed = jnp.asarray(table).reshape(*grid, width)

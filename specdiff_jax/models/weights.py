@@ -5,25 +5,24 @@ import json
 import pathlib
 
 import numpy as np
-from flax.traverse_util import flatten_dict as by_path
-from flax.traverse_util import unflatten_dict as tree_of
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 WEIGHTS, ABOUT = "model.safetensors", "config.json"
 SEPARATOR = "/"
 
 
-def write(folder, params, about):
+def save_weights(folder, params, about):
     """Writes WEIGHTS and, last, ABOUT with their sha256 and `about`, a JSON-able dict."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    flat = {SEPARATOR.join(path): np.asarray(x) for path, x in by_path(params).items()}
+    flat = {SEPARATOR.join(path): np.asarray(x) for path, x in flatten_dict(params).items()}
     save_file(flat, folder / WEIGHTS, {"format": "flax"})
     told = json.dumps({"sha256": digest(folder / WEIGHTS), **about}, indent=1)
     (folder / ABOUT).write_text(told)
 
 
-def read(folder):
+def load_weights(folder):
     """(parameters, about, sha256) as `write` took them.
 
     Raises:
@@ -37,7 +36,7 @@ def read(folder):
     if found != about.get("sha256"):
         raise ValueError(f"{folder / WEIGHTS} is not the file that {ABOUT} speaks of; export again")
     flat = load_file(folder / WEIGHTS)
-    return tree_of({tuple(n.split(SEPARATOR)): x for n, x in flat.items()}), about, found
+    return unflatten_dict({tuple(n.split(SEPARATOR)): x for n, x in flat.items()}), about, found
 
 
 def digest(path):

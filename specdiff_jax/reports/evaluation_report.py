@@ -79,13 +79,14 @@ def fixed(value, places):
 def about_html(about):
     lines = [
         f"{name}: {facts['workdir']}, step {facts['step']:,}, {facts['sampler']} on "
-        f"{facts['grid']}, {facts['steps']} evaluations, guidance {facts['guidance'] or 1:g}, "
-        f"seed {facts['seed']}, {'EMA' if facts['ema'] else 'no EMA'}, {facts['sha256'][:10]}"
+        f"{facts['time_grid']}, {facts['nfe']} evaluations, "
+        f"guidance {facts['guidance_scale'] or 1:g}, seed {facts['seed']}, "
+        f"{'EMA' if facts['ema'] else 'no EMA'}, {facts['sha256'][:10]}"
         for name, facts in about.get("checkpoints", {}).items()
     ]
     lines.append(
         f"Clips of {about['seconds']:.2f} s at {about['sample_rate']:,} Hz, asked for by "
-        f"{about['asked_by']}; real music is the {about['split']} split. Intervals hold 95 %."
+        f"{about['conditioning']}; real music is the {about['split']} split. Intervals hold 95 %."
     )
     lines += [f"left out: {name}" for name in about["missing"]]
     return "".join(f'<p class="meta">{text(line)}</p>' for line in lines)

@@ -17,11 +17,9 @@ MAX_PAGE_BYTES = 60_000_000
 
 def run(config):
     path = write_report(config.workdir)
-    from specdiff_jax.runtime.logs import (
-        say,  # the page itself needs nothing but the standard library
-    )
+    from specdiff_jax.runtime.logs import log
 
-    say(f"listen: {path}")
+    log(f"listen: {path}")
 
 
 def write_report(workdir, max_bytes=MAX_PAGE_BYTES):

@@ -49,7 +49,7 @@ def about_html(about):
     songs = about["songs"]
     lines = (
         f"Trunk: {trunk}, block {about['block']} at noise level {about['t']:g}; learns: "
-        f"{about['learns']}; step {about['step']:,}, the best on valid; {about['sha256'][:10]}.",
+        f"{about['trainable']}; step {about['step']:,}, the best on valid; {about['sha256'][:10]}.",
         f"{songs['train']:,} songs to learn from, {songs['valid']:,} to choose by, "
         f"{songs['test']:,} to test, each the mean of {about['windows']} windows of "
         f"{about['seconds']:.2f} s at {about['sample_rate']:,} Hz.",

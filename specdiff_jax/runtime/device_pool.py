@@ -4,7 +4,7 @@ import queue
 from concurrent.futures import ThreadPoolExecutor
 
 
-def spread(makers, jobs):
+def run_on_devices(makers, jobs):
     """Yields (job, maker(*job)) for each job, in order; a maker has one job at a time.
 
     Args:

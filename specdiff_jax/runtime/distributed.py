@@ -46,7 +46,7 @@ def begin(coordinator=None, processes=None, process=None):
     jax.distributed.initialize(coordinator, processes, process, heartbeat_timeout_seconds=HEARTBEAT)
     if jax.process_index():
         logs.mute()
-    logs.say(f"job: {jax.process_count()} processes, {jax.device_count()} devices")
+    logs.log(f"job: {jax.process_count()} processes, {jax.device_count()} devices")
 
 
 def alone():

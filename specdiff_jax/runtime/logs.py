@@ -19,7 +19,7 @@ def mute():
     muted = True
 
 
-def say(line):
+def log(line):
     """One line for the reader, on standard error, above any progress bar."""
     if not muted:
         tqdm.tqdm.write(line, file=sys.stderr)

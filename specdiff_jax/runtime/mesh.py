@@ -26,7 +26,7 @@ RULES = (
 )
 
 
-def of(config):
+def make_mesh(config):
     """The configured Mesh, over all devices of all processes where mesh.data is unset.
 
     Raises:
@@ -41,7 +41,7 @@ def of(config):
             f"mesh.data={data} x mesh.fsdp={fsdp} does not fit the {there} devices there are; "
             f"leave mesh.data unset and set mesh.fsdp to a divisor of {there}"
         )
-    accumulate = config.optimizer.accumulate
+    accumulate = config.optimizer.grad_accum_steps
     if config.train.batch_size % (count * accumulate):
         raise ValueError(
             f"train.batch_size={config.train.batch_size} in {accumulate} micro-batches cannot be "
@@ -52,14 +52,14 @@ def of(config):
 
 
 @contextlib.contextmanager
-def entered(config):
+def enter(config):
     """Inside, what is traced is split over the configured mesh. One device needs none."""
-    mesh = of(config)
+    mesh = make_mesh(config)
     with jax.set_mesh(mesh) if mesh.size > 1 else contextlib.nullcontext():
         yield
 
 
-def many():
+def is_sharded():
     """Whether a mesh of several devices is entered."""
     return jax.sharding.get_abstract_mesh().size > 1
 
@@ -81,14 +81,14 @@ def specs(state):
     return jax.tree_util.tree_map_with_path(lambda path, leaf: spec(path, leaf, fsdp), state)
 
 
-def held(state):
+def constrain_state(state):
     """Inside jit: a train state, held where the rules say."""
-    return jax.lax.with_sharding_constraint(state, specs(state)) if many() else state
+    return jax.lax.with_sharding_constraint(state, specs(state)) if is_sharded() else state
 
 
-def homes(state):
+def with_shardings(state):
     """Abstract leaves of a train state with the sharding that `held` gives them."""
-    if not many():
+    if not is_sharded():
         home = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         places = jax.tree.map(lambda leaf: home, state)
     else:
@@ -101,7 +101,7 @@ def homes(state):
     )
 
 
-def by_batch(function):
+def shard_over_batch(function):
     """Arrays [B, ...] -> [B, ...] run by each device on its own part of the batch.
 
     XLA splits neither an FFT nor a loop along the batch: it gathers all of it on every device.
@@ -109,7 +109,7 @@ def by_batch(function):
 
     @functools.wraps(function)
     def split(*arrays):
-        if not many() or len(arrays[0]) % jax.sharding.get_abstract_mesh().size:
+        if not is_sharded() or len(arrays[0]) % jax.sharding.get_abstract_mesh().size:
             return function(*arrays)
         # Unchecked: a loop may begin with a constant, which is the same on all devices.
         apart = jax.shard_map(function, in_specs=BATCH, out_specs=BATCH, check_vma=False)
@@ -118,24 +118,24 @@ def by_batch(function):
     return split
 
 
-def share(batch_size):
+def process_rows(batch_size):
     """The rows of a batch that this process feeds, as a slice: devices are in process order."""
-    own = batch_size // jax.process_count() if many() else batch_size
-    first = jax.process_index() * own if many() else 0
+    own = batch_size // jax.process_count() if is_sharded() else batch_size
+    first = jax.process_index() * own if is_sharded() else 0
     return slice(first, first + own)
 
 
-def put_batch(batch):
+def shard_batch(batch):
     """A dispatch's Batch [K, this process's share of B, ...] on the devices, B split."""
-    if not many():
+    if not is_sharded():
         return batch
     place = NamedSharding(jax.sharding.get_mesh(), PartitionSpec(None, AXES))
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, x), batch)
 
 
-def put_whole(tree):
+def replicate(tree):
     """Host arrays, the same on every process, whole on every device."""
-    if not many():
+    if not is_sharded():
         return jax.device_put(tree)
     place = NamedSharding(jax.sharding.get_mesh(), WHOLE)
     whole = lambda x: jax.make_array_from_process_local_data(place, np.asarray(x), np.shape(x))

@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 WARM = 2  # dispatches before it: the first compiles
 
@@ -51,4 +51,4 @@ class Profile:
         jax.block_until_ready(state)
         jax.profiler.stop_trace()
         self.tracing = False
-        say(f"profile: {self.folder} (tensorboard --logdir, or its .json.gz at ui.perfetto.dev)")
+        log(f"profile: {self.folder} (tensorboard --logdir, or its .json.gz at ui.perfetto.dev)")

@@ -4,8 +4,8 @@ import html
 import os
 
 from specdiff_jax.diffusion.samplers import SAMPLERS
-from specdiff_jax.diffusion.time_grids import GRIDS
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.diffusion.time_grids import TIME_GRIDS
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.sampling.demo_server import Studio
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -43,7 +43,7 @@ def run(config):
       OSError: the port is taken.
     """
     studio = Studio(config)
-    say(f"demo: http://{config.demo.host}:{config.demo.port} (Ctrl-C ends it)")
+    log(f"demo: http://{config.demo.host}:{config.demo.port} (Ctrl-C ends it)")
     page(studio).launch(**serving(studio))
 
 
@@ -87,8 +87,8 @@ def page(studio):
 
         def order(values):
             told = {name: values[field] for name, field in fields.items()}
-            numbers = {name: told[name] for name in studio.trained.vocabulary.numbers}
-            yield from progress(studio.start(told | {"numbers": numbers}), status, cards)
+            numbers = {name: told[name] for name in studio.trained.vocabulary.scalars}
+            yield from progress(studio.start(told | {"scalars": numbers}), status, cards)
 
         options = {"show_progress_on": status, "api_visibility": "private"}
         started = go.click(order, set(fields.values()), shown, **options)
@@ -102,7 +102,7 @@ def heading(trained):
     rep, known = trained.rep, trained.vocabulary
     takes = ["prompts"] if known.text else []
     takes += [f"{len(known.labels)} labels"] if known.labels else []
-    takes += list(known.numbers)
+    takes += list(known.scalars)
     return (
         f"# {trained.config.name}\nstep {trained.step} · {rep.samples / rep.sample_rate:.1f} s at "
         f"{rep.sample_rate} Hz · takes {', '.join(takes) or 'no wishes: it was trained without'}"
@@ -143,7 +143,7 @@ def asking(studio):
     text, labels = off(known.text, "text"), off(known.labels, "labels")
     fields = {
         "prompt": gr.Textbox(s.prompt or "", label="Prompt", lines=2, elem_id="prompt", **text),
-        "negative": gr.Textbox(s.negative or "", label="Negative prompt", **text),
+        "negative_prompt": gr.Textbox(s.negative or "", label="Negative prompt", **text),
         "labels": gr.Dropdown(
             list(known.labels), value=[], multiselect=True, label="Labels, together", **labels
         ),
@@ -156,14 +156,14 @@ def asking(studio):
         ),
     }
     with gr.Row():
-        fields |= {name: blank(name) for name in known.numbers}
-    anything = known.text or known.labels or known.numbers
+        fields |= {name: blank(name) for name in known.scalars}
+    anything = known.text or known.labels or known.scalars
     with gr.Accordion("Guidance", open=False):
         can = off(anything, "anything to ask for")
         low, high = s.guidance_interval or (0, 1)
         strength = GUIDANCE if s.guidance is None else s.guidance
         fields |= {
-            "guidance": gr.Slider(0, 10, strength, step=0.1, label="Weight", **can),
+            "guidance_scale": gr.Slider(0, 10, strength, step=0.1, label="Weight", **can),
             "rescale": gr.Slider(0, 1, s.guidance_rescale or 0, step=0.05, label="Rescale", **can),
             "interval_low": gr.Slider(0, 1, low, step=0.01, label="From noise level", **can),
             "interval_high": gr.Slider(0, 1, high, step=0.01, label="To noise level", **can),
@@ -176,15 +176,15 @@ def sampling(studio):
     s, limits = studio.begin, studio.limits
     with gr.Row():
         fields = {
-            "count": gr.Slider(1, limits.max_clips, s.count, step=1, label="Clips"),
+            "num_samples": gr.Slider(1, limits.max_clips, s.count, step=1, label="Clips"),
             "seed": gr.Number(s.seed, label="Seed", precision=0, minimum=0, min_width=80),
             "seconds": blank("Length (s)", s.seconds),
         }
     with gr.Accordion("Sampler", open=False), gr.Row():
         fields |= {
             "sampler": gr.Dropdown(list(SAMPLERS), value=s.sampler, label="Sampler", min_width=120),
-            "grid": gr.Dropdown(list(GRIDS), value=s.grid, label="Grid", min_width=120),
-            "steps": gr.Number(s.steps, label="Steps", precision=0, minimum=1, min_width=80),
+            "time_grid": gr.Dropdown(list(TIME_GRIDS), value=s.grid, label="Grid", min_width=120),
+            "nfe": gr.Number(s.steps, label="Steps", precision=0, minimum=1, min_width=80),
         }
     return fields
 

@@ -14,16 +14,20 @@ import traceback
 
 from specdiff_jax.audio import files
 from specdiff_jax.conditioning import prompts
-from specdiff_jax.config import build
 from specdiff_jax.config.fields import choose, set_fields
-from specdiff_jax.diffusion.samplers import evaluations
-from specdiff_jax.sampling import edits, sample, sidecars
+from specdiff_jax.diffusion.samplers import count_nfe
+from specdiff_jax.sampling import check_config, edits, generator, sample, sidecars
 
-LIMITS = {"count": "max_clips", "steps": "max_steps", "seconds": "max_seconds"}
+LIMITS = {"num_samples": "max_clips", "nfe": "max_nfe", "seconds": "max_seconds"}
 SEEDS = 2**31
 PROGRAMS = 8  # compiled ones to keep
-DATA = (*prompts.FIELDS, "guidance", "seed", "count")  # of config.sample: a program takes any
-SHAPE = ("steps", "grid", "batch_size", "seconds")  # what jit compiles again for by itself
+DATA = (
+    *prompts.FIELDS,
+    "guidance_scale",
+    "seed",
+    "num_samples",
+)  # of config.sample: a program takes any
+SHAPE = ("nfe", "time_grid", "batch_size", "seconds")  # what jit compiles again for by itself
 
 
 class Stopped(Exception):
@@ -73,7 +77,7 @@ class Studio:
         """
         refuse_unused(config)
         self.limits, self.begin = config.demo, config.sample
-        self.trained, _ = sample.opened(config)
+        self.trained, _ = sample.load_for_sampling(config)
         self.folder = self.trained.workdir.absolute() / "demo"
         self.one_at_a_time, self.job = threading.Lock(), None
         self.programs, self.encoder = {}, None
@@ -108,17 +112,19 @@ class Studio:
         """
         trained, rep_out = self.told(wanted)
         s = trained.config.sample
-        (wish,) = prompts.wishes(s)
+        (wish,) = prompts.read_prompts(s)
         with self.one_at_a_time:
             job.check()
             self.job, folder = job, self.new_folder()
             change = edit and edited(edit, rep_out, folder, self.limits)
-            ask = sample.asker(trained, encoder=self.encoder, tell=job.notes.append)
+            ask = generator.prompt_encoder(trained, encoder=self.encoder, tell=job.notes.append)
             program = self.program(trained, rep_out)
-            generate = sample.generator(trained, rep_out, [wish], program=program, ask=ask)
+            generate = generator.Generator(
+                trained, rep_out, [wish], program=program, encode_prompts=ask
+            )
             self.encoder = ask.encoder
-            batches = sample.batches_of([wish], s)
-            job.total = len(batches) * evaluations(s.sampler, s.steps)
+            batches = generator.list_clips([wish], s)
+            job.total = len(batches) * count_nfe(s.sampler, s.nfe)
             for batch in batches:
                 waves = generate(batch, change)
                 job.check()
@@ -136,10 +142,10 @@ class Studio:
                 )
         if not 0 <= s.seed < SEEDS:
             raise ValueError(f"seed={s.seed} is not at least 0 and below {SEEDS}")
-        s.batch_size = min(s.batch_size, s.count)
-        build.check(config)
+        s.batch_size = min(s.batch_size, s.num_samples)
+        check_config.check(config)
         trained = dataclasses.replace(self.trained, config=config)
-        return trained, sample.longer(config, trained.rep)
+        return trained, generator.lengthen(config, trained.rep)
 
     def program(self, trained, rep_out):
         """What XLA runs for an order; the same one for orders that differ in data alone."""
@@ -149,7 +155,7 @@ class Studio:
             while len(self.programs) >= PROGRAMS:
                 del self.programs[next(iter(self.programs))]
             tick = lambda: self.job.tick()
-            self.programs[key] = sample.programmed(trained, rep_out, tick)
+            self.programs[key] = generator.sampling_program(trained, rep_out, tick)
         return self.programs[key]
 
     def new_folder(self):
@@ -223,23 +229,23 @@ def ordered(told):
     """
     written = lambda name: told.get(name) or None
     labels = ", ".join([*told.get("labels", ()), *filter(None, [written("algebra")])])
-    said = {k: number(k, v) for k, v in told.get("numbers", {}).items()}
+    said = {k: number(k, v) for k, v in told.get("scalars", {}).items()}
     numbers = ", ".join(f"{name}={value}" for name, value in said.items() if value is not None)
-    asked = {"prompt": written("prompt"), "labels": labels or None, "numbers": numbers or None}
-    if written("negative") and not any(asked.values()):
+    asked = {"prompt": written("prompt"), "labels": labels or None, "scalars": numbers or None}
+    if written("negative_prompt") and not any(asked.values()):
         raise ValueError("a negative prompt needs something that is asked for beside it")
     wanted = asked | {
-        "negative": written("negative"),
+        "negative_prompt": written("negative_prompt"),
         "seconds": number("length", told.get("seconds")),
     }
-    wanted |= {name: int(told[name]) for name in ("steps", "seed", "count")}
-    wanted |= {name: told[name] for name in ("sampler", "grid")}
+    wanted |= {name: int(told[name]) for name in ("nfe", "seed", "num_samples")}
+    wanted |= {name: told[name] for name in ("sampler", "time_grid")}
     if any(asked.values()):
         interval = told["interval_low"], told["interval_high"]
-        wanted |= {"guidance": told["guidance"], "guidance_rescale": written("rescale")}
+        wanted |= {"guidance_scale": told["guidance_scale"], "guidance_rescale": written("rescale")}
         wanted |= {"guidance_interval": None if interval == (0, 1) else interval}
     else:
-        wanted |= dict.fromkeys(("guidance", "guidance_rescale", "guidance_interval"))
+        wanted |= dict.fromkeys(("guidance_scale", "guidance_rescale", "guidance_interval"))
     return wanted, changed(told)
 
 

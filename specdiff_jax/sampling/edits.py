@@ -19,8 +19,8 @@ from specdiff_jax.config.fields import call, choose, set_fields
 from specdiff_jax.diffusion import editing
 
 PLAN = ("kind", "list")
-PAIRS, TEXTS = ("seconds", "hertz"), ("kind", "file", "other")
-NUMBERS = ("offset", "other_offset", "strength", "amount", "prefix_seconds")
+PAIRS, TEXTS = ("seconds", "hertz"), ("kind", "file", "second_file")
+NUMBERS = ("offset", "second_offset", "strength", "weight", "prefix_seconds")
 FADE_OCTAVES = 0.05  # of its own frequency, how far the edge of a band fades, inside it
 
 
@@ -55,7 +55,7 @@ def edits(config, rep):
             raise ValueError("is not a JSON object of one edit")
         return edit(fields, rep, f"{number:03d}-", shown)
 
-    return jsonl.made("edit.list", section.list, listed, "edit")
+    return jsonl.read_objects("edit.list", section.list, listed, "edit")
 
 
 def refuse_rest(section):
@@ -94,7 +94,7 @@ def check_types(fields):
         for name in names:
             if name in fields and not fits(fields[name]):
                 raise ValueError(f"edit.{name}={fields[name]!r} is not {words}")
-    for name in ("offset", "other_offset"):
+    for name in ("offset", "second_offset"):
         check_number(f"edit.{name}", fields.get(name), "at least 0")
 
 
@@ -133,18 +133,18 @@ def variation(rep, file, strength, offset=0.0):
     return Edit("", known, np.ones(known.shape[1:3]), strength, lambda made: made, {})
 
 
-def interpolation(rep, file, other, strength, amount=0.5, offset=0.0, other_offset=0.0):
+def interpolation(rep, file, second_file, strength, weight=0.5, offset=0.0, second_offset=0.0):
     """Between two files: the arc from one to the other, at t = strength under one noise.
 
-    (Ho et al. 2020, 4.3.) amount 0 and 1 are the variations of either file with that seed.
+    (Ho et al. 2020, 4.3.) weight 0 and 1 are the variations of either file with that seed.
     """
     check_strength(strength)
-    if not 0 <= amount <= 1:
-        raise ValueError(f"edit.amount={amount} is not between 0 (file) and 1 (other)")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"edit.weight={weight} is not between 0 (file) and 1 (second_file)")
     first, second = (
-        encoded(rep, whole(rep, *pair)) for pair in ((file, offset), (other, other_offset))
+        encoded(rep, whole(rep, *pair)) for pair in ((file, offset), (second_file, second_offset))
     )
-    known = editing.slerp(first, second, amount)
+    known = editing.slerp(first, second, weight)
     return Edit("", known, np.ones(known.shape[1:3]), strength, lambda made: made, {})
 
 

@@ -12,12 +12,12 @@ def times(config, schedule, curve=None, start=1.0):
     """The configured time grid, from `start` to the data.  # [S + 1]
 
     Args:
-      curve: (levels, x_0 errors there) of the trained model, for sample.grid="aligned".
+      curve: (levels, x_0 errors there) of the trained model, for sample.time_grid="aligned".
     """
     s = config.sample
-    grid = choose(time_grids.GRIDS, "sample.grid", s.grid)
-    strides = samplers.strides_of(s.sampler, s.steps)
-    if s.grid == "aligned":
+    grid = choose(time_grids.TIME_GRIDS, "sample.time_grid", s.time_grid)
+    strides = samplers.num_steps(s.sampler, s.nfe)
+    if s.time_grid == "aligned":
         curve = curve or ([0.25, 0.75], [0.1, 0.5])  # to check a config no model is needed
         return grid(schedule, strides, *curve, start=start)
     return grid(schedule, strides, start=start)
@@ -25,9 +25,9 @@ def times(config, schedule, curve=None, start=1.0):
 
 def window_hop(config):
     """Frames between the beginnings of windows, a multiple of the patch."""
-    overlap, patch = config.sample.overlap, config.model.patch[1]
+    overlap, patch = config.sample.window_overlap, config.model.patch[1]
     if not 0 <= overlap < 1:
-        raise ValueError(f"sample.overlap={overlap} is not at least 0 and below 1")
+        raise ValueError(f"sample.window_overlap={overlap} is not at least 0 and below 1")
     return max(1, round(config.representation.frames * (1 - overlap) / patch)) * patch
 
 
@@ -44,7 +44,7 @@ def run_sampler(made, schedule, denoise, x_T, times, keys):
     return made(denoise, x_T, times, schedule, keys)
 
 
-def guiding(config):
+def guidance_settings(config):
     """The fields of `guidance.guided` beside the weights: {rescale, interval}.
 
     Raises:
@@ -59,9 +59,9 @@ def guiding(config):
             f"sample.guidance_interval={tuple(interval)} is not (low, high) within 0 to 1"
         )
     worse = s.autoguidance_step is not None or s.autoguidance_workdir is not None
-    if (s.autoguidance is not None) != worse:
+    if (s.autoguidance_scale is not None) != worse:
         raise ValueError(
-            "sample.autoguidance (a weight) and a worse checkpoint (sample.autoguidance_step, "
+            "sample.autoguidance_scale and a worse checkpoint (sample.autoguidance_step, "
             "sample.autoguidance_workdir) need each other; set both or none"
         )
     return {"rescale": rescale, "interval": tuple(interval)}
@@ -72,5 +72,5 @@ def check(config, schedule):
     sampler(config, schedule)
     times(config, schedule)
     window_hop(config)
-    choose(dict.fromkeys(EXTENDS), "sample.extend", config.sample.extend)
-    guiding(config)
+    choose(dict.fromkeys(EXTENDS), "sample.long_form", config.sample.long_form)
+    guidance_settings(config)

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from specdiff_jax.audio import files
 from specdiff_jax.models import weights
-from specdiff_jax.runtime.logs import say
-from specdiff_jax.sampling import edits, sample, sidecars
+from specdiff_jax.runtime.logs import log
+from specdiff_jax.sampling import edits, generator, sample, sidecars
 
 
 def run(sidecar):
@@ -23,7 +23,7 @@ def run(sidecar):
     config = ConfigDict(told["config"])
     config.workdir = told["workdir"]
     config.sample.checkpoint_step = told["checkpoint_step"]
-    trained, rep_out = sample.opened(config)
+    trained, rep_out = sample.load_for_sampling(config)
     if trained.sha256 != told["checkpoint_sha256"]:
         raise ValueError(
             f"{path}: the checkpoint of step {trained.step} in {trained.workdir} is not the one "
@@ -31,12 +31,12 @@ def run(sidecar):
         )
     edit = edits.edit(told["edit"], rep_out, "") if "edit" in told else None
     wishes = [wish for wish, _ in batch]
-    generate = sample.generator(trained, rep_out, wishes, branches=told["branches"])
+    generate = generator.Generator(trained, rep_out, wishes, branches=told["branches"])
     wave = generate(batch, edit)[told["place"]]
     again = path.with_suffix(".replay.wav")
     files.write(again, wave, trained.rep.sample_rate)
-    say(f"replayed: {again}")
-    say(verdict(path.with_suffix(".wav"), again, told))
+    log(f"replayed: {again}")
+    log(verdict(path.with_suffix(".wav"), again, told))
 
 
 def verdict(first, again, told):

@@ -6,7 +6,7 @@ import pathlib
 import jax
 
 from specdiff_jax.audio import files
-from specdiff_jax.conditioning.prompts import Wish
+from specdiff_jax.conditioning.prompts import Prompt
 from specdiff_jax.models import weights
 from specdiff_jax.reports import spectrogram_image
 from specdiff_jax.runtime.logs import add_clip, write_json
@@ -36,7 +36,7 @@ def write(trained, edit, batch, waves, generate, folder=None):
         "config": trained.config.to_dict(),
         "made_by": made_by(),
         "branches": generate.branches,
-        "batch": [{"index": index, **wish.said()} for wish, index in batch],
+        "batch": [{"index": index, **wish.set_fields()} for wish, index in batch],
     }
     if edit:
         whole["edit"] = edit.settings
@@ -48,11 +48,11 @@ def write(trained, edit, batch, waves, generate, folder=None):
         own = {
             "index": index,
             "place": place,
-            "wish": wish.said(),
+            "wish": wish.set_fields(),
             "labels_read": {
-                text: generate.names[text]
-                for text in (wish.prompt, wish.negative)
-                if text in generate.names
+                text: generate.labels_read[text]
+                for text in (wish.prompt, wish.negative_prompt)
+                if text in generate.labels_read
             },
             "sound_sha256": weights.digest(path),
         }
@@ -65,7 +65,7 @@ def write(trained, edit, batch, waves, generate, folder=None):
 
 def name_of(edit, wish, index):
     """A clip's file name: its edit, the first words asked for, its number."""
-    words = wish.prompt or wish.labels or wish.numbers or ""
+    words = wish.prompt or wish.labels or wish.scalars or ""
     plain = "".join(c if c.isalnum() or c in "+-*." else "_" for c in words[:NAME].lower())
     return "-".join(filter(None, [edit and edit.name, plain.strip("_."), f"{index:03d}"]))
 
@@ -87,7 +87,7 @@ def read(path):
         batch = [(dict(clip), clip["index"]) for clip in sidecar["batch"]]
         for clip, _ in batch:
             del clip["index"]
-        return sidecar, [(Wish(**clip), index) for clip, index in batch]
+        return sidecar, [(Prompt(**clip), index) for clip, index in batch]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not the .json beside a sample ({type(error).__name__}: {error})"

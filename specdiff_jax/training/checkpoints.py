@@ -17,10 +17,33 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from specdiff_jax.config.fields import json_equal
 from specdiff_jax.runtime import distributed, mesh
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 MANIFEST = "sha256.json"
+FORMAT = 2  # of run.json; another one is refused
+FREE = (
+    "name",
+    "workdir",
+    "sample",
+    "edit",
+    "demo",
+    "evaluate",
+    "sweep",
+    "export",
+    "search",
+    "head",
+    "tag",
+    "embed",
+    "valid",
+    "mesh",
+    "profile_steps",
+)  # may change between a checkpoint and its resume
+FREE_FIELDS = {  # of the others
+    "train": ("num_steps", "num_epochs", "eval_every", "checkpoint_every", "max_to_keep"),
+    "model": ("attention", "remat", "dtype"),  # how it is computed, not what
+}
 
 
 def folder_of(workdir, step):
@@ -92,7 +115,7 @@ class Writer:
         shutil.rmtree(folder, ignore_errors=True)  # a killed save's remains
         folder.mkdir(parents=True)
         refuse_full_disk(folder, state)
-        (folder / "run.json").write_text(json.dumps(run))
+        (folder / "run.json").write_text(json.dumps({"format": FORMAT} | run))
 
     def _close(self, folder):
         partial = folder / (MANIFEST + ".partial")
@@ -143,8 +166,18 @@ def verify(folder):
 
 
 def read_run(workdir, step):
-    """The `run` dict that was saved with a step."""
-    return json.loads((folder_of(workdir, step) / "run.json").read_text())
+    """Return the `run` dict that was saved with a step.
+
+    Raises:
+      ValueError: another version of the package wrote it.
+    """
+    saved = json.loads((folder_of(workdir, step) / "run.json").read_text())
+    if saved.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder_of(workdir, step)} has format {saved.get('format', 1)}, this version reads "
+            f"format {FORMAT}; train again in another workdir"
+        )
+    return saved
 
 
 def manifest_sha256(workdir, step):
@@ -168,7 +201,7 @@ def newest_good(workdir, step=None):
             return candidate
         except (ValueError, OSError) as error:
             problems.append(str(error))
-            say(f"checkpoint {candidate} is not used: {error}")
+            log(f"checkpoint {candidate} is not used: {error}")
     if problems:
         raise ValueError(
             f"{workdir}/checkpoints: no checkpoint can be read ({problems[0]}); restore the files "
@@ -177,8 +210,8 @@ def newest_good(workdir, step=None):
     return None
 
 
-def trained_step(workdir, step=None):
-    """`newest_good` for those who cannot do without one: raises ValueError where there is none."""
+def require_step(workdir, step=None):
+    """Return `newest_good`; raise ValueError where there is no checkpoint."""
     step = newest_good(workdir, step)
     if step is None:
         raise ValueError(
@@ -201,7 +234,29 @@ def restore(workdir, step, like):
         saved = checkpointer.metadata(folder).item_metadata.tree
         state = ocp.utils.serialize_tree(like, keep_empty_nodes=True)
         check_same(saved, state, folder)
-        return checkpointer.restore(folder, args=ocp.args.StandardRestore(mesh.homes(like)))
+        return checkpointer.restore(
+            folder, args=ocp.args.StandardRestore(mesh.with_shardings(like))
+        )
+
+
+def restore_params(workdir, step, like, ema=True):
+    """Restore the parameters of a verified step alone, or their average, on the first device.
+
+    Args:
+      like: a tree of jax.ShapeDtypeStruct, the expected parameters.
+
+    Raises:
+      ValueError: a parameter's shape or dtype is not the config's.
+    """
+    folder, name = folder_of(workdir, step) / "state", "ema_params" if ema else "params"
+    home = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home), like)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        saved = checkpointer.metadata(folder).item_metadata.tree
+        check_same({name: saved[name]}, {name: like}, folder)
+        restore_args = ocp.checkpoint_utils.construct_restore_args({name: like})
+        args = ocp.args.PyTreeRestore({name: like}, restore_args, partial_restore=True)
+        return checkpointer.restore(folder, args=args)[name]
 
 
 def check_same(saved, wanted, folder):
@@ -218,3 +273,26 @@ def check_same(saved, wanted, folder):
                 f"{folder}: {path} is saved as {saved.get(path)}, the config wants "
                 f"{wanted.get(path)}; use the config it was trained with"
             )
+
+
+def refuse_changed(saved, config, free_sections=FREE):
+    """Raises ValueError naming the first field that a resume may not change.
+
+    Args:
+      saved: the dict of the config that a checkpoint keeps; config: of the resume.
+    """
+    wanted, workdir = config.to_dict(), config.workdir
+    for section in sorted(saved.keys() | wanted.keys()):
+        old, new = saved.get(section), wanted.get(section)
+        if section in free_sections or old == new:
+            continue
+        if not isinstance(old, dict) or not isinstance(new, dict):
+            old, new, section = {section: old}, {section: new}, ""
+        for field in sorted(old.keys() | new.keys()):
+            free = field in FREE_FIELDS.get(section, ())
+            if not free and json_equal(old.get(field)) != json_equal(new.get(field)):
+                name = f"{section}.{field}".lstrip(".")
+                raise ValueError(
+                    f"{workdir} was trained with {name}={old.get(field)!r}, the config says "
+                    f"{new.get(field)!r}; set workdir elsewhere or the field back"
+                )

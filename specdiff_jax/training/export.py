@@ -13,7 +13,7 @@ import jax
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.models import weights
 from specdiff_jax.reports.run_files import read_json
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training.trained_model import load
 
 
@@ -23,9 +23,9 @@ def run(config):
     Other weights of the same step, not averaged or with LoRA at another strength, go elsewhere.
     """
     s = config.sample
-    trained = load(config.workdir, s.checkpoint_step, s.ema, s.lora_strength)
+    trained = load(config.workdir, s.checkpoint_step, s.ema, s.lora_scale)
     average = "" if s.ema else "_not_averaged"
-    strength = "" if s.lora_strength is None else f"_lora_{s.lora_strength:g}"
+    strength = "" if s.lora_scale is None else f"_lora_{s.lora_scale:g}"
     name = f"step_{trained.step:08d}{average}{strength}"
     folder = pathlib.Path(config.workdir) / "export" / name
     about = {
@@ -35,11 +35,11 @@ def run(config):
         "representation": representations.to_dict(trained.rep),
         "vocabulary": dataclasses.asdict(trained.vocabulary),
     }
-    weights.write(folder, jax.device_get(trained.params), about)
+    weights.save_weights(folder, jax.device_get(trained.params), about)
     (folder / "README.md").write_text(card(trained))
-    say(f"exported: {folder}")
+    log(f"exported: {folder}")
     if config.export.repo is not None:
-        say(f"uploaded: {upload(folder, config.export.repo)}")
+        log(f"uploaded: {upload(folder, config.export.repo)}")
 
 
 def card(trained):
@@ -75,8 +75,8 @@ def hears(vocabulary):
         told.append(f"text, read by {vocabulary.text['name']}")
     if vocabulary.labels:
         told.append("labels: " + ", ".join(vocabulary.labels))
-    if vocabulary.numbers:
-        told.append("numbers: " + ", ".join(vocabulary.numbers))
+    if vocabulary.scalars:
+        told.append("numbers: " + ", ".join(vocabulary.scalars))
     return "; ".join(told) or "nothing"
 
 

@@ -13,7 +13,8 @@ BLOCK = re.compile(r"(?:block|skip)_(\d+)")
 ENTRANCE = ("patch_in", "widen", "positions", "registers", "time")
 LORA = ("lora_rank", "lora_alpha", "lora_layers")
 BY_DEPTH = ("last_blocks", "layer_decay", "unfreeze_every")
-FIELDS = ("init_from", "new_statistics", "learn", *BY_DEPTH, *LORA)
+FIELDS = ("init_from", "refit_statistics", "trainable", *BY_DEPTH, *LORA)
+UNSET = dict.fromkeys(FIELDS) | {"refit_statistics": False}
 
 
 def check(config):
@@ -22,7 +23,7 @@ def check(config):
     set_here = [name for name in FIELDS[1:] if f[name] not in (None, False)]
     if f.init_from is None and set_here:
         raise ValueError(f"finetune.{set_here[0]} does nothing without finetune.init_from; set it")
-    for name in ("learn", "lora_layers"):
+    for name in ("trainable", "lora_layers"):
         check_expression(name, f[name])
     lora_set = [name for name in LORA if f[name] is not None]
     if lora_set and len(lora_set) < len(LORA):
@@ -41,7 +42,7 @@ def check(config):
         raise ValueError(f"finetune.last_blocks={f.last_blocks}: there are {config.model.depth}")
     if f.unfreeze_every is not None and f.unfreeze_every < 1:
         raise ValueError(f"finetune.unfreeze_every={f.unfreeze_every} is not at least 1 step")
-    if config.optimizer.kind == "schedule_free" and set(set_here) - {"new_statistics"}:
+    if config.optimizer.kind == "schedule_free" and set(set_here) - {"refit_statistics"}:
         raise ValueError(
             f"finetune.{set_here[0]} cannot hold what optimizer.kind='schedule_free' averages"
         )
@@ -57,7 +58,7 @@ def check_expression(name, value):
 # ---- LoRA: what is trained is {"trunk": parameters, "lora": updates}
 
 
-def with_updates(config, params):
+def add_lora(config, params):
     """The parameters that are trained: those given, with LoRA's updates where there are some."""
     f = config.finetune
     if f.lora_rank is None:
@@ -66,59 +67,63 @@ def with_updates(config, params):
     return {"trunk": params, "lora": lora.init(key, params, f.lora_layers, f.lora_rank)}
 
 
-def weights(config, params, strength=1.0):
+def merge_lora(config, params, strength=1.0):
     """Plain weights of the network: `params`, LoRA's updates merged at a strength."""
     f = config.finetune
     if f.lora_rank is None:
         return params
-    return lora.merged(params["trunk"], params["lora"], strength * f.lora_alpha / f.lora_rank)
+    return lora.merge(params["trunk"], params["lora"], strength * f.lora_alpha / f.lora_rank)
 
 
 # ---- what learns
 
 
-def names(path):
+def path_names(path):
     """The names along a path of a tree of parameters, LoRA's two branches aside."""
     found = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
     return found[1:] if found[0] in ("trunk", "lora") else found
 
 
-def distance(path, depth):
+def distance_from_output(path, depth):
     """How far from the output: 0 for what follows the blocks and for conditions, then a block
     each, the entrance last."""
-    first = names(path)[0]
+    first = path_names(path)[0]
     if first in ENTRANCE:
         return depth + 1
     block = BLOCK.fullmatch(first)
     return depth - int(block[1]) if block else 0
 
 
-def learning(config, params):
+def trainable(config, params):
     """Which parameters learn, a tree of bool.
 
     Raises:
-      ValueError: finetune.learn finds none.
+      ValueError: finetune.trainable finds none.
     """
     f, depth = config.finetune, config.model.depth
-    found = lambda path: f.learn is not None and bool(re.search(f.learn, "/".join(names(path))))
-    near = lambda path: f.last_blocks is not None and distance(path, depth) <= f.last_blocks
+    found = lambda path: (
+        f.trainable is not None and bool(re.search(f.trainable, "/".join(path_names(path))))
+    )
+    near = lambda path: (
+        f.last_blocks is not None and distance_from_output(path, depth) <= f.last_blocks
+    )
     if f.lora_rank is not None:
         rule = lambda path, _: path[0].key == "lora" or found(path)
-    elif f.learn is None and f.last_blocks is None:
+    elif f.trainable is None and f.last_blocks is None:
         rule = lambda path, _: True
     else:
         rule = lambda path, _: near(path) or found(path)
-    if f.learn is not None:
+    if f.trainable is not None:
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         if not any(map(found, paths)):
-            raise ValueError(f"finetune.learn={f.learn!r} finds no parameter")
+            raise ValueError(f"finetune.trainable={f.trainable!r} finds no parameter")
     return jax.tree_util.tree_map_with_path(rule, params)
 
 
-def held(config, params):
+def stop_frozen(config, params):
     """The parameters, those that do not learn cut off from the gradient."""
     stop = lambda x, learns: x if learns else jax.lax.stop_gradient(x)
-    return jax.tree.map(stop, params, learning(config, params))
+    return jax.tree.map(stop, params, trainable(config, params))
 
 
 def optimizer(config, made):
@@ -126,10 +131,10 @@ def optimizer(config, made):
     f = config.finetune
     if f.layer_decay is not None or f.unfreeze_every is not None:
         made = optax.chain(made, by_depth(config))
-    if f.learn is None and f.last_blocks is None and f.lora_rank is None:
+    if f.trainable is None and f.last_blocks is None and f.lora_rank is None:
         return made
     kinds = {True: made, False: optax.set_to_zero()}
-    return optax.multi_transform(kinds, lambda params: learning(config, params))
+    return optax.multi_transform(kinds, lambda params: trainable(config, params))
 
 
 class Steps(NamedTuple):
@@ -148,7 +153,7 @@ def by_depth(config):
 
     def update(updates, state, params=None):
         def scaled(path, x):
-            far = distance(path, depth)
+            far = distance_from_output(path, depth)
             return x * (decay**far * (state.count >= far * every))
 
         moved = jax.tree_util.tree_map_with_path(scaled, updates)

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from specdiff_jax.audio.representation import from_dict as representation_from_dict
 from specdiff_jax.config import build
 from specdiff_jax.models import weights
-from specdiff_jax.models.positions import grid_of, resized
-from specdiff_jax.models.weights import by_path, tree_of
+from specdiff_jax.models.positions import grid_of, resize_table
+from specdiff_jax.models.weights import flatten_dict, unflatten_dict
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, finetuning, trained_model
 
 STATISTICS = ("mean", "std", "frames")  # what a Representation may differ in
@@ -19,7 +21,7 @@ FATES = ("loaded", "resized", "new", "left out")
 MORE = 12  # names of one fate that a line holds
 
 
-def read(place):
+def load(place):
     """The Trained of 'runs/tiny', 'runs/tiny@5000' or what --mode=export wrote, its file too."""
     return trained_model.load(*place_of(place))
 
@@ -51,11 +53,12 @@ def check(config):
     """
     if config.finetune.init_from is None or checkpoints.steps(config.workdir):
         return
-    _, rep, _ = trained_model.told(trained_model.saved_of(*place_of(config.finetune.init_from)))
-    representation(rep, build.representation(config))
+    saved = trained_model.read_saved(*place_of(config.finetune.init_from))
+    rep = representation_from_dict(saved["representation"])
+    same_representation(rep, build.representation(config))
 
 
-def representation(old, own):
+def same_representation(old, own):
     """`own` with the statistics of `old`, so that the weights see what they are used to.
 
     Raises:
@@ -71,7 +74,7 @@ def representation(old, own):
     return dataclasses.replace(old, frames=own.frames)
 
 
-def fitted(fresh, old, config, shape, vocabulary):
+def match_params(fresh, old, config, shape, vocabulary):
     """The parameters `fresh` with those of a Trained in the places of the same path.
 
     A table of places is interpolated to another shape; rows of labels go by the label's name.
@@ -87,7 +90,7 @@ def fitted(fresh, old, config, shape, vocabulary):
       ValueError: an array has another shape, or texts were read by another encoder.
     """
     refuse_other_encoder(old.vocabulary, vocabulary)
-    new, found = dict(by_path(fresh)), by_path(old.params)
+    new, found = dict(flatten_dict(fresh)), flatten_dict(old.params)
     fates = {fate: [] for fate in FATES}
     for path, array in new.items():
         name = "/".join(path)
@@ -95,7 +98,7 @@ def fitted(fresh, old, config, shape, vocabulary):
             fate = "new"
         elif path == ("positions",) and found[path].shape != array.shape:
             grids = (grid_of(s, config.model.patch) for s in (old.rep.shape, shape))
-            new[path], fate = np.asarray(resized(found[path], *grids)), "resized"
+            new[path], fate = np.asarray(resize_table(found[path], *grids)), "resized"
         elif path[-1] in LABELS and old.vocabulary.labels != vocabulary.labels:
             new[path], fate = by_label(array, found[path], old.vocabulary, vocabulary), "resized"
         elif found[path].shape != array.shape:
@@ -107,7 +110,7 @@ def fitted(fresh, old, config, shape, vocabulary):
             new[path], fate = found[path], "loaded"
         fates[fate].append((name, array.size))
     fates["left out"] = [("/".join(p), x.size) for p, x in found.items() if p not in new]
-    return tree_of(new), fates
+    return unflatten_dict(new), fates
 
 
 def refuse_other_encoder(old, new):
@@ -121,7 +124,7 @@ def refuse_other_encoder(old, new):
 
 def other_numbers(path, old, new):
     """Whether a parameter reads numbers that are not those it was trained on."""
-    return path[:-1][-1:] in (("numbers",), ("number_tokens",)) and old.numbers != new.numbers
+    return path[:-1][-1:] in (("numbers",), ("number_tokens",)) and old.scalars != new.scalars
 
 
 def by_label(fresh, table, old, new):
@@ -173,11 +176,11 @@ def changes(old, config):
     return told
 
 
-def share(config, params):
-    """How much of the parameters learns, in words."""
-    sizes, learning = (
-        [*map(int, jax.tree.leaves(tree))]
-        for tree in (jax.tree.map(jnp.size, params), finetuning.learning(config, params))
-    )
-    mine = sum(size for size, learns in zip(sizes, learning, strict=True) if learns)
-    return f"finetune: {mine:,} of {sum(sizes):,} numbers learn"
+def report(place, fates, old, config, vocabulary, params):
+    """Log what became of each array and label, what else differs, and how much is trained."""
+    told = lines(place, fates) + label_lines(old.vocabulary, vocabulary) + changes(old, config)
+    sizes = jax.tree.leaves(jax.tree.map(jnp.size, params))
+    trained = jax.tree.leaves(finetuning.trainable(config, params))
+    mine = sum(size for size, learns in zip(sizes, trained, strict=True) if learns)
+    for line in [*told, f"finetune: {mine:,} of {sum(sizes):,} parameters are trained"]:
+        log(line)

@@ -8,11 +8,11 @@ import optax
 from specdiff_jax.config.fields import call, choose, set_fields
 from specdiff_jax.training import finetuning
 
-RATE = ("learning_rate", "warmup_steps", "decay")
+RATE = ("learning_rate", "warmup_steps", "lr_schedule")
 # Of Muon's updates, so that they are as large as AdamW's usually are and its learning rate serves
 # both (Liu et al. 2025, arXiv 2502.16982, section 2.2).
 MUON_RMS = 0.2
-APART = ("kind", *RATE, "clip_norm", "accumulate", "ema_profile", "ema_decay", "ema_length")
+APART = ("kind", *RATE, "clip_norm", "grad_accum_steps", "ema_kind", "ema_decay", "ema_rel_std")
 
 
 def learning_rate(config, steps):
@@ -24,7 +24,7 @@ def learning_rate(config, steps):
         "linear": lambda: optax.linear_schedule(o.learning_rate, 0.0, after),
         "cosine": lambda: optax.cosine_decay_schedule(o.learning_rate, after),
     }
-    decay = choose(decays, "optimizer.decay", o.decay)()
+    decay = choose(decays, "optimizer.lr_schedule", o.lr_schedule)()
     warmup = optax.linear_schedule(0.0, o.learning_rate, max(1, o.warmup_steps))
     return optax.join_schedules([warmup, decay], [o.warmup_steps]) if o.warmup_steps else decay
 
@@ -69,19 +69,19 @@ def matrices(params):
     return jax.tree_util.tree_map_with_path(lambda path, p: p.ndim >= 2 + stacked(path), params)
 
 
-def averaging(config):
+def ema_update(config):
     """(average, params, opt_state, step) -> the average that validation and sampling use."""
     o = config.optimizer
-    if (o.kind == "schedule_free") != (o.ema_profile == "schedule_free"):
+    if (o.kind == "schedule_free") != (o.ema_kind == "schedule_free"):
         raise ValueError(
-            f"optimizer.ema_profile={o.ema_profile!r} cannot go with optimizer.kind={o.kind!r}: "
+            f"optimizer.ema_kind={o.ema_kind!r} cannot go with optimizer.kind={o.kind!r}: "
             "'schedule_free' needs itself for both"
         )
-    if o.kind == "schedule_free" and o.decay != "constant":
-        raise ValueError(f"optimizer.decay={o.decay!r}: schedule_free needs 'constant'")
-    profile = choose(PROFILES, "optimizer.ema_profile", o.ema_profile)
-    fields = {name: o[name] for name in ("ema_decay", "ema_length") if o[name] is not None}
-    return call("optimizer.", profile, fields, f"optimizer.ema_profile={o.ema_profile!r}")
+    if o.kind == "schedule_free" and o.lr_schedule != "constant":
+        raise ValueError(f"optimizer.lr_schedule={o.lr_schedule!r}: schedule_free needs 'constant'")
+    profile = choose(PROFILES, "optimizer.ema_kind", o.ema_kind)
+    fields = {name: o[name] for name in ("ema_decay", "ema_rel_std") if o[name] is not None}
+    return call("optimizer.", profile, fields, f"optimizer.ema_kind={o.ema_kind!r}")
 
 
 def moving_average(decay):
@@ -103,15 +103,15 @@ def constant(ema_decay):
     return moving_average(lambda step: jnp.minimum(ema_decay, (1 + step) / (10 + step)))
 
 
-def power(ema_length):
-    """An average over the last `ema_length` of the run so far, however long it is.
+def power(ema_rel_std):
+    """An average over the last `ema_rel_std` of the run so far, however long it is.
 
-    (Karras et al. 2023, arXiv 2312.02696, eq. 3 and algorithm 2: ema_length is sigma_rel, the
+    (Karras et al. 2023, arXiv 2312.02696, eq. 3 and algorithm 2: ema_rel_std is sigma_rel, the
     width of the profile in units of the run.)
     """
-    if not 0 < ema_length < 0.28:
-        raise ValueError(f"optimizer.ema_length={ema_length} is not between 0 and 0.28")
-    roots = np.roots([1, 7, 16 - ema_length**-2, 12 - ema_length**-2])
+    if not 0 < ema_rel_std < 0.28:
+        raise ValueError(f"optimizer.ema_rel_std={ema_rel_std} is not between 0 and 0.28")
+    roots = np.roots([1, 7, 16 - ema_rel_std**-2, 12 - ema_rel_std**-2])
     gamma = float(np.max(roots.real))
     return moving_average(lambda step: (1 - 1 / (step + 1.0)) ** (gamma + 1))
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from specdiff_jax.models.dit import forward_flops, num_tokens
 from specdiff_jax.runtime import distributed, mesh, provenance, roofline, xla_options
-from specdiff_jax.runtime.logs import say, write_json
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.training.diffusion_job import DiffusionJob
 
 LONG = 20.0  # seconds of a dispatch: it is not run again to be timed
 SLOW_HOURS = 0.5  # a CPU run longer than this is told of the tiny config
@@ -23,11 +23,11 @@ def run(config, json_path=None):
     Args:
       json_path: also write the facts there.
     """
-    with mesh.entered(config):
-        facts = measure(Run(config))
+    with mesh.enter(config):
+        facts = measure(DiffusionJob(config))
     lines = describe(facts, config)
     for line in lines:
-        say(line)
+        log(line)
     workdir = pathlib.Path(config.workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     for path in filter(None, (workdir / "preflight.json", json_path)):
@@ -36,7 +36,7 @@ def run(config, json_path=None):
         raise ValueError(
             f"workdir={workdir} needs {facts['disk_needed_bytes'] / 1e9:.2f} GB for checkpoints, "
             f"{facts['disk_free_bytes'] / 1e9:.2f} GB are free; free some or lower "
-            "train.keep"
+            "train.max_to_keep"
         )
 
 
@@ -59,8 +59,8 @@ def measure(job):
         "crop_seconds": job.rep.samples / job.rep.sample_rate,
         "num_steps": job.num_steps,
         "state_bytes": state_bytes,
-        "disk_needed_bytes": (config.train.keep + 1) * state_bytes
-        + config.sample.count * clip_bytes,
+        "disk_needed_bytes": (config.train.max_to_keep + 1) * state_bytes
+        + config.sample.num_samples * clip_bytes,
         "disk_free_bytes": shutil.disk_usage(existing_parent(config.workdir)).free,
         **timing(job),
     }
@@ -73,7 +73,7 @@ def timing(job):
     """Peak memory, compile seconds and seconds a step, by compiling and running a dispatch."""
     count = min(job.config.train.steps_per_dispatch, job.num_steps)
     state, held, steps, batch = dispatched(job, count)
-    say("preflight: compiling and measuring one dispatch of the training step")
+    log("preflight: compiling and measuring one dispatch of the training step")
     start = time.perf_counter()
     lowered = job.train_step().lower(state, held, steps, batch)
     trace_seconds = time.perf_counter() - start  # in Python, at every start

@@ -1,7 +1,4 @@
-"""--mode=train: from prepared songs to checkpoints.
-
-wave [B, N] -> stft -> encode: x_0 [B, F, T, C] -> q_sample: x_t -> DiT -> target -> mse -> loss
-"""
+"""--mode=train, and the one loop of every training: `fit` a job, from its data to checkpoints."""
 
 import pathlib
 import signal
@@ -11,84 +8,91 @@ import jax
 import numpy as np
 
 from specdiff_jax.runtime import distributed, mesh
-from specdiff_jax.runtime.logs import open_logs, say, write_json
+from specdiff_jax.runtime.logs import log, open_logs, write_json
 from specdiff_jax.runtime.profiler import Profile
-from specdiff_jax.training import checkpoints, optimizers, validation
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.training import checkpoints, optimizers
+from specdiff_jax.training.diffusion_job import DiffusionJob
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(config):
-    """Trains from the newest good checkpoint, or from the start, to the last step."""
-    with mesh.entered(config):
-        trained(Run(config))
+    """Train from the newest good checkpoint, or from the start, to the last step."""
+    with mesh.enter(config):
+        fit(DiffusionJob(config))
 
 
-def trained(job):
+def fit(job):
+    """Train a job until its last step, or until its validation has seen enough.
+
+    Args:
+      job: has config, rep and num_steps; start() and restore(step) -> TrainState; feed(dispatches),
+        train_step() and validation(step), whose result is called as (state, step, logs) and returns
+        whether to stop, and whose stopped() says that it has; and to_dict().
+    """
     config = job.config
     step = checkpoints.newest_good(config.workdir)
     if step is None:
-        state, step = job.begin(), 0
+        state, step = job.start(), 0
     else:
         state = job.restore(step)
-        say(f"resumed from the checkpoint of step {step}")
+        log(f"resumed from the checkpoint of step {step}")
     write_json(pathlib.Path(config.workdir) / "config.json", config.to_dict())
     if step >= job.num_steps:
-        say(f"all {job.num_steps} steps are done already")
+        log(f"all {job.num_steps} steps are done already")
         return
-    say("health: fitting the linear denoisers that the model must beat")
-    health_check = HealthCheck(job)
+    validate = job.validation(step)
+    if validate.stopped():
+        return
     with open_logs(config.workdir, step, job.num_steps) as logs, Interrupts() as interrupts:
-        loop(job, state, step, logs, health_check, interrupts)
+        loop(job, state, step, logs, validate, interrupts)
 
 
 def loop(job, state, step, logs, validate, interrupts):
-    """Dispatches steps, reads their metrics one dispatch late, validates and saves in between.
-
-    Args:
-      job: what has config, rep, num_steps, feed, train_step and to_dict, as a Run has.
-      validate: (state, step, logs) -> whether to stop here.
-    """
+    """Dispatch steps, read their metrics one dispatch late, validate and save in between."""
     t = job.config.train
-    writer = checkpoints.Writer(job.config.workdir, t.keep)
+    writer = checkpoints.Writer(job.config.workdir, t.max_to_keep)
     every = t.steps_per_dispatch
     dispatches = [(i, min(every, job.num_steps - i)) for i in range(step, job.num_steps, every)]
-    held, batches = job.feed(dispatches)
+    resident, batches = job.feed(dispatches)
     rates = optimizers.learning_rates(job.config, job.num_steps)
     train_step, profile = job.train_step(), Profile(job.config, len(dispatches))
     waiting, clock = None, time.perf_counter()
     for (first, count), batch in zip(dispatches, batches, strict=True):
         steps = np.arange(first, first + count, dtype=np.int32)
         profile.before(first, count, state)
-        state, metrics = train_step(state, held, steps, batch)
+        state, metrics = train_step(state, resident, steps, batch)
         if waiting:
             clock = record(job, logs, *waiting, clock)
         metrics |= {"learning_rate": rates[first : first + count]}
         waiting, step = (first, count, metrics), first + count
         # Read once: a signal may come at any line.
-        caught = interrupts.at(step, t.valid_every, metrics)
-        last, enough = step == job.num_steps or caught, False
-        if last or step % t.valid_every == 0 or step % t.checkpoint_every == 0:
+        caught = interrupts.at(step, t.eval_every, metrics)
+        last, stop = step == job.num_steps or caught, False
+        if last or step % t.eval_every == 0 or step % t.checkpoint_every == 0:
             clock = record(job, logs, *waiting, clock)
             waiting = None
-            if step == job.num_steps or step % t.valid_every == 0:
-                enough = validate(state, step, logs)
-            if last or enough or step % t.checkpoint_every == 0:
+            if step == job.num_steps or step % t.eval_every == 0:
+                stop = validate(state, step, logs)
+            if last or stop or step % t.checkpoint_every == 0:
                 writer.save(state, job.to_dict())
             clock = time.perf_counter()
         if caught:
             writer.finish()
-            say(f"stopped at step {step}, saved; the same command goes on from here")
+            log(f"stopped at step {step}, saved; the same command resumes from here")
             raise SystemExit(128 + caught)
-        if enough:
+        if stop:
             break
     profile.close()
     writer.finish()
 
 
 def record(job, logs, first, count, metrics, clock):
-    """Logs one dispatch as one line and returns the time now; stops the run if it broke."""
+    """Log one dispatch as one line and return the time now; stop the run if it broke.
+
+    Raises:
+      ValueError: a loss or a gradient is not finite.
+    """
     metrics = jax.device_get(metrics)  # waits for the dispatch
     now = time.perf_counter()
     finite = metrics.pop("finite") > 0
@@ -108,29 +112,6 @@ def record(job, logs, first, count, metrics, clock):
     return now
 
 
-class HealthCheck:
-    """Validates the moving average on fixed (crop, t, noise) beside the linear baselines."""
-
-    def __init__(self, job):
-        self.job = job
-        self.levels = validation.level_middles(job.config.valid.levels)
-        self.x0_error = job.validation(self.levels)
-        self.baselines = validation.baselines(
-            job.train_batches(), job.valid_batches(), job.model.patch, job.schedule, self.levels
-        )
-
-    def __call__(self, state, step, logs):
-        errors = [float(e) for e in self.x0_error(state.ema_params)]
-        healthy, line = validation.verdict(errors, self.baselines, step, self.job.num_steps)
-        levels = self.levels.tolist()
-        record = {"x0_error": float(np.mean(errors)), "x0_error_by_level": errors}
-        logs.write("valid", step, record | {"levels": levels})
-        report = {"step": step, "healthy": healthy, "verdict": line, "levels": levels}
-        report |= {"x0_error": errors, "baselines": self.baselines}
-        write_json(pathlib.Path(self.job.config.workdir) / "health.json", report)
-        say(line)
-
-
 class Interrupts:
     """Turns the first Ctrl-C or SIGTERM into `caught`, the signal's number; a second one kills."""
 
@@ -140,22 +121,22 @@ class Interrupts:
         self.previous = {number: signal.signal(number, self.catch) for number in INTERRUPTS}
         return self
 
-    def at(self, step, every, under_way):
-        """The signal to act on after a step. Processes of one job agree, every so many steps.
+    def at(self, step, every, dispatched):
+        """Return the signal to act on after a step. All processes agree, every so many steps.
 
-        They wait for what is under way: two programs that both ask others can deadlock.
+        They wait for what is dispatched: two programs that both call collectives can deadlock.
         """
         if distributed.alone():
             return self.caught
         if step % every:
             return 0
-        jax.block_until_ready(under_way)
+        jax.block_until_ready(dispatched)
         return distributed.agreed(self.caught)
 
     def catch(self, number, frame):
         self.caught = number
         signal.signal(number, self.previous[number])
-        say(f"caught signal {number}: saving at the end of this dispatch")
+        log(f"caught signal {number}: saving at the end of this dispatch")
 
     def __exit__(self, *_):
         for number, handler in self.previous.items():

@@ -4,94 +4,97 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
-from specdiff_jax.audio import representation as representations
-from specdiff_jax.conditioning import vocabulary as conditions
+from specdiff_jax.audio.representation import Representation
+from specdiff_jax.audio.representation import from_dict as representation_from_dict
+from specdiff_jax.conditioning import vocabulary as vocabularies
 from specdiff_jax.config import build
-from specdiff_jax.data import prepare
+from specdiff_jax.diffusion.schedules import Schedule
 from specdiff_jax.models import weights
+from specdiff_jax.models.dit import DiT
+from specdiff_jax.models.positions import resize_positions
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, finetuning
-
-UNTUNED = dict.fromkeys(finetuning.FIELDS) | {"new_statistics": False}
+from specdiff_jax.training.train_state import init_params
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
-    """What a checkpoint holds to sample with."""
+class TrainedModel:
+    """All that a checkpoint holds to denoise, sample, embed and evaluate with; built once."""
 
     workdir: pathlib.Path
     step: int
-    config: ConfigDict
-    rep: representations.Representation
-    vocabulary: conditions.Vocabulary
-    params: Any
     sha256: str  # of the checkpoint
+    config: ConfigDict
+    rep: Representation
+    vocabulary: vocabularies.Vocabulary
+    schedule: Schedule
+    model: DiT
+    params: Any  # plain weights: LoRA's updates are merged
+
+    def denoiser(self, params=None, model=None):
+        """Return the Denoiser of this model, with other parameters or of another length."""
+        params = self.params if params is None else params
+        return build.denoiser(self.config, model or self.model, params, self.schedule)
+
+    def for_shape(self, shape):
+        """Return (DiT, params) for tensors of another shape (F, T, C)."""
+        model = self.model if shape == self.rep.shape else self.model.clone(shape=shape)
+        return model, resize_positions(self.params, model, self.model, log)
 
 
-def load(workdir, step=None, ema=True, lora_strength=None):
-    """The Trained of a checkpoint, the newest good one where no step is named.
+def load(workdir, step=None, ema=True, lora_scale=None):
+    """Load the TrainedModel of a checkpoint, the newest good one where no step is named.
 
     Args:
       workdir: of a run, or a folder of --mode=export.
-      lora_strength: of the updates that LoRA learned, 1 where unset.
+      lora_scale: of the updates that LoRA learned, 1 where unset.
 
     Raises:
-      ValueError: there is no good checkpoint; a strength, step or average that is not there.
+      ValueError: there is no good checkpoint; a scale, step or average that is not there.
     """
     workdir = pathlib.Path(workdir)
     if (workdir / weights.WEIGHTS).exists():
-        return exported(workdir, step, ema, lora_strength)
-    step = checkpoints.trained_step(workdir, step)
-    saved = checkpoints.read_run(workdir, step)
-    config, rep, vocabulary = told(saved)
-    if lora_strength is not None and config.finetune.lora_rank is None:
-        raise ValueError(
-            f"sample.lora_strength={lora_strength}: {workdir} was trained without LoRA"
-        )
-    state = checkpoints.restore(workdir, step, build.abstract_state(config, rep.shape, vocabulary))
-    params = state.ema_params if ema else state.params
-    params = finetuning.weights(config, params, 1.0 if lora_strength is None else lora_strength)
+        return load_export(workdir, step, ema, lora_scale)
+    step = checkpoints.require_step(workdir, step)
+    bare = without_params(checkpoints.read_run(workdir, step))
+    config, model = bare.config, bare.model
+    if lora_scale is not None and config.finetune.lora_rank is None:
+        raise ValueError(f"sample.lora_scale={lora_scale}: {workdir} was trained without LoRA")
+    init = lambda: finetuning.add_lora(config, init_params(model, config.seed))
+    params = checkpoints.restore_params(workdir, step, jax.eval_shape(init), ema)
+    params = finetuning.merge_lora(config, params, 1.0 if lora_scale is None else lora_scale)
+    config.finetune.update(finetuning.UNSET)  # nothing is left to merge
     sha256 = checkpoints.manifest_sha256(workdir, step)
-    return Trained(workdir, step, plain(config), rep, vocabulary, params, sha256)
+    return dataclasses.replace(bare, workdir=workdir, step=step, sha256=sha256, params=params)
 
 
-def exported(folder, step, ema, lora_strength):
-    """The Trained of a folder of --mode=export, which holds one set of plain weights."""
-    asked = {"checkpoint_step": step, "lora_strength": lora_strength}
-    for name, value in asked.items():
+def without_params(saved):
+    """Build the TrainedModel of what JSON keeps of it, without its files and parameters."""
+    config = ConfigDict(saved["config"])
+    rep = representation_from_dict(saved["representation"])
+    vocabulary = vocabularies.from_dict(saved["vocabulary"])
+    schedule, model = build.schedule(config), build.model(config, rep.shape, vocabulary)
+    return TrainedModel(None, None, None, config, rep, vocabulary, schedule, model, None)
+
+
+def load_export(folder, step, ema, lora_scale):
+    """Load the TrainedModel of a folder of --mode=export, which holds one set of plain weights."""
+    for name, value in {"checkpoint_step": step, "lora_scale": lora_scale}.items():
         if value is not None:
             raise ValueError(f"sample.{name}={value}: {folder} holds one set of weights; unset it")
-    params, saved, sha256 = weights.read(folder)
+    params, saved, sha256 = weights.load_weights(folder)
     if ema != saved["ema"]:
         raise ValueError(f"sample.ema={ema}: {folder} was exported with {saved['ema']}")
-    config, rep, vocabulary = told(saved)
-    return Trained(folder, saved["step"], plain(config), rep, vocabulary, params, sha256)
+    bare, step = without_params(saved), saved["step"]
+    return dataclasses.replace(bare, workdir=folder, step=step, sha256=sha256, params=params)
 
 
-def saved_of(place, step=None):
-    """What JSON keeps of the model in a workdir or in a folder of --mode=export."""
+def read_saved(place, step=None):
+    """Return what JSON keeps of the model in a workdir or in a folder of --mode=export."""
     place = pathlib.Path(place)
     if (place / weights.WEIGHTS).exists():
-        return weights.read(place)[1]
-    return checkpoints.read_run(place, checkpoints.trained_step(place, step))
-
-
-def completed(saved):
-    """What JSON keeps of a run, with fields that its config did not have yet, unset."""
-    config = {"finetune": UNTUNED} | saved["config"]
-    config["data"] = dict.fromkeys(prepare.SELECTING) | config["data"]
-    return saved | {"config": config}
-
-
-def told(saved):
-    """(config, Representation, Vocabulary) of what JSON keeps of a run."""
-    saved = completed(saved)
-    rep = representations.from_dict(saved["representation"])
-    return ConfigDict(saved["config"]), rep, conditions.vocabulary_from(saved["vocabulary"])
-
-
-def plain(config):
-    """The config of a model whose updates are merged: nothing is left to be fine-tuned."""
-    config.finetune.update(UNTUNED)
-    return config
+        return weights.load_weights(place)[1]
+    return checkpoints.read_run(place, checkpoints.require_step(place, step))

@@ -1,8 +1,14 @@
-"""Is this run healthy? The model's x_0 error beside what needs no network at all."""
+"""Validation: the x_0 error beside linear denoisers, and the best checkpoint of a run."""
+
+import json
+import pathlib
+import shutil
 
 import numpy as np
 
 from specdiff_jax.diffusion import linear_denoisers
+from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.training import checkpoints
 
 NAMES = {
     "constant": "the best constant",
@@ -69,3 +75,83 @@ def verdict(x0_error, errors, step, num_steps):
         f"not healthy yet: {figure}, {mean / means[unbeaten]:.2f} of {NAMES[unbeaten]} "
         f"({means[unbeaten]:.4f}); {hint}"
     )
+
+
+class DenoisingValidation:
+    """Compares the EMA's x_0 error on fixed (crop, t, eps) with linear denoisers."""
+
+    def __init__(self, job):
+        self.job = job
+        self.levels = level_middles(job.config.valid.num_noise_levels)
+        self.x0_error = job.x0_error(self.levels)
+        train_x0 = job.encode_crops(job.songs, job.config.valid.baseline_crops)
+        valid_x0 = job.encode_crops(job.valid_songs, job.config.valid.crops)
+        self.baselines = baselines(train_x0, valid_x0, job.model.patch, job.schedule, self.levels)
+
+    def stopped(self):
+        return False
+
+    def __call__(self, state, step, logs):
+        errors = [float(e) for e in self.x0_error(state.ema_params)]
+        healthy, line = verdict(errors, self.baselines, step, self.job.num_steps)
+        levels = self.levels.tolist()
+        record = {"x0_error": float(np.mean(errors)), "x0_error_by_level": errors}
+        logs.write("valid", step, record | {"levels": levels})
+        report = {"step": step, "healthy": healthy, "verdict": line, "levels": levels}
+        report |= {"x0_error": errors, "baselines": self.baselines}
+        write_json(pathlib.Path(self.job.config.workdir) / "health.json", report)
+        log(line)
+        return False
+
+
+def best_folder(workdir):
+    return pathlib.Path(workdir) / "best"
+
+
+def history(workdir, kind, score):
+    """[(step, score)] of the validations of a kind that a run has logged."""
+    path = pathlib.Path(workdir) / "metrics.jsonl"
+    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return [(line["step"], line[score]) for line in lines if line["kind"] == kind]
+
+
+class BestCheckpoint:
+    """The best checkpoint of a run by one score, higher is better, the first of equals.
+
+    Args:
+      job: with config and to_dict().
+      kind: of the lines in metrics.jsonl; score: its name there.
+      patience: validations without a better one that are enough; None is never.
+      step: that the run goes on from.
+    """
+
+    def __init__(self, job, kind, score, patience, step):
+        self.job, self.kind, self.score, self.patience = job, kind, score, patience
+        self.history = history(job.config.workdir, kind, score)
+        self.folder = best_folder(job.config.workdir)
+        for later in checkpoints.steps(self.folder):  # saved by a run that was killed after it
+            if later > step:
+                shutil.rmtree(checkpoints.folder_of(self.folder, later))
+
+    def update(self, state, step, metrics, extra, logs):
+        """Keeps the state where no earlier was as good, and logs what was found.
+
+        Args:
+          found: {name: scalar}, the score among them.
+          kept: what the checkpoint keeps beside job.to_dict().
+
+        Returns:
+          (step, score) of the best so far.
+        """
+        if not any(score >= metrics[self.score] for _, score in self.history):
+            writer = checkpoints.Writer(self.folder, 1)
+            writer.save(state, self.job.to_dict() | extra)
+            writer.finish()
+        self.history.append((step, metrics[self.score]))
+        logs.write(self.kind, step, metrics)  # after the best is safe: a resume trusts this line
+        return max(self.history, key=lambda line: line[1])
+
+    def stopped(self):
+        scores = [score for _, score in self.history]
+        since = len(scores) - 1 - int(np.argmax(scores)) if scores else 0
+        return bool(self.patience and since >= self.patience)

@@ -152,7 +152,7 @@ def test_names_links_and_permissions(nano, tmp_path, monkeypatch):
     (folder / "folder.wav").mkdir()
     (folder / "song.m4a").write_bytes(b"aac")
     forbid(monkeypatch, folder / "closed")
-    nano.data.update(source=str(folder), cache_dir=str(tmp_path / "cache"), max_bad_fraction=0.9)
+    nano.data.update(source=str(folder), cache_dir=str(tmp_path / "cache"), max_error_fraction=0.9)
     prepare.run(nano)
     place = prepare.cache_of(nano)
     manifest = cache.read_manifest(place)

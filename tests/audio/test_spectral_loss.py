@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from specdiff_jax.audio.distances import spectral_loss
-from specdiff_jax.config import build
 from specdiff_jax.data import prepare
+from specdiff_jax.sampling import check_config
 from specdiff_jax.training import train
 
 WAVE = 0.3 * jax.random.normal(jax.random.key(0), (2, 1, 8192))
@@ -40,13 +40,13 @@ def test_its_gradient_is_finite_for_silence_and_leads_to_the_sound():
 @pytest.mark.slow
 def test_a_run_trains_by_it(nano):
     nano.representation.update(kind="complex", power=0.5, floor_db=None)
-    nano.representation.update(n_mels=None, iterations=None)
+    nano.representation.update(n_mels=None, griffin_lim_iters=None)
     nano.model.patch = (32, 4)
-    nano.diffusion.update(stft_weight=0.1)
-    nano.train.update(num_steps=2, valid_every=2, checkpoint_every=2)
+    nano.diffusion.update(stft_loss_weight=0.1)
+    nano.train.update(num_steps=2, eval_every=2, checkpoint_every=2)
     prepare.run(nano)
     train.run(nano)
     nano.representation.kind = "log_mel"
-    nano.representation.update(n_mels=32, floor_db=-80.0, iterations=4, power=None)
+    nano.representation.update(n_mels=32, floor_db=-80.0, griffin_lim_iters=4, power=None)
     with pytest.raises(ValueError, match="stft_weight=0.1 needs representation.kind='complex'"):
-        build.check(nano)
+        check_config.check(nano)

@@ -7,7 +7,7 @@ import pytest
 
 from configs import base
 from specdiff_jax.conditioning import label_reader, prompts, vocabulary
-from specdiff_jax.conditioning.prompts import Wish
+from specdiff_jax.conditioning.prompts import Prompt
 
 LABELS = ("instrument:flute", "instrument:church organ", "tempo:fast", "ensemble:choir")
 LABELS += ("instrument:choir", "drums")
@@ -15,7 +15,7 @@ PLAIN = vocabulary.Vocabulary(LABELS, ("tempo", "start"))
 
 
 def branches(guidance=1.0, with_plain=False, **wish):
-    return prompts.Asker(PLAIN, with_plain).branches(Wish(**wish, guidance=guidance))
+    return prompts.PromptEncoder(PLAIN, with_plain).branches(Prompt(**wish, guidance=guidance))
 
 
 def asked_labels(condition):
@@ -52,15 +52,15 @@ def test_guidance_of_one_asks_the_model_once_and_of_zero_for_nothing():
 
 def test_a_negative_prompt_is_led_away_from_and_alone_leads_away_from_it_too():
     text = {"name": "", "width": 1, "pooled_width": 1, "max_tokens": 3}
-    asker = prompts.Asker(vocabulary.Vocabulary(LABELS, (), text))
+    asker = prompts.PromptEncoder(vocabulary.Vocabulary(LABELS, (), text))
     heard = (np.ones((3, 1), np.float16), np.ones(3, bool), np.ones(1, np.float32))
     asker.texts["drums"] = heard
-    for wish in (Wish(labels="flute", negative="drums"), Wish(negative="drums")):
+    for wish in (Prompt(labels="flute", negative="drums"), Prompt(negative="drums")):
         wish = dataclasses.replace(wish, guidance=3.0)
         (away, weight, _), (towards, other, _) = asker.branches(wish)
         assert (weight, other) == (-2.0, 3.0) and away.mask.all() and not towards.mask.any()
     with pytest.raises(ValueError, match="negative 'drums' does nothing at guidance 1"):
-        asker.branches(Wish(labels="flute", negative="drums"))
+        asker.branches(Prompt(labels="flute", negative="drums"))
 
 
 def test_a_text_asks_for_labels_it_names_unless_the_user_names_some():
@@ -71,12 +71,12 @@ def test_a_text_asks_for_labels_it_names_unless_the_user_names_some():
     known = vocabulary.Vocabulary(LABELS, (), text, reader)
     said = []
     for reads in (True, False):
-        asker = prompts.Asker(known, reads=reads, tell=said.append)
+        asker = prompts.PromptEncoder(known, reads=reads, tell=said.append)
         heard = np.zeros((3, 1), np.float16), np.ones(3, bool)
         asker.texts["a flute"] = (*heard, np.array([3.0, 0.0]))
         asker.texts["a piano"] = (*heard, np.array([0.0, 3.0]))
         asked = lambda asker=asker, **wish: [
-            asked_labels(condition) for condition, *_ in asker.branches(Wish(**wish))
+            asked_labels(condition) for condition, *_ in asker.branches(Prompt(**wish))
         ]
         own = {"instrument:flute"} if reads else set()
         assert asked(prompt="a flute") == [own]
@@ -90,15 +90,15 @@ def test_a_text_asks_for_labels_it_names_unless_the_user_names_some():
 
 def test_numbers_are_told_in_their_units_and_the_rest_is_unknown():
     ((condition, *_),) = branches(numbers="tempo=200")
-    np.testing.assert_array_equal(condition.numbers, [1.0, np.nan])
+    np.testing.assert_array_equal(condition.scalars, [1.0, np.nan])
 
 
 def test_wishes_of_a_batch_get_room_for_the_one_with_the_most_branches():
-    asker = prompts.Asker(PLAIN)
+    asker = prompts.PromptEncoder(PLAIN)
     wishes = [
-        Wish(labels="flute", guidance=2.0),
-        Wish(labels="+flute -drums", guidance=2.0),
-        Wish(),
+        Prompt(labels="flute", guidance=2.0),
+        Prompt(labels="+flute -drums", guidance=2.0),
+        Prompt(),
     ]
     assert asker.room(wishes) == 3
     made, weights, _ = asker(wishes)
@@ -128,11 +128,11 @@ def test_what_cannot_be_asked_is_said(wish, message):
 
 
 def test_a_model_that_knows_nothing_says_so():
-    asker = prompts.Asker(vocabulary.Vocabulary())
+    asker = prompts.PromptEncoder(vocabulary.Vocabulary())
     for wish, message in (
-        (Wish(prompt="x"), "takes no prompt"),
-        (Wish(labels="x"), "without condition.labels"),
-        (Wish(numbers="tempo=1"), "trained without any"),
+        (Prompt(prompt="x"), "takes no prompt"),
+        (Prompt(labels="x"), "without condition.labels"),
+        (Prompt(numbers="tempo=1"), "trained without any"),
     ):
         with pytest.raises(ValueError, match=message):
             asker.branches(wish)
@@ -148,13 +148,16 @@ def test_a_file_of_prompts_is_read_line_by_line(tmp_path):
     path.write_text("\n".join(lines), "utf-8")
     sample = base.get_config().sample
     sample.prompts = str(path)
-    sample.guidance = 2.0
+    sample.guidance_scale = 2.0
     prompt = "a\u2028line\u0085of its own"  # JSON lines end at a line feed and nowhere else
-    wanted = [Wish(prompt=prompt, guidance=2.0), Wish(labels="flute", negative="b", guidance=3.0)]
-    assert prompts.wishes(sample) == wanted
+    wanted = [
+        Prompt(prompt=prompt, guidance=2.0),
+        Prompt(labels="flute", negative="b", guidance=3.0),
+    ]
+    assert prompts.read_prompts(sample) == wanted
     sample.prompt = "c"
     with pytest.raises(ValueError, match="sample.prompts and sample.prompt exclude each other"):
-        prompts.wishes(sample)
+        prompts.read_prompts(sample)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +173,11 @@ def test_a_broken_file_of_prompts_is_named_with_its_line(tmp_path, line, message
     path = tmp_path / "prompts.jsonl"
     path.write_text(line)
     with pytest.raises(ValueError, match=message):
-        prompts.read(path)
+        prompts.read_prompt_file(path)
 
 
 def test_guidance_of_nothing_is_refused():
     sample = base.get_config().sample
-    sample.guidance = 3.0
-    with pytest.raises(ValueError, match="sample.guidance is not used without a prompt"):
-        prompts.wishes(sample)
+    sample.guidance_scale = 3.0
+    with pytest.raises(ValueError, match="sample.guidance_scale is not used without a prompt"):
+        prompts.read_prompts(sample)

@@ -10,8 +10,16 @@ import pytest
 from configs import base
 from specdiff_jax.conditioning import vocabulary
 from specdiff_jax.config import build
-from specdiff_jax.data import songs as data
-from specdiff_jax.models.conditioning import Condition, ConditionEmbedding, Inputs, dropped, unsaid
+from specdiff_jax.data import crops
+from specdiff_jax.data.songs import Songs, balance_labels
+from specdiff_jax.models.conditioning import (
+    Condition,
+    ConditionEmbedding,
+    Inputs,
+    drop_conditions,
+    null_condition,
+)
+from specdiff_jax.sampling import check_config
 
 TEXT = {"name": "made up", "revision": "1", "sha256": "0", "width": 6, "pooled_width": 5}
 TEXT |= {"max_tokens": 4}
@@ -27,7 +35,7 @@ def songs_of(entries):
     lengths = np.array([round(100 * entry["seconds"]) for entry in entries])
     shards = (np.zeros((int(lengths.sum()), 1), np.int16),)
     places = np.stack([np.zeros_like(lengths), np.cumsum(lengths) - lengths], axis=1)
-    return data.Songs(shards, places, lengths, tuple(entries), sample_rate=100)
+    return Songs(shards, places, lengths, tuple(entries), sample_rate=100)
 
 
 def features():
@@ -79,7 +87,7 @@ def test_dropping_leaves_out_as_much_as_it_says():
         mask=jnp.ones((size, 1), bool),
         pooled=jnp.ones((size, 1)),
     )
-    made = dropped(full, jax.random.key(0), everything=0.2, part=0.3, each=0.6)
+    made = drop_conditions(full, jax.random.key(0), everything=0.2, part=0.3, each=0.6)
     labels, numbers, text = made.labels > 0, np.isfinite(made.numbers), np.asarray(made.mask)
     near = lambda found, wanted: np.testing.assert_allclose(
         np.mean(found, axis=0), wanted, atol=4 * np.sqrt(0.25 / size)
@@ -99,13 +107,13 @@ def test_rare_labels_come_as_often_as_repeat_factor_sampling_says():
     entries = [{"labels": ["common"], "captions": [], "seconds": 10.0} for _ in range(98)]
     entries += [{"labels": ["rare", "common"], "captions": [], "seconds": 10.0} for _ in range(2)]
     songs = songs_of(entries)
-    made = data.balanced(songs, share=0.32)
+    made = balance_labels(songs, share=0.32)
     factor = np.sqrt(0.32 / 0.02)  # 4
     assert set(made.repeats[:98]) == {1} and set(made.repeats[98:]) == {factor}
-    size = data.epoch_size(made, 1000)
-    drawn = data.crop_offsets(made, 1000, seed=0, step=0, batch_size=size)
+    size = crops.epoch_size(made, 1000)
+    drawn = crops.draw_offsets(made, 1000, seed=0, step=0, batch_size=size)
     np.testing.assert_array_equal(np.bincount(made.song_at(drawn)), made.repeats)
-    assert data.epoch_size(songs, 1000) == 100
+    assert crops.epoch_size(songs, 1000) == 100
 
 
 def model_of(inputs, silence=None, **fields):
@@ -115,7 +123,7 @@ def model_of(inputs, silence=None, **fields):
     made = dataclasses.replace(build.model(config, (8, 16, 1)), inputs=inputs)
     keys = jax.random.split(jax.random.key(0))
     x_t, t = jax.random.normal(keys[0], (3, 8, 16, 1)), jnp.array([0.2, 0.5, 0.9])
-    params = jax.jit(made.init)(keys[1], x_t, t, inputs and unsaid(inputs, 3))["params"]
+    params = jax.jit(made.init)(keys[1], x_t, t, inputs and null_condition(inputs, 3))["params"]
     # Zero-initialised layers would hide the condition: give every parameter something.
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: x + 0.2 * rng.normal(size=x.shape).astype(x.dtype), params)
@@ -173,7 +181,7 @@ def test_what_is_masked_or_unsaid_is_not_heard(asked):
 
 def test_the_context_holds_a_token_for_each_thing_that_is_said():
     condition = full()
-    numbers = condition.numbers.at[1, 0].set(jnp.nan)
+    numbers = condition.scalars.at[1, 0].set(jnp.nan)
     condition = condition._replace(numbers=numbers)
     embed = ConditionEmbedding(INPUTS, width=8)
     (_, context), params = embed.init_with_output(jax.random.key(0), condition)
@@ -216,7 +224,7 @@ def test_at_initialisation_a_text_s_tokens_change_nothing():
     config.model.update(patch=(8, 4), width=16, depth=2, heads=2)
     made = dataclasses.replace(build.model(config, (8, 16, 1)), inputs=INPUTS)
     x_t, t = jnp.ones((3, 8, 16, 1)), jnp.full(3, 0.5)
-    params = jax.jit(made.init)(jax.random.key(0), x_t, t, unsaid(INPUTS, 3))
+    params = jax.jit(made.init)(jax.random.key(0), x_t, t, null_condition(INPUTS, 3))
     apply, condition = jax.jit(made.apply), full()
     found, features = apply(params, x_t, t, condition)
     other, others = apply(params, x_t, t, condition._replace(tokens=-condition.tokens))
@@ -234,7 +242,7 @@ def test_without_inputs_a_model_has_the_parameters_it_had():
                 jax.random.key(0),
                 jnp.zeros((1, 512, 1024, 2)),
                 jnp.zeros(1),
-                inputs and unsaid(inputs, 1),
+                inputs and null_condition(inputs, 1),
             )
         )
     )
@@ -245,18 +253,18 @@ def test_without_inputs_a_model_has_the_parameters_it_had():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("numbers", ("tempos",), "condition.numbers='tempos' is not one of .*did you mean 'tempo'"),
-        ("drop", 0.1, "condition.drop=0.1 has nothing to act on"),
+        ("numbers", ("tempos",), "condition.scalars='tempos' is not one of .*did you mean 'tempo'"),
+        ("drop", 0.1, "condition.dropout=0.1 has nothing to act on"),
         ("labels", True, "condition.(min_songs|drop) must be set"),
         ("cross_heads", 2, "condition.cross_heads=2 has nothing to act on"),
-        ("drop", 1.5, "condition.drop=1.5 is not between 0 and 1"),
+        ("drop", 1.5, "condition.dropout=1.5 is not between 0 and 1"),
     ],
 )
 def test_a_condition_that_makes_no_sense_is_refused(field, value, message):
     config = base.get_config("tiny")
     config.condition[field] = value
     with pytest.raises(ValueError, match=message):
-        build.check(config)
+        check_config.check(config)
 
 
 def test_in_bfloat16_what_is_asked_for_is_heard_nearly_alike():

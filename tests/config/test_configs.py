@@ -6,14 +6,15 @@ import pytest
 from configs import base, song_describer
 from specdiff_jax.config import bounds, build
 from specdiff_jax.data import collection
-from specdiff_jax.training import diffusion_job
+from specdiff_jax.sampling import check_config
+from specdiff_jax.training import checkpoints
 
 
 @pytest.mark.parametrize("size", ["base", "tiny"])
 @pytest.mark.parametrize("shipped", [base, song_describer])
 def test_shipped_configs_pass(shipped, size):
     config = shipped.get_config(size)
-    build.check(config)
+    check_config.check(config)
     collection.intake(config)
     assert config.workdir == f"runs/{config.name}"
 
@@ -41,35 +42,47 @@ def test_an_unknown_size_is_refused():
         ("diffusion.prediction", "x_0", "diffusion.prediction='x_0' is not one of x0"),
         ("diffusion.skip_variance", 0.1, None),
         ("diffusion.prediction", "edm", "prediction='edm' cannot use schedule.kind='ddpm_linear'"),
-        ("diffusion.times_mean", 0.5, "diffusion.times_mean=0.5 is not used by"),
-        ("diffusion.weight", "min_snrr", "did you mean 'min_snr'"),
-        ("diffusion.weight_gamma", 5.0, "diffusion.weight_gamma=5.0 is not used by"),
-        ("diffusion.distance_delta", 1.0, "diffusion.distance_delta=1.0 is not used by"),
-        ("diffusion.stft_weight", 0.1, None),
+        (
+            "diffusion.timestep_sampling_mean",
+            0.5,
+            "diffusion.timestep_sampling_mean=0.5 is not used by",
+        ),
+        ("diffusion.loss_weighting", "min_snrr", "did you mean 'min_snr'"),
+        (
+            "diffusion.loss_weighting_gamma",
+            5.0,
+            "diffusion.loss_weighting_gamma=5.0 is not used by",
+        ),
+        ("diffusion.loss_delta", 1.0, "diffusion.loss_delta=1.0 is not used by"),
+        ("diffusion.stft_loss_weight", 0.1, None),
         ("model.mlp", "swiglo", "did you mean 'swiglu'"),
         ("model.norm", "layr", "did you mean 'layer'"),
         ("model.positions", "sincoss", "did you mean 'sincos'"),
         ("model.remat", "dot", "did you mean 'dots'"),
-        ("optimizer.ema_length", 0.1, "optimizer.ema_length=0.1 is not used by"),
-        ("optimizer.ema_profile", "power", "optimizer.ema_decay=0.999 is not used by"),
-        ("optimizer.ema_profile", "schedule_free", "cannot go with optimizer.kind='adam'"),
+        ("optimizer.ema_rel_std", 0.1, "optimizer.ema_rel_std=0.1 is not used by"),
+        ("optimizer.ema_kind", "power", "optimizer.ema_decay=0.999 is not used by"),
+        ("optimizer.ema_kind", "schedule_free", "cannot go with optimizer.kind='adam'"),
         ("model.long_skips", True, None),
-        ("sample.grid", "karas", "did you mean 'karras'"),
+        ("sample.time_grid", "karas", "did you mean 'karras'"),
         ("sample.churn", 1.0, "sample.churn=1.0 is not used by"),
-        ("diffusion.times", "discreet", "did you mean 'discrete'"),
+        ("diffusion.timestep_sampling", "discreet", "did you mean 'discrete'"),
         ("optimizer.kind", "adamm", "did you mean 'adam"),
         ("optimizer.weight_decay", 0.1, "optimizer.weight_decay=0.1 is not used by"),
-        ("optimizer.decay", "cosin", "did you mean 'cosine'"),
-        ("optimizer.accumulate", 3, "optimizer.accumulate=3 must divide train.batch_size=8"),
+        ("optimizer.lr_schedule", "cosin", "did you mean 'cosine'"),
+        (
+            "optimizer.grad_accum_steps",
+            3,
+            "optimizer.grad_accum_steps=3 must divide train.batch_size=8",
+        ),
         ("train.num_steps", 7, "set one of num_steps and num_epochs"),
-        ("train.steps_per_dispatch", 7, "must divide train.valid_every=50"),
+        ("train.steps_per_dispatch", 7, "must divide train.eval_every=50"),
         ("sample.sampler", "dimm", "did you mean 'ddim'"),
-        ("sample.steps", 0, "sample.steps=0 is not at least 1"),
+        ("sample.nfe", 0, "sample.nfe=0 is not at least 1"),
         ("train.num_steps", 0, "train.num_steps=0 is not at least 1"),
         ("train.num_epochs", -5, "train.num_epochs=-5 is not at least 1"),
         ("train.batch_size", 0, "train.batch_size=0 is not at least 1"),
         ("sample.seconds", 0.0, "sample.seconds=0.0 is not above 0"),
-        ("sample.count", -1, "sample.count=-1 is not at least 1"),
+        ("sample.num_samples", -1, "sample.num_samples=-1 is not at least 1"),
         ("sample.eta", 2.0, "sample.eta=2.0 is not between 0 and 1"),
         ("model.depth", 0, "model.depth=0 is not at least 1"),
         ("model.patch", (0, 8), r"model.patch=\(0, 8\) is not \(bins, frames\)"),
@@ -80,7 +93,7 @@ def test_an_unknown_size_is_refused():
         ("optimizer.ema_decay", 1.0, "optimizer.ema_decay=1.0 is not at least 0 and below 1"),
         ("schedule.beta_max", 2.0, "schedule.beta_max=2.0 is not above 0 and below 1"),
         ("representation.standardize", "bnd", "did you mean 'band'"),
-        ("sample.steps", 1001, "steps=1001 is more than the times of the schedule's T=1000"),
+        ("sample.nfe", 1001, "steps=1001 is more than the times of the schedule's T=1000"),
     ],
 )
 def test_mistakes_are_named(field, value, message):
@@ -89,10 +102,10 @@ def test_mistakes_are_named(field, value, message):
     with config[section].ignore_type():
         config[section][name] = value
     if message is None:
-        build.check(config)
+        check_config.check(config)
         return
     with pytest.raises(ValueError, match=message) as caught:
-        build.check(config)
+        check_config.check(config)
     assert "\n" not in str(caught.value)
 
 
@@ -107,24 +120,24 @@ def test_every_range_is_of_a_field_that_there_is():
 
 def test_options_that_fight_each_other_are_refused():
     config = base.get_config()
-    config.diffusion.update(prediction="eps", weight="v")
-    with pytest.raises(ValueError, match="diffusion.weight='v' grows without bound"):
-        build.check(config)
+    config.diffusion.update(prediction="eps", loss_weighting="v")
+    with pytest.raises(ValueError, match="diffusion.loss_weighting='v' grows without bound"):
+        check_config.check(config)
     config = base.get_config("tiny")
     config.model.long_skips = True
     with pytest.raises(ValueError, match="model.long_skips needs model.depth of 3 or more, not 2"):
-        build.check(config)
+        check_config.check(config)
     config = base.get_config("tiny")
     config.model.scan, config.optimizer.kind = True, "muon"
     with pytest.raises(ValueError, match="model.scan stacks matrices"):
-        build.check(config)
+        check_config.check(config)
 
 
 def test_eta_without_ddim_is_refused():
     config = base.get_config()
     config.sample.update(sampler="ddpm", eta=0.5)
     with pytest.raises(ValueError, match=r"sample.eta=0.5 is not used by sample.sampler='ddpm'"):
-        build.check(config)
+        check_config.check(config)
 
 
 def test_a_config_locks_its_fields_and_suggests():
@@ -147,7 +160,7 @@ def test_a_resume_may_change_how_it_is_computed_and_not_what():
     saved = base.get_config().to_dict()
     wanted = base.get_config()
     wanted.model.update(attention="plain", remat="block", dtype="bfloat16")
-    diffusion_job.refuse_changed(saved, wanted.to_dict(), "runs/base")
+    checkpoints.refuse_changed(saved, wanted.to_dict(), "runs/base")
     wanted.model.qk_norm = True
     with pytest.raises(ValueError, match="was trained with model.qk_norm=False, the config says"):
-        diffusion_job.refuse_changed(saved, wanted.to_dict(), "runs/base")
+        checkpoints.refuse_changed(saved, wanted.to_dict(), "runs/base")

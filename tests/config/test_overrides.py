@@ -33,21 +33,21 @@ def test_another_model_than_the_checkpoint_s_is_refused(trained, field, value, t
 
 
 def test_a_config_file_of_another_model_is_told(trained, capsys):
-    sample.opened(trained)
+    sample.load_for_sampling(trained)
     assert "was trained with" not in capsys.readouterr().err
     trained.model.update(depth=7, attention="plain")
     trained.diffusion.skip_variance = 0.5
-    sample.opened(trained)
+    sample.load_for_sampling(trained)
     assert "another diffusion.skip_variance, model.depth than" in capsys.readouterr().err
     trained.model.update(width=1, heads=1, mlp="gelu")
-    sample.opened(trained)
+    sample.load_for_sampling(trained)
     assert " and 2 more than the config: that counts" in capsys.readouterr().err
 
 
 def test_the_words_of_the_training_may_be_said_again(trained):
     trained.model.attention = "plain"
     overrides.check(trained, "sample", ["model.depth", "model.patch", "model.attention", "seed"])
-    made, _ = sample.opened(trained)
+    made, _ = sample.load_for_sampling(trained)
     assert made.config.model.attention == "plain"
 
 
@@ -59,13 +59,15 @@ def test_an_edit_where_nothing_is_edited_is_refused(nano):
 
 
 def test_an_overlap_of_no_windows_is_refused(nano):
-    nano.sample.overlap = 0.75
+    nano.sample.window_overlap = 0.75
     for fields in ({}, {"seconds": 0.5, "extend": "positions"}):
         nano.sample.update(fields)
-        with pytest.raises(ValueError, match="sample.overlap=0.75 is of the windows of longer"):
-            overrides.check(nano, "train", ["sample.overlap"])
-    nano.sample.extend = "windows"
-    overrides.check(nano, "train", ["sample.overlap"])
+        with pytest.raises(
+            ValueError, match="sample.window_overlap=0.75 is of the windows of longer"
+        ):
+            overrides.check(nano, "train", ["sample.window_overlap"])
+    nano.sample.long_form = "windows"
+    overrides.check(nano, "train", ["sample.window_overlap"])
 
 
 def test_clips_of_another_length_are_not_evaluated(trained):
@@ -77,8 +79,11 @@ def test_clips_of_another_length_are_not_evaluated(trained):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"extend": "positions"}, "sample.extend='positions' is not used by clips of the trained"),
-        ({"guidance": 3.0}, "sample.guidance is not used without a prompt"),
+        (
+            {"extend": "positions"},
+            "sample.long_form='positions' is not used by clips of the trained",
+        ),
+        ({"guidance": 3.0}, "sample.guidance_scale is not used without a prompt"),
         ({"prompt": "a flute"}, "sample.prompt: this model will not hear any"),
         ({"labels": "flute"}, "sample.labels: this model will not hear any"),
         ({"prompts": "/nowhere.jsonl"}, "there is no such file"),
@@ -98,5 +103,5 @@ def test_an_edit_is_checked_against_its_file_before_training(nano, music):
     nano.edit.seconds = (0.1, 0.3)
     with pytest.raises(ValueError, match="not a range within 0 to 0.25"):
         sample.check(nano)
-    nano.sample.update(seconds=0.5, extend="positions")
+    nano.sample.update(seconds=0.5, long_form="positions")
     sample.check(nano)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from specdiff_jax.audio import files
-from specdiff_jax.config import build
 from specdiff_jax.data import cache, collection, prepare, splits, spool
 from specdiff_jax.runtime.worker_pool import Stop
+from specdiff_jax.sampling import check_config
 from tests.helpers import synth
 
 
@@ -30,7 +30,7 @@ def test_a_cache_is_found_again_and_a_changed_setting_makes_another(fresh):
     prepare.run(fresh)
     place = prepare.cache_of(fresh)
     stamp = (place / "manifest.json").stat().st_mtime_ns
-    fresh.data.feed = "host"  # how it is read, not what it is
+    fresh.data.placement = "host"  # how it is read, not what it is
     prepare.run(fresh)
     assert prepare.cache_of(fresh) == place
     assert (place / "manifest.json").stat().st_mtime_ns == stamp
@@ -126,18 +126,18 @@ def test_too_many_bad_files_stop_it_and_nothing_is_lost(fresh, music, tmp_path, 
     for name in ("a.wav", "b.flac"):
         (folder / name).write_text("not sound")
     fresh.data.source = str(folder)
-    with pytest.raises(ValueError, match=r"2 of 18 files are bad .*data.max_bad_fraction=0.05"):
+    with pytest.raises(ValueError, match=r"2 of 18 files are bad .*data.max_error_fraction=0.05"):
         prepare.run(fresh)
     told = capsys.readouterr().err
     assert "bad: a.wav: not readable" in told and "bad: b.flac: not readable" in told
     partial = cache.partial_of(prepare.cache_of(fresh))
     stamps = {path.name: path.stat().st_mtime_ns for path in partial.glob("pcm-*")}
-    fresh.data.max_bad_fraction = 0.2
+    fresh.data.max_error_fraction = 0.2
     prepare.run(fresh)
     place = prepare.cache_of(fresh)
     assert {path.name: path.stat().st_mtime_ns for path in place.glob("pcm-*")} == stamps
     assert len(whole(fresh)[0]["skipped"]) == 2
-    fresh.data.max_bad_fraction = 0.05  # of a whole cache too
+    fresh.data.max_error_fraction = 0.05  # of a whole cache too
     with pytest.raises(ValueError, match="2 of 18 files are bad"):
         prepare.run(fresh)
 
@@ -216,16 +216,16 @@ def test_a_kill_while_a_cache_gets_its_name_leaves_it_whole(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"max_bad_fraction": -1.0}, "data.max_bad_fraction=-1.0 is not a share")]
+    [({"max_bad_fraction": -1.0}, "data.max_error_fraction=-1.0 is not a share")]
     + [({"valid_fraction": 0.7, "test_fraction": 0.6}, "leave nothing to train with")]
-    + [({"feed": "disk"}, "data.feed='disk' is not one of auto, device, host")]
+    + [({"feed": "disk"}, "data.placement='disk' is not one of auto, device, host")]
     + [({"trim_db": 6.0}, "data.trim_db=6.0 cuts everything")]
     + [({"source": ""}, "data.source='' is not")],
 )
 def test_wrong_values_are_refused_before_a_song_is_read(nano, fields, message):
     nano.data.update(fields)
     with pytest.raises(ValueError, match=message):
-        build.check(nano)
+        check_config.check(nano)
         collection.kind_of(nano)
 
 

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from specdiff_jax.data import cache, prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import cache, feeding, prepare
+from specdiff_jax.data import crops as crops_module
+from specdiff_jax.data.songs import Songs, filter_songs, parse_labels
 
 SAMPLES = 100
 LENGTHS = [100, 250, 1000, 333, 480]
@@ -20,11 +21,11 @@ def songs():
     pcm = np.split(np.arange(sum(LENGTHS), dtype=np.int16)[:, None], np.cumsum(LENGTHS)[:-1])
     shards = (np.concatenate([pcm[3], pcm[0]]), np.concatenate([pcm[4], pcm[2], pcm[1]]))
     places = np.array([(0, 333), (1, 1480), (1, 480), (0, 0), (1, 0)])
-    return data.Songs(shards, places, np.array(LENGTHS), (), 8000)
+    return Songs(shards, places, np.array(LENGTHS), (), 8000)
 
 
 def offsets(songs, seed=0, steps=range(40), size=4, **more):
-    rows = [data.crop_offsets(songs, SAMPLES, seed, step, size, **more) for step in steps]
+    rows = [crops_module.draw_offsets(songs, SAMPLES, seed, step, size, **more) for step in steps]
     return np.concatenate(rows)
 
 
@@ -84,26 +85,26 @@ def test_device_and_host_feeds_give_the_same_samples(songs, channels):
     arguments = (songs, SAMPLES, 0, 4, dispatches)
     pcm = jax.numpy.asarray(songs.read_all())
     for places, read in zip(
-        data.offset_batches(*arguments), data.host_batches(*arguments), strict=True
+        feeding.iterate_offsets(*arguments), feeding.iterate_crops(*arguments), strict=True
     ):
-        cut = [np.asarray(data.slice_crops(pcm, row, SAMPLES)) for row in places.sound]
+        cut = [np.asarray(feeding.slice_crops(pcm, row, SAMPLES)) for row in places.sound]
         crops = read.sound
         np.testing.assert_array_equal(np.stack(cut), crops)
         np.testing.assert_array_equal(places.song, read.song)
-        wave = data.to_wave(crops).reshape(*crops.shape[:2], channels, SAMPLES)
+        wave = crops_module.pcm_to_wave(crops).reshape(*crops.shape[:2], channels, SAMPLES)
         np.testing.assert_array_equal(wave.swapaxes(-1, -2), crops / 32768.0)
 
 
 def test_the_host_feed_hands_over_its_error(songs):
     broken = dataclasses.replace(songs, shards=tuple(shard[:50] for shard in songs.shards))
     with pytest.raises(ValueError):
-        list(data.host_batches(broken, SAMPLES, 0, 4, [(0, 3)]))
+        list(feeding.iterate_crops(broken, SAMPLES, 0, 4, [(0, 3)]))
 
 
 def test_tiles_do_not_overlap_and_spread_over_all_songs(songs):
-    found = data.tiled_offsets(songs, SAMPLES, 1000)
+    found = crops_module.tile_offsets(songs, SAMPLES, 1000)
     assert len(found) == CROPS and (np.diff(np.sort(found)) >= SAMPLES).all()
-    few = np.searchsorted(songs.starts, data.tiled_offsets(songs, SAMPLES, 5), side="right")
+    few = np.searchsorted(songs.starts, crops_module.tile_offsets(songs, SAMPLES, 5), side="right")
     assert set(few) >= {1, 3, 5}
 
 
@@ -115,7 +116,7 @@ def labelled(songs):
 
 def as_labels(songs, only=None, without=None, most=None):
     """Names with commas between them as the sets of labels that `data.selected` takes."""
-    only, without = (data.known_labels(songs.entries, text) for text in (only, without))
+    only, without = (parse_labels(songs.entries, text) for text in (only, without))
     return {"only": only, "without": without, "most": most}
 
 
@@ -131,7 +132,7 @@ def as_labels(songs, only=None, without=None, most=None):
 )
 def test_songs_are_selected_by_their_labels_and_keep_their_sound(songs, told, left):
     every = labelled(songs)
-    found = data.selected(every, **as_labels(every, **told))
+    found = filter_songs(every, **as_labels(every, **told))
     assert [entry["number"] for entry in found.entries] == left
     for place, number in enumerate(left):
         mine = found.read(found.starts[place], found.lengths[place])
@@ -141,9 +142,9 @@ def test_songs_are_selected_by_their_labels_and_keep_their_sound(songs, told, le
 def test_a_label_of_no_song_and_nothing_left_are_refused(songs):
     every = labelled(songs)
     with pytest.raises(ValueError, match="label 'flue' .* did you mean a:flute"):
-        data.known_labels(every.entries, "flue")
+        parse_labels(every.entries, "flue")
     with pytest.raises(ValueError, match="of 5 songs none is left by only=.*slow"):
-        data.selected(every, **as_labels(every, only="slow", without="slow"))
+        filter_songs(every, **as_labels(every, only="slow", without="slow"))
 
 
 def test_a_label_that_one_split_lacks_is_known_all_the_same(nano):
@@ -153,12 +154,12 @@ def test_a_label_that_one_split_lacks_is_known_all_the_same(nano):
     manifest = cache.read_manifest(place)
     for song in manifest["songs"]:
         song["labels"] = ["kind:all"] + (["kind:rare"] if song["split"] == "train" else [])
-    nano.data.only = "all, rare"
+    nano.data.include_labels = "all, rare"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "read_manifest", lambda folder: manifest)
         for split in ("train", "valid"):
             songs = prepare.songs_of(nano, split, 100)
             assert len(songs.entries) == sum(s["split"] == split for s in manifest["songs"]) > 0
-        nano.data.without = "rare"
+        nano.data.exclude_labels = "rare"
         with pytest.raises(ValueError, match="none is left by only=.*kind:rare"):
             prepare.songs_of(nano, "train", 100)

@@ -10,8 +10,7 @@ import soundfile
 
 from specdiff_jax.audio import files, quality_checks
 from specdiff_jax.audio.ingest import Intake, ingest, lufs
-from specdiff_jax.data import cache, collection, prepare
-from specdiff_jax.data import songs as data
+from specdiff_jax.data import cache, collection, crops, prepare
 from specdiff_jax.data.sources import folder, huggingface, metadata
 from specdiff_jax.data.sources import manifest as manifest_source
 from specdiff_jax.data.sources.songbook import songbook
@@ -108,7 +107,7 @@ def test_silence_at_the_ends_is_trimmed_on_request_and_inside_kept():
 
 def test_int16_is_exact_and_clips_at_full_scale(tmp_path):
     pcm = np.array([-32768, -1, 0, 1, 32767], np.int16)
-    np.testing.assert_array_equal(files.to_int16(data.to_float(pcm)), pcm)
+    np.testing.assert_array_equal(files.to_int16(crops.pcm_to_float(pcm)), pcm)
     np.testing.assert_array_equal(files.to_int16(np.array([2.0, -2.0])), [32767, -32768])
 
 
@@ -120,7 +119,7 @@ def test_what_lies_beside_songs_is_read(fresh, tmp_path):
     (folder / "1.txt").write_text("a line\nanother\n")
     (folder / "2.json").write_text('{"artist": "Eve", "labels": ["a;b"], "split": "validation"}')
     (folder / "3.json").write_text("{broken")
-    fresh.data.update(source=str(folder), max_bad_fraction=0.5)
+    fresh.data.update(source=str(folder), max_error_fraction=0.5)
     found = manifest(fresh)
     songs = {song["name"]: song for song in found["songs"]}
     assert found["found"] == 6 == len(found["songs"]) + len(found["skipped"])
@@ -149,7 +148,7 @@ def test_a_list_gives_parts_of_files(fresh, tmp_path):
         {"path": "songs/7.wav"},
     ]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    fresh.data.update(source=str(tmp_path / "list.jsonl"), max_bad_fraction=0.5)
+    fresh.data.update(source=str(tmp_path / "list.jsonl"), max_error_fraction=0.5)
     wave, _ = soundfile.read(folder / "0.wav", dtype="int16")
     entry, pcm = song_of(fresh, "songs/0.wav#0.5-1.0")
     np.testing.assert_array_equal(pcm[:, 0], wave[RATE // 2 : RATE])
@@ -258,8 +257,8 @@ def test_a_missing_column_or_a_wrong_option_is_named(nano, dataset):
     nano.data.update(caption_column=None, split="validation")
     with pytest.raises(ValueError, match="data.split='validation' is for Hub names"):
         list(collection.source(nano))
-    nano.data.update(split=None, song_seconds=10.0)
-    with pytest.raises(ValueError, match=r"data.song_seconds=10.0 is not used by"):
+    nano.data.update(split=None, songbook_seconds=10.0)
+    with pytest.raises(ValueError, match=r"data.songbook_seconds=10.0 is not used by"):
         collection.source(nano)
 
 

@@ -13,6 +13,7 @@ from specdiff_jax.audio import files
 from specdiff_jax.diffusion import editing, samplers, time_grids
 from specdiff_jax.models import positions
 from specdiff_jax.sampling import sample
+from specdiff_jax.training import trained_model
 from tests.helpers import synth
 from tests.helpers.gaussian import MAKERS, MEAN, STD, exact_denoiser
 
@@ -31,7 +32,7 @@ def test_pinned_keeps_the_known_and_leaves_the_rest_its_law(name):
     known = jax.random.normal(jax.random.key(5), (16, *shape)) * 3
     mask = np.zeros(shape[:2])
     mask[2:, 10:30] = 1
-    denoise = editing.pinned(exact_denoiser(SCHEDULE), SCHEDULE, known, mask)
+    denoise = editing.inpaint(exact_denoiser(SCHEDULE), SCHEDULE, known, mask)
     x_0 = drawn(denoise, shape, name)
     np.testing.assert_allclose(x_0[:, mask == 0], np.asarray(known)[:, mask == 0], atol=1e-4)
     free = x_0[:, mask == 1]
@@ -57,7 +58,7 @@ def test_pixelwise_denoiser_is_the_same_by_windows():
     """Where the model sees no neighbours, windows agree of themselves, whatever their number."""
     whole = exact_denoiser(SCHEDULE)
     x_t, t = jax.random.normal(jax.random.key(0), (2, 4, 37, 1)), jnp.array([0.3, 0.8])
-    parts = editing.windowed(whole, SCHEDULE, frames=16, hop=8)
+    parts = editing.denoise_windows(whole, SCHEDULE, frames=16, hop=8)
     for expected, found in zip(whole(x_t, t), parts(x_t, t), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -66,7 +67,7 @@ def test_windows_that_disagree_are_blended_without_a_step():
     """Each window says its own mean everywhere: 1/4 and 3/4; between them a straight climb."""
     says_mean = lambda x_t, t: (jnp.full_like(x_t, x_t.mean()), x_t)
     x_t = jnp.concatenate([jnp.zeros((1, 1, 12, 1)), jnp.ones((1, 1, 12, 1))], axis=2)
-    denoise = editing.windowed(says_mean, SCHEDULE, frames=16, hop=8)
+    denoise = editing.denoise_windows(says_mean, SCHEDULE, frames=16, hop=8)
     x_0 = np.asarray(denoise(x_t, jnp.array([0.5]))[0][0, 0, :, 0])
     np.testing.assert_allclose(x_0[[0, -1]], [0.25, 0.75])
     steps = np.diff(x_0)
@@ -85,8 +86,8 @@ def test_windows_cover_every_frame_and_end_with_the_clip(length, frames, hop):
 
 def test_a_stretched_table_is_itself_on_its_own_grid_and_straight_between():
     table = jnp.arange(12.0)[None, :, None] * jnp.ones((1, 1, 3))
-    np.testing.assert_array_equal(positions.resized(table, (1, 12), (1, 12)), table)
-    twice = np.asarray(positions.resized(table, (1, 12), (1, 24)))[0, :, 0]
+    np.testing.assert_array_equal(positions.resize_table(table, (1, 12), (1, 12)), table)
+    twice = np.asarray(positions.resize_table(table, (1, 12), (1, 24)))[0, :, 0]
     np.testing.assert_allclose(np.diff(twice)[1:-1], 0.5, atol=1e-5)
 
 
@@ -101,9 +102,9 @@ def song(tmp_path):
 def trained(nano, trained_nano, monkeypatch):
     """`nano` with a checkpoint; clips of 0.248 s."""
     # The bar's callback would keep the program out of the compilation cache.
-    monkeypatch.setattr(editing, "ticking", lambda denoise, tick: denoise)
+    monkeypatch.setattr(editing, "report_progress", lambda denoise, tick: denoise)
     nano.workdir = trained_nano
-    nano.sample.update(count=1, batch_size=1, steps=4, sampler="ddpm")
+    nano.sample.update(num_samples=1, batch_size=1, nfe=4, sampler="ddpm")
     return nano
 
 
@@ -149,7 +150,7 @@ def test_a_continuation_begins_with_its_prefix_and_then_makes_sound(trained, son
 
 
 def test_a_weak_variation_is_near_its_song_and_a_strong_one_is_not(trained, song):
-    rep = sample.load(pathlib.Path(trained.workdir)).rep
+    rep = trained_model.load(pathlib.Path(trained.workdir)).rep
     distance = {}
     for strength in (0.05, 0.9):
         trained.edit.update(kind="variation", file=song, strength=strength)
@@ -165,10 +166,12 @@ def test_a_weak_variation_is_near_its_song_and_a_strong_one_is_not(trained, song
 def test_an_interpolation_is_at_its_ends_the_variation_of_either_file(trained, song):
     there = {"file": song, "strength": 0.6}
     for amount, offset in ((0.0, 0.3), (1.0, 1.2)):
-        trained.edit.update(kind="variation", other=None, other_offset=None, amount=None)
+        trained.edit.update(kind="variation", second_file=None, second_offset=None, weight=None)
         trained.edit.update(there | {"offset": offset})
         alone, _ = sampled(trained, "variation-song-000")
-        trained.edit.update(kind="interpolation", other=song, other_offset=1.2, amount=amount)
+        trained.edit.update(
+            kind="interpolation", second_file=song, second_offset=1.2, weight=amount
+        )
         trained.edit.offset = 0.3
         between, _ = sampled(trained, "interpolation-song-000")
         assert np.abs(alone.astype(int) - between).max() <= 1  # of int16
@@ -178,7 +181,7 @@ def test_an_interpolation_is_at_its_ends_the_variation_of_either_file(trained, s
 def test_any_length_and_both_ways_to_it(trained):
     clips = {}
     for extend in ("windows", "positions"):
-        trained.sample.update(seconds=1.0, extend=extend)
+        trained.sample.update(seconds=1.0, long_form=extend)
         clips[extend], _ = sampled(trained, "000")
         assert len(clips[extend]) == 8000 and np.abs(clips[extend][-500:]).max() > 0
     assert not np.array_equal(clips["windows"], clips["positions"])
@@ -271,6 +274,6 @@ def test_wrong_edits_are_refused_by_name(trained, song, fields, message):
 def test_samples_of_every_sampler_and_grid_are_finite_sound(trained):
     for name in samplers.SAMPLERS:
         for grid in ("karras", "aligned"):
-            trained.sample.update(sampler=name, grid=grid, steps=3)
+            trained.sample.update(sampler=name, time_grid=grid, nfe=3)
             made, _ = sampled(trained, "000")
             assert np.abs(made).max() > 0

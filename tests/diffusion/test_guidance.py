@@ -32,7 +32,7 @@ def rows(*values, batch=5):
 
 def wrapped(means, weights, plain=None, **fields):
     plain = weights if plain is None else plain
-    return guidance.guided(denoise, SCHEDULE, rows(*means), rows(*weights), rows(*plain), **fields)
+    return guidance.guide(denoise, SCHEDULE, rows(*means), rows(*weights), rows(*plain), **fields)
 
 
 @pytest.mark.parametrize(("weights", "mean"), [((0.0, 1.0), 2.0), ((1.0, 0.0), -1.0)])
@@ -47,7 +47,7 @@ def test_weight_one_is_the_conditional_and_zero_the_unconditional_bit_for_bit(we
 def test_a_guided_gaussian_is_the_gaussian_of_the_exaggerated_mean(weight):
     """All spreads alike, the mixture of scores is that of the mixture of means: sampled so."""
     count = 2000
-    guided = guidance.guided(
+    guided = guidance.guide(
         denoise,
         SCHEDULE,
         rows(0.0, 1.0, batch=count),
@@ -73,7 +73,7 @@ def test_the_algebra_of_three_is_the_sum_of_its_terms():
 def test_each_item_has_weights_of_its_own():
     x_t, t = inputs()
     weights = jnp.stack([jnp.linspace(1.0, 0.0, 5), jnp.linspace(0.0, 1.0, 5)])
-    found, _ = guidance.guided(denoise, SCHEDULE, rows(-1.0, 2.0), weights, weights)(x_t, t)
+    found, _ = guidance.guide(denoise, SCHEDULE, rows(-1.0, 2.0), weights, weights)(x_t, t)
     wanted, _ = denoise(x_t, t, jnp.linspace(-1.0, 2.0, 5))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
@@ -91,7 +91,7 @@ def test_rescale_brings_back_the_deviation_by_as_much_as_it_says():
     std = lambda x: np.std(np.asarray(x), axis=(1, 2, 3))
     scale = jnp.linspace(1.0, 3.0, 12).reshape(SHAPE)[None]
     tilted = lambda x_t, t, mean: (scale * schedules.expand(mean, x_t) + x_t, x_t)
-    of = lambda phi: guidance.guided(
+    of = lambda phi: guidance.guide(
         tilted, SCHEDULE, rows(0.0, 1.0), rows(-3.0, 4.0), rows(0.0, 1.0), rescale=phi
     )(x_t, t)[0]
     wanted, free = std(tilted(x_t, t, jnp.ones(5))[0]), std(of(0.0))
@@ -103,7 +103,7 @@ def test_autoguidance_goes_on_from_the_worse_past_the_better():
     x_t, t = inputs()
     worse = lambda x_t, t: denoise(x_t, t, jnp.zeros(5))
     better = lambda x_t, t: denoise(x_t, t, jnp.ones(5))
-    found, _ = guidance.autoguided(better, worse, 2.5)(x_t, t)
+    found, _ = guidance.autoguide(better, worse, 2.5)(x_t, t)
     np.testing.assert_allclose(found, denoise(x_t, t, jnp.full(5, 2.5))[0], atol=1e-5)
-    same = guidance.autoguided(better, worse, 1.0)(x_t, t)
+    same = guidance.autoguide(better, worse, 1.0)(x_t, t)
     jax.tree.map(np.testing.assert_array_equal, same, tuple(better(x_t, t)))

@@ -46,7 +46,7 @@ def test_an_item_has_the_same_error_in_any_batch(found):
 def test_from_pure_noise_a_glance_is_the_mean_and_a_sampler_is_a_sample():
     x_0, keys = gaussian(64), samplers.item_keys(0, np.arange(64))
     times = time_grids.uniform(SCHEDULE, 100)
-    x_t, glance, made = reconstruction.rebuilt(
+    x_t, glance, made = reconstruction.reconstruct(
         exact_denoiser(SCHEDULE),
         lambda denoise, x, times, keys: samplers.ddim(denoise, x, times, SCHEDULE, keys),
         x_0,
@@ -64,7 +64,7 @@ def test_from_pure_noise_a_glance_is_the_mean_and_a_sampler_is_a_sample():
 def test_from_little_noise_all_three_answers_are_near_x_0_and_the_untouched_one_the_farthest():
     x_0, keys = gaussian(64), samplers.item_keys(0, np.arange(64))
     times = time_grids.uniform(SCHEDULE, 20, start=0.3)
-    answers = reconstruction.rebuilt(
+    answers = reconstruction.reconstruct(
         exact_denoiser(SCHEDULE),
         lambda denoise, x, times, keys: samplers.ddim(denoise, x, times, SCHEDULE, keys),
         x_0,

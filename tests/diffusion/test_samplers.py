@@ -131,7 +131,7 @@ def test_no_sampler_asks_more_often_than_it_was_told(name):
         jax.debug.callback(lambda t: asked.append(float(t[0])), t)
         return exact_denoiser(schedule)(x_t, t)
 
-    times = time_grids.log_snr(schedule, samplers.strides_of(name, 9))
+    times = time_grids.log_snr(schedule, samplers.num_steps(name, 9))
     sample = jax.jit(lambda x, k: samplers.SAMPLERS[name](denoise, x, times, schedule, k))
     jax.block_until_ready(sample(jnp.ones((2, 3)), samplers.item_keys(0, [0, 1])))
     jax.effects_barrier()
@@ -139,13 +139,13 @@ def test_no_sampler_asks_more_often_than_it_was_told(name):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("grid", time_grids.GRIDS)
+@pytest.mark.parametrize("grid", time_grids.TIME_GRIDS)
 @pytest.mark.parametrize("start", [1.0, 0.6])
 def test_grids_fall_from_the_start_to_the_data(grid, name, start):
     schedule = MAKERS[name]()
     curve = {"levels": [0.2, 0.8], "errors": [0.1, 0.6]} if grid == "aligned" else {}
     for steps in (1, 2, 13):
-        times = np.asarray(time_grids.GRIDS[grid](schedule, steps, start=start, **curve))
+        times = np.asarray(time_grids.TIME_GRIDS[grid](schedule, steps, start=start, **curve))
         assert times.shape == (steps + 1,) and (np.diff(times) < 0).all()
         nothing_left = float(schedule.log_snr(times[0])) == pytest.approx(-13, abs=0.2)
         assert times[-1] == 0 and (nothing_left or times[0] == pytest.approx(start, abs=1e-3))
@@ -159,7 +159,7 @@ def test_no_end_of_a_schedule_breaks_a_sampler(name, grid, schedule):
     if (name, grid, schedule) == ("euler", "uniform", "sigmoid"):
         pytest.skip("Euler's rule in t cannot follow the vertical ends of this schedule")
     schedule = MAKERS[schedule]()
-    times = time_grids.GRIDS[grid](schedule, samplers.strides_of(name, 150))
+    times = time_grids.TIME_GRIDS[grid](schedule, samplers.num_steps(name, 150))
     keys = samplers.item_keys(0, range(64))
     x_T = schedule.sigma(times[0]) * samplers.item_noise(keys, 0, (1000,))
     sample = jax.jit(
@@ -193,7 +193,7 @@ def test_no_stop_lies_below_the_least_noise_of_a_schedule(grid, sigma_min):
     The last of them, to the data, takes the posterior mean of what is left.
     """
     schedule = schedules.edm(sigma_min=sigma_min)
-    times = time_grids.GRIDS[grid](schedule, 100)
+    times = time_grids.TIME_GRIDS[grid](schedule, 100)
     assert float(schedule.sigma(times[-2])) == pytest.approx(sigma_min, rel=1e-3)
     keys = samplers.item_keys(0, range(8))
     x_T = schedule.sigma(times[0]) * samplers.item_noise(keys, 0, (1000,))
@@ -282,7 +282,7 @@ def test_the_aligned_grid_ends_nearest_to_the_flow(steps):
         return x_0, (x_t - alpha * x_0) / sigma
 
     def distance(grid, **options):
-        times = time_grids.GRIDS[grid](schedule, steps, **options)
+        times = time_grids.TIME_GRIDS[grid](schedule, steps, **options)
         alpha, sigma = float(schedule.alpha(times[0])), float(schedule.sigma(times[0]))
         x_T = jnp.asarray(np.sqrt(alpha**2 * VARIANCES + sigma**2))[None]
         x_0 = samplers.ddim(denoise, x_T, times, schedule, samplers.item_keys(0, [0]))

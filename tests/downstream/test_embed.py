@@ -12,13 +12,12 @@ from flax.traverse_util import flatten_dict
 from configs import embedding as shipped
 from specdiff_jax.audio import files
 from specdiff_jax.conditioning import text_encoders
-from specdiff_jax.config import build
 from specdiff_jax.data import crops, prepare
-from specdiff_jax.data import songs as data
 from specdiff_jax.downstream import embed, embed_rules, search, trained_embedding, vector_index
 from specdiff_jax.downstream import index as indexing
 from specdiff_jax.downstream.embed_job import Embedding
-from specdiff_jax.training import best, checkpoints
+from specdiff_jax.sampling import check_config
+from specdiff_jax.training import checkpoints, validation
 from tests.helpers.letters import made_up
 from tests.helpers.nano import RATE, small_config
 
@@ -85,11 +84,13 @@ def veiled(tmp_path_factory):
 def made(songs, caches, folder, **fields):
     config = small_config(songs, caches, folder)
     config.model.depth = 1  # what comes after the block that is read never learns
-    config.embed.update(size=16, queries=1, windows=4)
+    config.embed.update(dim=16, queries=1, windows=4)
     config.embed.update(fields)
-    config.optimizer.update(learning_rate=0.01, decay="constant", ema_decay=0.5, weight_decay=0.0)
+    config.optimizer.update(
+        learning_rate=0.01, lr_schedule="constant", ema_decay=0.5, weight_decay=0.0
+    )
     config.train.update(
-        batch_size=16, num_steps=30, valid_every=10, checkpoint_every=10, steps_per_dispatch=5
+        batch_size=16, num_steps=30, eval_every=10, checkpoint_every=10, steps_per_dispatch=5
     )
     return config
 
@@ -104,7 +105,7 @@ def worded(songs, caches, tmp_path_factory):
     """An embedding trained with captions on a held trunk, and an index of all songs by it."""
     folder = tmp_path_factory.mktemp("worded")
     config = made(songs, caches, folder, learns="held", text="letters", max_tokens=12)
-    config.train.update(num_steps=60, valid_every=30, checkpoint_every=30)
+    config.train.update(num_steps=60, eval_every=30, checkpoint_every=30)
     embed.run(config)
     indexing.run(config)
     return config
@@ -124,7 +125,7 @@ def flat(params):
 
 def newest(config):
     job = job_of(config)
-    return job.restore(config.workdir, checkpoints.newest_good(config.workdir))
+    return job.restore(checkpoints.newest_good(config.workdir))
 
 
 # ---- crops
@@ -134,24 +135,24 @@ def test_two_crops_of_a_song_never_overlap_where_there_is_room(config):
     songs = job_of(config).songs
     samples = 1984
     for step in range(40):
-        first, second = np.split(crops.pair_offsets(songs, samples, 0, step, 16), 2)
-        np.testing.assert_array_equal(first, data.crop_offsets(songs, samples, 0, step, 8))
+        first, second = np.split(crops.draw_pair_offsets(songs, samples, 0, step, 16), 2)
+        np.testing.assert_array_equal(first, crops.draw_offsets(songs, samples, 0, step, 8))
         np.testing.assert_array_equal(songs.song_at(first), songs.song_at(second))
         inside = second - songs.starts[songs.song_at(second)]
         assert (inside >= 0).all() and (inside + samples <= songs.lengths[0]).all()
         assert (np.abs(first - second) >= samples).all()
     tight = 3 * RATE * 5 // 9  # a crop in the middle leaves no room for another
-    first, second = np.split(crops.pair_offsets(songs, tight, 0, 0, 16), 2)
+    first, second = np.split(crops.draw_pair_offsets(songs, tight, 0, 0, 16), 2)
     inside = second - songs.starts[songs.song_at(second)]
     assert set(inside) <= {0, 3 * RATE - tight}
 
 
 def test_a_partner_can_be_anywhere_and_a_step_always_has_the_same(config):
     songs = job_of(config).songs
-    draw = lambda step: crops.pair_offsets(songs, 1984, 3, step, 16)
+    draw = lambda step: crops.draw_pair_offsets(songs, 1984, 3, step, 16)
     np.testing.assert_array_equal(draw(5), draw(5))
     np.testing.assert_array_equal(
-        crops.pair_offsets(songs, 1984, 3, 5, 16, slice(8, 16)), draw(5)[8:]
+        crops.draw_pair_offsets(songs, 1984, 3, 5, 16, slice(8, 16)), draw(5)[8:]
     )
     partners = np.concatenate([np.split(draw(step), 2)[1] for step in range(200)])
     inside = (partners - songs.starts[songs.song_at(partners)]) / (3 * RATE - 1984)
@@ -168,18 +169,18 @@ def test_training_makes_crops_of_a_song_find_each_other(veiled, caches, tmp_path
     config = made(veiled, caches, tmp_path, loss=loss)
     config.embed.temperature = 0.1 if loss == "softmax" else None
     config.augment.gain_db = 6.0
-    config.train.update(num_steps=STEPS, valid_every=STEPS, checkpoint_every=STEPS)
+    config.train.update(num_steps=STEPS, eval_every=STEPS, checkpoint_every=STEPS)
     job = job_of(config)
     scores = embed.Scores(job, job.valid_songs)
-    before = scores.of(job.begin().params)
+    before = scores.of(job.start().params)
     embed.trained(job)
-    ((step, after),) = best.history(config.workdir, embed.KIND, embed.SCORE)
+    ((step, after),) = validation.history(config.workdir, embed.KIND, embed.SCORE)
     assert step == STEPS and after > before["recall_1"] + 0.2
 
 
 def test_a_held_trunk_stays_to_the_bit(worded):
     job, state = job_of(worded), newest(worded)
-    fresh = job.begin()
+    fresh = job.start()
     for tree in (state.params, state.ema_params):
         for name, array in flat(fresh.params).items():
             assert np.array_equal(array, flat(tree)[name]) == name.startswith("trunk"), name
@@ -191,11 +192,11 @@ def test_a_held_trunk_stays_to_the_bit(worded):
 @pytest.mark.slow
 def test_labels_bring_songs_together_that_are_called_the_same(songs, caches, tmp_path):
     config = made(songs, caches, tmp_path, kinds=("pitch",))
-    config.train.update(num_steps=40, valid_every=40, checkpoint_every=40)
+    config.train.update(num_steps=40, eval_every=40, checkpoint_every=40)
     embed.run(config)
     job, params, _ = trained_embedding.best(config.workdir)
-    waves = crops.spread_pcm(job.held_out("test"), job.rep.samples, 1)[:, 0]
-    z = np.asarray(job.vectors()(params, data.to_wave(waves)))
+    waves = crops.read_spread_crops(job.held_out("test"), job.rep.samples, 1)[:, 0]
+    z = np.asarray(job.vectors()(params, crops.pcm_to_wave(waves)))
     kind = np.arange(4) % 2
     same = kind[:, None] == kind[None]
     cosines = z @ z.T
@@ -227,7 +228,7 @@ def test_words_find_the_songs_that_they_are_said_of(worded):
     np.testing.assert_allclose(np.linalg.norm(index.vectors, axis=1), 1, rtol=1e-5)
     for kind in ("low", "high"):
         asked = worded.copy_and_resolve_references()
-        asked.search.update(text=f"{kind} notes", count=6)
+        asked.search.update(text=f"{kind} notes", num_results=6)
         hits = search.asked(asked, index)
         assert all(hit.song["labels"] == [f"pitch:{kind}"] for hit in hits), kind
     found = json.loads((pathlib.Path(worded.workdir) / "embedding.json").read_text())
@@ -248,7 +249,7 @@ def test_a_song_finds_itself_by_the_run_s_name_from_any_config(worded, tmp_path)
     ("fields", "message"),
     [
         ({"block": 0}, "search.block=0 is for a trunk, not for 'embed:"),
-        ({"noise": 0.1}, "search.noise=0.1 is for a trunk, not for 'embed:"),
+        ({"noise": 0.1}, "search.noise_level=0.1 is for a trunk, not for 'embed:"),
         ({"embedder": "embed:nowhere"}, "embed:nowhere: no embedding was trained there"),
         ({"embedder": "embed:"}, "embedder 'embed:' names no run"),
     ],
@@ -264,7 +265,7 @@ def test_what_is_no_embedding_s_is_refused(worded, fields, message):
 def test_without_captions_it_reads_no_text(config):
     job = job_of(config)
     writer = checkpoints.Writer(pathlib.Path(config.workdir) / "best", 1)
-    writer.save(job.begin(), job.to_dict())
+    writer.save(job.start(), job.to_dict())
     writer.finish()
     embedder = trained_embedding.load(config.workdir)
     with pytest.raises(ValueError, match="reads no texts; index by search.embedder=embed:WORKDIR"):
@@ -281,11 +282,14 @@ def test_without_captions_it_reads_no_text(config):
         ({"embed.temperature": None}, "embed.temperature=None does not go with embed.loss"),
         ({"embed.loss": "sigmoid"}, "embed.temperature=0.1 does not go with embed.loss='sigmoid'"),
         ({"embed.temperature": -1.0}, "embed.temperature=-1.0 is not above 0"),
-        ({"embed.size": 1}, "embed.size=1 is less than 2"),
-        ({"embed.windows": 1}, "embed.windows=1: a window finds another"),
-        ({"embed.block": 1}, "embed.block=1: the trunk has blocks 0 to 0"),
-        ({"embed.learns": "held", "embed.trunk_rate": 0.5}, "embed.trunk_rate=0.5 needs a trunk"),
-        ({"embed.learns": "held_first"}, "embed.held_steps and embed.learns='held_first'"),
+        ({"embed.dim": 1}, "embed.dim=1 is less than 2"),
+        ({"head.windows": 1}, "head.windows=1: a window finds another"),
+        ({"head.block": 1}, "head.block=1: the trunk has blocks 0 to 0"),
+        (
+            {"head.trainable": "held", "head.backbone_lr_scale": 0.5},
+            "head.backbone_lr_scale=0.5 needs a trunk",
+        ),
+        ({"head.trainable": "held_first"}, "head.frozen_steps and head.trainable='held_first'"),
         ({"embed.min_songs": 2}, "embed.min_songs=2 is not used without embed.kinds"),
         ({"embed.max_tokens": 12}, "embed.max_tokens=12 is not used without embed.text"),
         ({"embed.text_weight": 2.0}, "embed.text_weight=2.0 is not used without embed.text"),
@@ -293,9 +297,15 @@ def test_without_captions_it_reads_no_text(config):
         ({"embed.kinds": ("pich",)}, r"embed.kinds=\('pich',\), .* leave no tag: .* have pitch"),
         ({"train.batch_size": 1}, "train.batch_size=1 is not even and at least 4"),
         ({"train.batch_size": 7}, "train.batch_size=7 is not even"),
-        ({"optimizer.accumulate": 2}, "optimizer.accumulate=2 would leave each crop fewer"),
+        (
+            {"optimizer.grad_accum_steps": 2},
+            "optimizer.grad_accum_steps=2 would leave each crop fewer",
+        ),
         ({"augment.mix_up": 0.3}, "augment.mix_up would mix songs"),
-        ({"finetune.learn": "block_0"}, "finetune.learn is not used by --mode=embed; see embed"),
+        (
+            {"finetune.trainable": "block_0"},
+            "finetune.trainable is not used by --mode=embed; see embed",
+        ),
         ({"condition.labels": True}, "condition: --mode=embed tells the trunk nothing"),
         ({"data.max_songs": 1}, "one train song alone holds two crops"),
     ],
@@ -319,7 +329,7 @@ def test_songs_without_captions_cannot_be_found_by_words(music, caches, tmp_path
 @pytest.mark.parametrize("size", ["base", "tiny"])
 def test_shipped_configs_pass(size, way):
     config = shipped.get_config(size + way)
-    build.check(config)
+    check_config.check(config)
     embed_rules.check(config)
     with pytest.raises(ValueError, match="'fast' is not one of full, probe"):
         shipped.get_config("tiny,fast")

@@ -208,7 +208,9 @@ def test_a_text_is_asked_where_the_embedder_reads(built, monkeypatch):
 
 def test_the_command_writes_a_table_json_and_a_page(built, tmp_path, capfd):
     made = built.copy_and_resolve_references()
-    made.search.update(query=f"{built.data.source}/artist 2/1.wav", seconds=(1.0, 2.0), count=3)
+    made.search.update(
+        query=f"{built.data.source}/artist 2/1.wav", seconds=(1.0, 2.0), num_results=3
+    )
     search.run(made, tmp_path / "found.json", tmp_path / "found.html")
     said = capfd.readouterr().err
     assert "artist 2/1.wav  (kind:odd, artist:2)" in said and "8 songs" in said
@@ -225,7 +227,7 @@ def test_a_song_that_lies_in_no_file_is_heard_as_it_was_prepared(built, caches):
     name = "artist 2/1.wav"
     made.data.cache_dir = str(caches / "searched")
     assert name not in search.prepared_songs(made)
-    made.data.max_bad_fraction = 0.5
+    made.data.max_error_fraction = 0.5
     prepare.run(made)
     pcm, rate = search.prepared_songs(made)[name]
     kept, _ = soundfile.read(f"{built.data.source}/{name}", dtype="int16", always_2d=True)
@@ -313,12 +315,12 @@ def test_other_embedders_do_as_well_and_know_their_own_index(config, tmp_path):
         ({"query": "QUERY", "block": 0}, "was built by .*block None"),
         ({"query": "QUERY", "noise": 0.2}, "set search.embedder, block and noise as they were"),
         ({"query": "QUERY", "block": 2}, "search.block=2: .* has blocks 0 to 1"),
-        ({"query": "QUERY", "noise": 1.0}, "search.noise=1.0 is not at least 0 and below 1"),
+        ({"query": "QUERY", "noise": 1.0}, "search.noise_level=1.0 is not at least 0 and below 1"),
         ({"query": "QUERY", "embedder": "logmel", "noise": 0.1}, "is for a trunk, not for"),
         ({"query": "QUERY", "embedder": "logmell"}, "embedder 'logmell' is unknown"),
         ({"query": "QUERY", "embedder": "trunk:nowhere"}, "nowhere"),
         ({"query": "QUERY", "index": "nowhere"}, "there is none at nowhere; build it with"),
-        ({"query": "QUERY", "count": 0}, "search.count=0"),
+        ({"query": "QUERY", "count": 0}, "search.num_results=0"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(built, fields, message):

@@ -53,8 +53,10 @@ def tagged(songs, caches, folder, **fields):
     config = small_config(songs, caches, folder)
     config.tag.update(kinds=("instrument",), windows=3, queries=1, robustness=False)
     config.tag.update(fields)
-    config.optimizer.update(learning_rate=0.02, decay="constant", ema_decay=0.5, weight_decay=0.0)
-    config.train.update(num_steps=30, valid_every=10, checkpoint_every=10, steps_per_dispatch=5)
+    config.optimizer.update(
+        learning_rate=0.02, lr_schedule="constant", ema_decay=0.5, weight_decay=0.0
+    )
+    config.train.update(num_steps=30, eval_every=10, checkpoint_every=10, steps_per_dispatch=5)
     return config
 
 
@@ -67,8 +69,8 @@ def config(songs, caches, tmp_path):
 def probe(songs, caches, tmp_path_factory):
     """A linear probe trained to the end, on a random trunk."""
     config = tagged(songs, caches, tmp_path_factory.mktemp("probe"), learns="held")
-    config.train.update(num_steps=60, valid_every=60, checkpoint_every=60, steps_per_dispatch=10)
-    config.tag.t = 0.02
+    config.train.update(num_steps=60, eval_every=60, checkpoint_every=60, steps_per_dispatch=10)
+    config.head.noise_level = 0.02
     tag.run(config)
     return config
 
@@ -90,7 +92,7 @@ def found(config):
 
 def newest(config):
     job = job_of(config)
-    return job.restore(config.workdir, checkpoints.newest_good(config.workdir))
+    return job.restore(checkpoints.newest_good(config.workdir))
 
 
 def test_a_probe_finds_all_that_is_planted(probe):
@@ -105,7 +107,7 @@ def test_a_probe_finds_all_that_is_planted(probe):
 
 def test_a_held_trunk_stays_to_the_bit_and_has_no_optimiser_state(probe):
     job, state = job_of(probe), newest(probe)
-    fresh = job.begin()
+    fresh = job.start()
     for tree in (state.params, state.ema_params):
         for name, array in flat(fresh.params).items():
             assert np.array_equal(array, flat(tree)[name]) == name.startswith("trunk"), name
@@ -146,7 +148,7 @@ def test_one_of_a_kind_is_found_from_the_data_and_songs_without_are_left_out(con
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
-    config.tag.update(mix_up=0.3, band_masks=(1, 4), time_masks=(1, 4), balance=1.0)
+    config.tag.update(mix_up=0.3, freq_masks=(1, 4), time_masks=(1, 4), class_balance=1.0)
     tag.trained(job_of(config))
     whole = newest(config)
     config.workdir = str(tmp_path / "again")
@@ -160,7 +162,7 @@ def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
 
 @pytest.mark.slow
 def test_training_stops_when_valid_no_longer_gets_better_and_the_best_is_kept(config, monkeypatch):
-    config.tag.patience = 2
+    config.head.patience = 2
     config.train.num_steps = 80
     scores = iter([0.5, 0.9, 0.7, 0.9, 0.95])
     real = classification.scores
@@ -198,19 +200,19 @@ def test_thresholds_and_the_best_never_see_the_test(config, probe, monkeypatch):
 @pytest.mark.slow
 def test_a_trunk_begins_as_the_run_it_is_of_whatever_that_was_told(songs, caches, tmp_path):
     first = small_config(songs, caches, tmp_path / "first")
-    first.condition.update(labels=True, min_songs=1, cross_heads=1, drop=0.1)
-    first.condition.update(drop_part=0.1, drop_each=0.1)
+    first.condition.update(labels=True, min_songs=1, cross_heads=1, dropout=0.1)
+    first.condition.update(modality_dropout=0.1, token_dropout=0.1)
     prepare.run(first)
     train.run(first)
     config = tagged(songs, caches, tmp_path, learns="held")
     config.finetune.init_from = first.workdir
     job, old = job_of(config), trained_model.load(first.workdir)
-    state = job.begin()
+    state = job.start()
     for name, array in flat(old.params).items():
         np.testing.assert_array_equal(array, flat(state.params["trunk"])[name])
     np.testing.assert_array_equal(job.rep.mean, old.rep.mean)
     x = jnp.ones((1, *job.rep.shape))
-    config.tag.t = 0.3
+    config.head.noise_level = 0.3
     tokens = job.trunk.tokens(state.params["trunk"], x, x)
     alpha, sigma = (
         job.trunk.schedule.alpha(jnp.array(0.3)),
@@ -225,13 +227,13 @@ def test_a_trunk_begins_as_the_run_it_is_of_whatever_that_was_told(songs, caches
     assert trained_model.load(first.workdir).step == 6
     config.model.width = 64
     with pytest.raises(ValueError, match="model.width is 32 in the run of finetune.init_from, 64"):
-        job_of(config).begin()
+        job_of(config).start()
 
 
 def tag_rules_unsaid(inputs):
-    from specdiff_jax.models.conditioning import unsaid
+    from specdiff_jax.models.conditioning import null_condition
 
-    return unsaid(inputs, 1)
+    return null_condition(inputs, 1)
 
 
 def test_a_long_file_is_the_mean_of_its_windows_a_short_one_is_heard_too(probe, tmp_path, capsys):
@@ -252,7 +254,7 @@ def test_a_long_file_is_the_mean_of_its_windows_a_short_one_is_heard_too(probe, 
     files.write(tmp_path / "short.wav", wave[: n // 2], RATE)
     files.write(tmp_path / "tiny.wav", wave[:100], RATE)
     probe_beside = probe.copy_and_resolve_references()
-    probe_beside.tag.beside = True
+    probe_beside.tag.write_sidecars = True
     with pytest.raises(ValueError, match="1 of 2 files could not be tagged"):
         tag.run(probe_beside, [tmp_path / "tiny.wav", tmp_path / "short.wav"])
     told = json.loads((tmp_path / "short.wav.tags.json").read_text())
@@ -324,15 +326,21 @@ def test_without_weights_the_loss_is_that_of_scikit_learn():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tag.block": 2}, "tag.block=2: the trunk has blocks 0 to 1"),
-        ({"tag.t": 1.0}, "tag.t=1.0 is not at least 0 and below 1"),
-        ({"tag.learns": "hold"}, "tag.learns='hold' is not one of all, held"),
-        ({"tag.learns": "held_first"}, "tag.held_steps and tag.learns='held_first' need"),
-        ({"tag.held_steps": 3}, "tag.held_steps and tag.learns='held_first' need"),
-        ({"tag.learns": "held", "tag.trunk_rate": 0.1}, "tag.trunk_rate=0.1 needs a trunk"),
+        ({"head.block": 2}, "head.block=2: the trunk has blocks 0 to 1"),
+        ({"head.noise_level": 1.0}, "head.noise_level=1.0 is not at least 0 and below 1"),
+        ({"head.trainable": "hold"}, "head.trainable='hold' is not one of all, held"),
+        (
+            {"head.trainable": "held_first"},
+            "head.frozen_steps and head.trainable='held_first' need",
+        ),
+        ({"head.frozen_steps": 3}, "head.frozen_steps and head.trainable='held_first' need"),
+        (
+            {"head.trainable": "held", "head.backbone_lr_scale": 0.1},
+            "head.backbone_lr_scale=0.1 needs a trunk",
+        ),
         ({"tag.mix_up": 0.7}, "tag.mix_up=0.7 is not between 0 and 0.5"),
-        ({"tag.band_masks": (1, 99)}, "tag.band_masks=.* is not .how many, widest up to 32"),
-        ({"tag.windows": 0}, "tag.windows=0 is not at least 1"),
+        ({"tag.freq_masks": (1, 99)}, "tag.freq_masks=.* is not .how many, widest up to 32"),
+        ({"head.windows": 0}, "head.windows=0 is not at least 1"),
         ({"augment.mix_up": 0.2}, "augment.mix_up would mix songs and not their tags"),
         ({"condition.labels": True}, "condition: --mode=tag tells the trunk nothing"),
         ({"finetune.last_blocks": 1}, "finetune.last_blocks is not used by --mode=tag"),
@@ -369,8 +377,8 @@ def test_a_workdir_without_a_tagger_is_refused(config):
 
 def test_another_tag_section_is_another_run(probe):
     other = probe.copy_and_resolve_references()
-    other.tag.block = 1
-    with pytest.raises(ValueError, match="was trained with tag.block=0, the config says 1"):
+    other.head.block = 1
+    with pytest.raises(ValueError, match="was trained with head.block=0, the config says 1"):
         tag.run(other)
 
 

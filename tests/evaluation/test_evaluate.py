@@ -28,7 +28,7 @@ def workdir(tmp_path_factory):
     config = small_config(folder / "music", folder / "cache", folder)
     config.data.update(test_fraction=0.35, valid_fraction=0.25)
     config.representation.update(frames=256)
-    config.train.update(num_steps=120, valid_every=60, checkpoint_every=60, steps_per_dispatch=10)
+    config.train.update(num_steps=120, eval_every=60, checkpoint_every=60, steps_per_dispatch=10)
     config.optimizer.update(learning_rate=5e-3, warmup_steps=10)
     prepare.run(config)
     train.run(config)
@@ -38,16 +38,18 @@ def workdir(tmp_path_factory):
 @pytest.fixture
 def config(workdir):
     made = workdir.copy_and_resolve_references()
-    made.sample.update(batch_size=8, sampler="dpmpp_2m", grid="log_snr", steps=6)
-    made.evaluate.update(clips=24, embedders=("logmel",), crops=16, rebuilt=4)
+    made.sample.update(batch_size=8, sampler="dpmpp_2m", time_grid="log_snr", nfe=6)
+    made.evaluate.update(clips=24, embedders=("logmel",), crops=16, num_reconstructions=4)
     return made
 
 
 @pytest.fixture(scope="module")
 def found(workdir):
     config = workdir.copy_and_resolve_references()
-    config.sample.update(batch_size=8, sampler="dpmpp_2m", grid="log_snr", steps=6)
-    config.evaluate.update(clips=24, embedders=("logmel",), crops=16, rebuilt=4, listening=2)
+    config.sample.update(batch_size=8, sampler="dpmpp_2m", time_grid="log_snr", nfe=6)
+    config.evaluate.update(
+        clips=24, embedders=("logmel",), crops=16, num_reconstructions=4, listening_clips=2
+    )
     evaluate.run(config)
     folder = pathlib.Path(config.workdir) / "evaluation" / "step_00000120"
     return folder, json.loads((folder / "evaluation.json").read_text())
@@ -104,7 +106,7 @@ def test_the_page_escapes_names_and_holds_every_set(found):
 
 
 def test_a_second_evaluation_is_the_same_to_the_bit(found, config):
-    config.evaluate.listening = 2
+    config.evaluate.listening_clips = 2
     evaluate.run(config)
     assert json.loads((found[0] / "evaluation.json").read_text()) == found[1]
 
@@ -151,7 +153,7 @@ def test_a_file_that_is_missing_or_damaged_ends_it(config, tmp_path, name, conte
 
 
 def test_a_sweep_chooses_on_valid_and_reports_test_once(config):
-    config.sweep.update(samplers=("ddim/uniform",), evaluations=(1, 6), guidance=(1.0,))
+    config.sweep.update(samplers=("ddim/uniform",), nfe=(1, 6), guidance_scale=(1.0,))
     sweep.run(config)
     made = json.loads((pathlib.Path(config.workdir) / "evaluation" / "sweep.json").read_text())
     best = min(made["valid"], key=lambda row: row["kad"]["value"])

@@ -21,13 +21,14 @@ from experiments.scaling import collectives, compile_for_gpu, plan
 from specdiff_jax.config import build
 from specdiff_jax.models import matmul
 from specdiff_jax.runtime import xla_options
+from specdiff_jax.sampling import check_config
 
 
 @pytest.mark.parametrize("size", ["tiny", "base"])
 @pytest.mark.parametrize("name", ablations.names())
 def test_every_ablation_builds_and_says_its_question(name, size):
     config = ablations.get_config(f"{name}:{size}")
-    build.check(config)
+    check_config.check(config)
     assert ablations.names()[name].__doc__.endswith("?")
     fields = ("schedule", "diffusion", "model", "optimizer", "representation")
     control = ablations.get_config(f"control:{size}")
@@ -67,7 +68,7 @@ def test_modern_has_the_base_s_parameters_and_fewer_flops():
 
     work = []
     for config in (modern.get_config(), base.get_config()):
-        build.check(config)
+        check_config.check(config)
         model = build.model(config, build.representation(config).shape)
         x_t = jnp.zeros((1, *model.shape))
         params = jax.eval_shape(model.init, jax.random.key(0), x_t, jnp.zeros(1))["params"]

@@ -12,14 +12,17 @@ import numpy as np
 
 sys.path[:0] = [str(pathlib.Path(__file__).parents[2])]
 
-from experiments.scaling import collectives  # noqa: E402
-from specdiff_jax.conditioning.prompts import NOTHING  # noqa: E402
+from experiments.scaling import collectives
+from specdiff_jax.conditioning.prompts import UNCONDITIONAL  # noqa: E402
 from specdiff_jax.data import prepare  # noqa: E402
 from specdiff_jax.runtime import mesh as meshes  # noqa: E402
-from specdiff_jax.runtime.device_pool import spread  # noqa: E402
-from specdiff_jax.sampling import sample  # noqa: E402
+from specdiff_jax.runtime.device_pool import run_on_devices  # noqa: E402
+from specdiff_jax.sampling import (
+    generator,  # noqa: E402
+    sample,  # noqa: E402
+)
 from specdiff_jax.training import checkpoints, train  # noqa: E402
-from specdiff_jax.training.diffusion_job import Run  # noqa: E402
+from specdiff_jax.training.diffusion_job import DiffusionJob  # noqa: E402
 from tests.helpers.nano import small_config  # noqa: E402
 
 MESHES = ((1, 1), (8, 1), (4, 2), (1, 8))
@@ -39,8 +42,8 @@ def trained(config, mesh, name):
 def restored(config, name, mesh):
     """Every leaf of the newest checkpoint, restored onto a mesh; how many leaves are split."""
     (config.mesh.data, config.mesh.fsdp), config.workdir = mesh, name
-    with meshes.entered(config):
-        state = Run(config).restore(checkpoints.newest_good(name))
+    with meshes.enter(config):
+        state = DiffusionJob(config).restore(checkpoints.newest_good(name))
         leaves = jax.tree.leaves(state)
         split = sum(not leaf.sharding.is_fully_replicated for leaf in leaves)
         return [np.asarray(leaf) for leaf in leaves], split
@@ -55,13 +58,15 @@ def program(config, mesh):
 def sampled(config, name):
     """Clips made on several devices and on one, and how many devices hold the parameters."""
     config.workdir = name
-    trained, rep_out = sample.opened(config)
-    jobs = [([(NOTHING, k)], None) for k in range(6)]
-    makers = sample.generators(trained, rep_out, [NOTHING], 4)
-    everywhere = [waves for _, waves in spread(makers, jobs)]
+    trained, rep_out = sample.load_for_sampling(config)
+    jobs = [([(UNCONDITIONAL, k)], None) for k in range(6)]
+    makers = generator.make_generators(trained, rep_out, [UNCONDITIONAL], 4)
+    everywhere = [waves for _, waves in run_on_devices(makers, jobs)]
     alone = [makers[0](*job) for job in jobs]
     same = all((a == b).all() for a, b in zip(everywhere, alone, strict=True))
-    held = [sample.programmed(trained, rep_out, device=d).args[0] for d in jax.devices()[:4]]
+    held = [
+        generator.sampling_program(trained, rep_out, device=d).args[0] for d in jax.devices()[:4]
+    ]
     devices = {leaf.device.id for params in held for leaf in jax.tree.leaves(params)}
     return {"same": same, "makers": len(makers), "devices": len(devices)}
 

@@ -16,14 +16,14 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[2])]
 from specdiff_jax.data import prepare  # noqa: E402
 from specdiff_jax.runtime import distributed, mesh  # noqa: E402
 from specdiff_jax.training import checkpoints, train  # noqa: E402
-from specdiff_jax.training.diffusion_job import Run  # noqa: E402
+from specdiff_jax.training.diffusion_job import DiffusionJob  # noqa: E402
 from tests.helpers.nano import small_config  # noqa: E402
 
 
 def digest(config):
     """sha256 of all leaves of the newest checkpoint, gathered from wherever they are held."""
-    with mesh.entered(config):
-        state = Run(config).restore(checkpoints.newest_good(config.workdir))
+    with mesh.enter(config):
+        state = DiffusionJob(config).restore(checkpoints.newest_good(config.workdir))
         gather = jax.experimental.multihost_utils.process_allgather
         whole = [gather(leaf, tiled=True) for leaf in jax.tree.leaves(state)]
     return hashlib.sha256(b"".join(leaf.tobytes() for leaf in whole)).hexdigest()

@@ -84,7 +84,7 @@ def test_flops_by_formula_are_xla_s():
 
 def test_patch_in_is_a_strided_convolution():
     x = np.random.default_rng(0).normal(size=(2, 16, 24, 3)).astype(np.float32)
-    ours = layers.PatchIn((4, 8), 10)
+    ours = layers.PatchEmbed((4, 8), 10)
     params = drawn(ours, x)
     conv = nn.Conv(10, (4, 8), strides=(4, 8), padding="VALID")
     expected = apply(conv, params, x).reshape(2, -1, 10)
@@ -93,7 +93,7 @@ def test_patch_in_is_a_strided_convolution():
 
 def test_patch_out_is_a_strided_transposed_convolution():
     tokens = np.random.default_rng(0).normal(size=(2, 4 * 3, 10)).astype(np.float32)
-    ours = layers.PatchOut((4, 8), (16, 24, 3))
+    ours = layers.PatchUnembed((4, 8), (16, 24, 3))
     params = drawn(ours, tokens)
     conv = nn.ConvTranspose(3, (4, 8), strides=(4, 8), padding="VALID", transpose_kernel=True)
     expected = apply(conv, params, tokens.reshape(2, 4, 3, 10))
@@ -183,7 +183,7 @@ def test_the_less_is_kept_for_the_backward_pass_the_less_memory_a_gradient_takes
 
     names = ("none", "dots", "attention", "block")
     none, dots, attention, block = (memory(remat) for remat in names)
-    plainly = lambda x, w, function=matmul.same, others=(): function(x, *others) @ w
+    plainly = lambda x, w, function=matmul.identity, others=(): function(x, *others) @ w
     for module in (layers, matmul):
         monkeypatch.setattr(module, "matmul", plainly)
     autodiff = memory("none")
@@ -221,7 +221,7 @@ def test_adaln_zero_blocks_are_the_identity_at_initialisation():
     model = DiT(**(SMALL | {"block": "adaln_zero", "time_embedding": "fourier"}))
     params = jax.jit(model.init)(jax.random.key(1), X_T, T)
     output, features = apply(model, params, X_T, T)
-    tokens = apply(layers.PatchIn((4, 8), 32), {"params": params["params"]["patch_in"]}, X_T)
+    tokens = apply(layers.PatchEmbed((4, 8), 32), {"params": params["params"]["patch_in"]}, X_T)
     tokens += params["params"]["positions"]
     for feature in features:
         np.testing.assert_array_equal(feature, tokens)
@@ -331,6 +331,8 @@ def test_a_model_without_a_table_takes_any_length(name):
 def test_a_learned_table_is_stretched_and_it_is_said_aloud():
     short, long = (DiT(**(SMALL | {"shape": (16, frames, 2)})) for frames in (24, 48))
     params, said = drawn(short, X_T[:1], T[:1])["params"], []
-    found = positions.resized_to(params, long, short, said.append)
+    found = positions.resize_positions(params, long, short, said.append)
     assert found["positions"].shape == (1, 4 * 6, 32) and "(4, 3) patches" in said[0]
-    assert positions.resized_to(params, short, short, said.append) is params and len(said) == 1
+    assert (
+        positions.resize_positions(params, short, short, said.append) is params and len(said) == 1
+    )

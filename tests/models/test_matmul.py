@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from specdiff_jax.models.layers import gated
-from specdiff_jax.models.matmul import LARGE, matmul, same
+from specdiff_jax.models.matmul import LARGE, identity, matmul
 from specdiff_jax.models.norms import layer_norm
 from specdiff_jax.runtime import xla_options
 
 # name: (function, width of its input over that of its output, examples in each of its others)
 FUNCTIONS = {
-    "same": (same, 1, ()),
+    "same": (identity, 1, ()),
     "gelu": (jax.nn.gelu, 1, ()),
     "gated": (gated, 2, ()),
     "norm of all": (layer_norm, 1, (1, 1)),

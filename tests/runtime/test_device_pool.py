@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from specdiff_jax.runtime.device_pool import spread
+from specdiff_jax.runtime.device_pool import run_on_devices
 
 
 def test_results_come_in_the_jobs_order_whoever_is_done_first():
@@ -18,7 +18,7 @@ def test_results_come_in_the_jobs_order_whoever_is_done_first():
         return job * job
 
     jobs = [(k,) for k in range(6)]
-    assert list(spread([make, make], jobs)) == [((k,), k * k) for k in range(6)]
+    assert list(run_on_devices([make, make], jobs)) == [((k,), k * k) for k in range(6)]
 
 
 def test_each_maker_has_one_job_at_a_time_and_all_have_some():
@@ -36,7 +36,7 @@ def test_each_maker_has_one_job_at_a_time_and_all_have_some():
         return make
 
     makers = [maker(index) for index in range(3)]
-    done = [index for _, index in spread(makers, [(k,) for k in range(9)])]
+    done = [index for _, index in run_on_devices(makers, [(k,) for k in range(9)])]
     assert sorted(done[:3]) == [0, 1, 2]
 
 
@@ -50,13 +50,13 @@ def test_what_fails_ends_it_and_the_jobs_behind_are_left_out(count):
             raise ValueError("out of notes")
 
     with pytest.raises(ValueError, match="out of notes"):
-        list(spread([make] * count, [(k,) for k in range(1000)]))
+        list(run_on_devices([make] * count, [(k,) for k in range(1000)]))
     assert len(made) < 1000
 
 
 def test_one_maker_makes_only_what_is_asked_for():
     made = []
-    results = spread([made.append], [(k,) for k in range(5)])
+    results = run_on_devices([made.append], [(k,) for k in range(5)])
     assert not made
     next(results)
     assert made == [0]

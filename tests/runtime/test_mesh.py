@@ -97,4 +97,4 @@ def test_the_rules_split_the_longest_axis_that_fits(name, shape, expected):
 def test_a_mesh_that_does_not_fit_is_refused(nano, field, value, message):
     nano.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
-        meshes.of(nano)
+        meshes.make_mesh(nano)

@@ -47,7 +47,7 @@ def test_an_order_is_what_sample_makes_bit_for_bit(config):
     place = demo_server.Studio(config)
     job = made(place)
     assert job.error is None and job.done == job.total == 6
-    config.sample.update(sampler="ddpm", grid="log_snr", steps=6, seed=3, count=2)
+    config.sample.update(sampler="ddpm", time_grid="log_snr", nfe=6, seed=3, num_samples=2)
     sample.run(config)
     folder = pathlib.Path(config.workdir) / "samples" / "step_00000006"
     for path in job.clips:
@@ -78,7 +78,7 @@ def test_where_a_tick_says_no_the_network_is_left_out():
         ticks.append(1)
         return len(ticks) < 4
 
-    ticking = editing.ticking(denoise, tick)
+    ticking = editing.report_progress(denoise, tick)
     step = lambda x, _: (ticking(x, jnp.zeros(1))[0], None)
     x = jax.jit(lambda x: jax.lax.scan(step, x, None, 10)[0])(jnp.zeros(1))
     jax.effects_barrier()
@@ -87,7 +87,7 @@ def test_where_a_tick_says_no_the_network_is_left_out():
 
 @pytest.mark.slow
 def test_a_stopped_order_ends_soon_and_leaves_the_place_free(config):
-    config.demo.max_steps = 10**6
+    config.demo.max_nfe = 10**6
     config.schedule.steps = None
     place = demo_server.Studio(config)
     job = place.start(TOLD | {"steps": 20_000, "sampler": "ddim"})
@@ -105,7 +105,7 @@ def test_a_stopped_order_ends_soon_and_leaves_the_place_free(config):
     ("told", "message"),
     [
         ({"count": 9}, "count=9 is not above 0 and at most demo.max_clips=8"),
-        ({"steps": 2000}, "at most demo.max_steps=1000"),
+        ({"steps": 2000}, "at most demo.max_nfe=1000"),
         ({"seconds": 61.0}, "at most demo.max_seconds=60"),
         ({"seconds": float("nan")}, "seconds=nan is not above 0"),
         ({"seed": -1}, "seed=-1 is not at least 0"),

@@ -41,10 +41,10 @@ def served(config, **fields):
     from specdiff_jax.sampling import demo
 
     config = config.copy_and_resolve_references()
-    config.sample.update(count=2, batch_size=2, sampler="ddim", **fields)
+    config.sample.update(num_samples=2, batch_size=2, sampler="ddim", **fields)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        config.demo.update(port=free.getsockname()[1], max_steps=10**6)
+        config.demo.update(port=free.getsockname()[1], max_nfe=10**6)
     place = demo_server.Studio(config)
     page = demo.page(place)
     page.launch(prevent_thread_lock=True, **demo.serving(place))

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def config(workdir):  # noqa: F811
     made = workdir.copy_and_resolve_references()
-    made.sample.update(count=4, batch_size=4, sampler="dpmpp_2m", grid="log_snr", steps=8)
+    made.sample.update(num_samples=4, batch_size=4, sampler="dpmpp_2m", time_grid="log_snr", nfe=8)
     return made
 
 
@@ -53,7 +53,7 @@ LOW, HIGH = ([kind, f"{kind} register", f"{kind} pitch"] for kind in ("low", "hi
     ],
 )
 def test_what_is_asked_for_is_heard(config, low, high):
-    config.sample.guidance = 3.0
+    config.sample.guidance_scale = 3.0
     heard = []
     for wish in (low, high):
         asked = config.copy_and_resolve_references()
@@ -63,7 +63,9 @@ def test_what_is_asked_for_is_heard(config, low, high):
 
 
 def test_a_sidecar_is_enough_to_make_its_clip_again_bit_for_bit(config, capsys):
-    config.sample.update(prompt="high notes", guidance=3.0, guidance_rescale=0.5, count=6)
+    config.sample.update(
+        prompt="high notes", guidance_scale=3.0, guidance_rescale=0.5, num_samples=6
+    )
     made = clips(config)
     path = pathlib.Path(config.workdir) / "samples" / "step_00000300" / "high_notes-005.json"
     replay.run(str(path))
@@ -82,12 +84,12 @@ def test_a_sidecar_is_enough_to_make_its_clip_again_bit_for_bit(config, capsys):
 
 
 def test_a_prompt_also_asks_for_the_labels_that_it_names(config, capsys):
-    config.sample.update(prompt="high notes", guidance=2.0, count=2)
+    config.sample.update(prompt="high notes", guidance_scale=2.0, num_samples=2)
     read = clips(config)
     assert "prompt 'high notes' names high, high pitch, high register" in capsys.readouterr().err
     config.sample.labels = ", ".join(HIGH)
     told = clips(config)
-    config.sample.update(labels=None, read_labels=False)
+    config.sample.update(labels=None, infer_labels=False)
     deaf = clips(config)
     for name in read:
         np.testing.assert_array_equal(read[name], told[name])
@@ -97,19 +99,19 @@ def test_a_prompt_also_asks_for_the_labels_that_it_names(config, capsys):
         without = config.copy_and_resolve_references()
         without.condition[field] = None if field == "text" else False
         without.sample.prompt = None
-        without.sample.guidance = None
+        without.sample.guidance_scale = None
         with pytest.raises(ValueError, match="read_labels=False is not used: this model reads"):
             sample.check(without)
 
 
 def test_guidance_one_is_the_conditional_model_and_zero_asks_for_nothing(config):
-    config.sample.update(prompt="high notes", count=2)
+    config.sample.update(prompt="high notes", num_samples=2)
     plain = clips(config)
-    config.sample.guidance = 1.0
+    config.sample.guidance_scale = 1.0
     one = clips(config)
-    config.sample.guidance = 0.0
+    config.sample.guidance_scale = 0.0
     zero = clips(config)
-    config.sample.update(prompt=None, guidance=None)
+    config.sample.update(prompt=None, guidance_scale=None)
     nothing = clips(config)
     for a, b in ((plain, one), (zero, nothing)):
         np.testing.assert_array_equal(list(a.values()), list(b.values()))
@@ -119,14 +121,14 @@ def test_guidance_one_is_the_conditional_model_and_zero_asks_for_nothing(config)
 def test_a_file_of_prompts_makes_clips_of_the_same_noise(config, tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"prompt": "low notes"}\n{"labels": "high"}\n')
-    config.sample.update(prompts=str(path), count=2)
+    config.sample.update(prompts=str(path), num_samples=2)
     assert set(clips(config)) == {"low_notes-000", "low_notes-001", "high-000", "high-001"}
 
 
 def test_autoguidance_needs_its_checkpoint_and_at_one_changes_nothing(config):
-    config.sample.update(count=1, batch_size=1, prompt="low notes")
+    config.sample.update(num_samples=1, batch_size=1, prompt="low notes")
     plain = clips(config)
-    config.sample.update(autoguidance=1.0, autoguidance_step=300)
+    config.sample.update(autoguidance_scale=1.0, autoguidance_step=300)
     same = list(clips(config).values())
     np.testing.assert_allclose(same, list(plain.values()), atol=2 / 32768)
     config.sample.autoguidance_step = 7
@@ -142,7 +144,7 @@ def test_autoguidance_needs_its_checkpoint_and_at_one_changes_nothing(config):
     [
         ({"prompt": " \n"}, "the prompt is empty"),
         ({"labels": "middle"}, "label 'middle' is not one of the 6"),
-        ({"guidance": 2.0}, "sample.guidance is not used without"),
+        ({"guidance": 2.0}, "sample.guidance_scale is not used without"),
         ({"prompt": "low", "guidance_interval": (0.9, 0.1)}, r"guidance_interval=\(0.9, 0.1\)"),
         ({"prompt": "low", "guidance_rescale": 2.0}, "guidance_rescale=2.0 is not between"),
     ],
@@ -154,7 +156,7 @@ def test_a_wish_that_cannot_be_is_one_line(config, wish, message):
 
 
 def test_long_and_odd_prompts_are_read_as_far_as_they_go_and_said(config, capsys):
-    config.sample.update(prompt="low\x07 notes " * 1000, count=1)
+    config.sample.update(prompt="low\x07 notes " * 1000, num_samples=1)
     clips(config)
     said = capsys.readouterr().err
     assert "control characters are left out" in said

@@ -16,7 +16,7 @@ from specdiff_jax.config import build
 from specdiff_jax.data import prepare
 from specdiff_jax.evaluation import ceiling
 from specdiff_jax.reports import run_report
-from specdiff_jax.sampling import sample
+from specdiff_jax.sampling import check_config, sample
 from specdiff_jax.training import checkpoints, train
 from tests.helpers import synth
 
@@ -47,7 +47,7 @@ def train_fully(config):
 
 
 def test_training_learns_and_leaves_music_a_page_and_a_verdict(nano):
-    nano.train.update(num_steps=120, valid_every=60, checkpoint_every=60, steps_per_dispatch=10)
+    nano.train.update(num_steps=120, eval_every=60, checkpoint_every=60, steps_per_dispatch=10)
     nano.optimizer.update(learning_rate=5e-3, warmup_steps=10)
     train_fully(nano)
     sample.run(nano)
@@ -74,7 +74,7 @@ def test_training_learns_and_leaves_music_a_page_and_a_verdict(nano):
 def test_three_and_resume_and_three_is_six_bit_for_bit(nano, trained_nano, feed):
     """Six steps at once were trained from one feed: so host and device feeds agree too."""
     whole = nano.copy_and_resolve_references()
-    whole.workdir, nano.data.feed = trained_nano, feed
+    whole.workdir, nano.data.placement = trained_nano, feed
     interrupt_after(nano, 3)
     assert checkpoints.steps(nano.workdir) == [3]
     train.run(nano)
@@ -135,7 +135,7 @@ def test_a_changed_config_does_not_resume(trained):
 def test_item_k_is_the_same_clip_for_any_batch_size(trained):
     clips = {}
     for size in (1, 3):
-        trained.sample.update(batch_size=size, count=3)
+        trained.sample.update(batch_size=size, num_samples=3)
         sample.run(trained)
         folder = pathlib.Path(trained.workdir) / "samples" / "step_00000006"
         clips[size] = np.stack([soundfile.read(folder / f"{k:03d}.wav")[0] for k in range(3)])
@@ -162,7 +162,7 @@ def test_stereo_trains_with_every_augmentation_and_samples_two_channels(nano, tm
         files.write(folder / f"{number}.wav", np.stack(sides), 8000)
     nano.data.update(source=str(folder), channels=2)
     nano.train.num_steps = 2
-    nano.train.update(valid_every=2, checkpoint_every=2)
+    nano.train.update(eval_every=2, checkpoint_every=2)
     losses = []
     for on in (False, True):
         nano.workdir = str(tmp_path / f"run_{on}")
@@ -195,5 +195,5 @@ def test_an_augmentation_that_would_do_nothing_or_harm_is_refused(nano):
     for name, value in wrong.items():
         nano.augment[name] = value
         with pytest.raises(ValueError, match=f"augment.{name}"):
-            build.check(nano)
+            check_config.check(nano)
         nano.augment[name] = None

@@ -11,12 +11,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import finetune
-from specdiff_jax.config import build
 from specdiff_jax.data import prepare
 from specdiff_jax.models import lora
-from specdiff_jax.sampling import sample
+from specdiff_jax.sampling import check_config, generator, sample
 from specdiff_jax.training import export, finetuning, init_from, train, trained_model
-from specdiff_jax.training.diffusion_job import Run
+from specdiff_jax.training.diffusion_job import DiffusionJob
 from tests.helpers.nano import small_config
 
 LORA = {"lora_rank": 2, "lora_alpha": 4.0, "lora_layers": "qkv|out/kernel|Dense"}
@@ -50,8 +49,8 @@ def after(config):
 
 
 def test_the_first_step_is_the_other_model_with_its_statistics(config, first):
-    job, old = Run(config), trained_model.load(first.workdir)
-    state = job.begin()
+    job, old = DiffusionJob(config), trained_model.load(first.workdir)
+    state = job.start()
     for name, array in flat(old.params).items():
         np.testing.assert_array_equal(array, flat(state.params)[name])
     np.testing.assert_array_equal(job.rep.mean, old.rep.mean)
@@ -80,7 +79,7 @@ def test_what_is_held_stays_to_the_bit_and_has_no_optimiser_state(config, first,
     before, now = flat(trained_model.load(first.workdir).params), after(config)
     for name, array in before.items():
         assert np.array_equal(array, now[name]) == (not learns(name)), name
-    job = Run(config)
+    job = DiffusionJob(config)
     sizes = [x.size for x in jax.tree.leaves(jax.eval_shape(job.init).opt_state) if x.ndim]
     assert sum(sizes) == 2 * sum(x.size for name, x in before.items() if learns(name))
 
@@ -88,9 +87,9 @@ def test_what_is_held_stays_to_the_bit_and_has_no_optimiser_state(config, first,
 @pytest.mark.slow
 def test_lora_changes_nothing_at_first_and_at_strength_zero(config, first):
     config.finetune.update(LORA)
-    job, old = Run(config), trained_model.load(first.workdir)
-    state = job.begin()
-    same = finetuning.weights(config, state.params)
+    job, old = DiffusionJob(config), trained_model.load(first.workdir)
+    state = job.start()
+    same = finetuning.merge_lora(config, state.params)
     for name, array in flat(old.params).items():
         np.testing.assert_array_equal(array, flat(same)[name])
     train.run(config)
@@ -109,7 +108,7 @@ def test_a_merged_update_is_the_product_of_its_halves():
     params = {"a": {"kernel": rng.standard_normal((3, 4, 5))}, "b": {"kernel": np.ones((2, 2))}}
     updates = lora.init(jax.random.key(0), params, "a/kernel", 2)
     updates["a"]["kernel"]["b"] = jnp.asarray(rng.standard_normal((2, 5)))
-    found = lora.merged(params, updates, 0.5)
+    found = lora.merge(params, updates, 0.5)
     low = updates["a"]["kernel"]
     exact = params["a"]["kernel"] + 0.5 * np.einsum("ir,ro->io", low["a"], low["b"]).reshape(
         3, 4, 5
@@ -133,7 +132,7 @@ def test_blocks_wake_one_after_another_and_learn_less_the_farther_they_are(confi
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
     config.finetune.update(LORA | {"learn": "patch_out"})
-    config.optimizer.decay = "constant"
+    config.optimizer.lr_schedule = "constant"
     whole = after(config)
     config.workdir = str(tmp_path / "again")
     config.train.num_steps = 3
@@ -155,7 +154,7 @@ def test_labels_go_by_name_places_are_stretched_and_the_rest_is_said(first):
     fresh |= {"same": np.zeros(2), "more": np.zeros(5)}
     shape = (old.rep.shape[0], 2 * old.rep.shape[1], 1)
     words = trained_model.conditions.Vocabulary(("d", "b"))
-    params, fates = init_from.fitted(fresh, old, old.config, shape, words)
+    params, fates = init_from.match_params(fresh, old, old.config, shape, words)
     np.testing.assert_array_equal(params["condition"]["labels"], [[-1, -1], [2, 3]])
     np.testing.assert_allclose(params["positions"], np.ones((1, 16, 2)))
     np.testing.assert_array_equal(params["same"], [7, 7])
@@ -167,21 +166,27 @@ def test_labels_go_by_name_places_are_stretched_and_the_rest_is_said(first):
     assert "left out 2 labels: a, c" in told
     assert not init_from.label_lines(words, words)
     with pytest.raises(ValueError, match=r"same is \[2\] there and \[3\] here"):
-        init_from.fitted(fresh | {"same": np.zeros(3)}, old, old.config, shape, words)
+        init_from.match_params(fresh | {"same": np.zeros(3)}, old, old.config, shape, words)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"finetune.init_from": None, "finetune.learn": "time"}, "finetune.learn does nothing"),
+        (
+            {"finetune.init_from": None, "finetune.trainable": "time"},
+            "finetune.trainable does nothing",
+        ),
         ({"finetune.lora_rank": 2}, "need each other"),
-        ({"finetune.learn": "tiem"}, "finetune.learn='tiem' finds no parameter"),
-        ({"finetune.learn": "pa(tch"}, "finetune.learn='pa.tch' is no regular expression: missing"),
+        ({"finetune.trainable": "tiem"}, "finetune.trainable='tiem' finds no parameter"),
+        (
+            {"finetune.trainable": "pa(tch"},
+            "finetune.trainable='pa.tch' is no regular expression: missing",
+        ),
         ({"finetune.last_blocks": 3}, "finetune.last_blocks=3: there are 2"),
         ({"finetune.init_from": "runs/nowhere"}, "finetune.init_from='runs/nowhere' is no run"),
         ({"model.width": 64}, "is .* there and .* here; give model the sizes of that run"),
         ({"representation.n_mels": 16, "model.patch": (16, 4)}, "representation.n_mels is 32"),
-        ({"sample.lora_strength": 0.5}, "was trained without LoRA"),
+        ({"sample.lora_scale": 0.5}, "was trained without LoRA"),
     ],
 )
 def test_what_makes_no_sense_is_refused(config, first, change, message):
@@ -189,9 +194,9 @@ def test_what_makes_no_sense_is_refused(config, first, change, message):
         section, field = name.split(".")
         config[section][field] = value
     with pytest.raises(ValueError, match=message):
-        build.check(config)
-        Run(config).begin()
-        sample.opened(used(first, config))
+        check_config.check(config)
+        DiffusionJob(config).start()
+        sample.load_for_sampling(used(first, config))
 
 
 def test_a_place_that_does_not_fit_is_refused_before_any_work_and_not_needed_later(first, config):
@@ -223,10 +228,10 @@ def test_an_exported_model_makes_the_same_sound_and_can_be_begun_from(config, fi
     for name, array in flat(ours.params).items():
         np.testing.assert_array_equal(array, flat(theirs.params)[name])
     clips = [(sample.prompts.NOTHING, 0)]
-    waves = [sample.generator(one, one.rep)(clips) for one in (ours, theirs)]
+    waves = [generator.Generator(one, one.rep)(clips) for one in (ours, theirs)]
     np.testing.assert_array_equal(*waves)
     config.finetune.init_from = str(folder / "model.safetensors")
-    state = Run(config).begin()
+    state = DiffusionJob(config).start()
     np.testing.assert_array_equal(
         flat(state.params)["patch_in/kernel"], flat(ours.params)["patch_in/kernel"]
     )
@@ -259,7 +264,7 @@ def test_lora_is_merged_where_it_is_exported(config):
         json.loads((folder / "config.json").read_text())["config"]["finetune"]["lora_rank"] is None
     )
     before = (folder / "model.safetensors").read_bytes()
-    config.sample.update(lora_strength=0.5, ema=False)
+    config.sample.update(lora_scale=0.5, ema=False)
     export.run(config)
     other = folder.with_name("step_00000006_not_averaged_lora_0.5")
     assert (folder / "model.safetensors").read_bytes() == before
@@ -268,8 +273,8 @@ def test_lora_is_merged_where_it_is_exported(config):
 
 @pytest.mark.parametrize("way", finetune.WAYS)
 def test_the_shipped_ways_pass(way):
-    build.check(finetune.get_config(f"tiny,{way}"))
-    build.check(finetune.get_config(f"base,{way}"))
+    check_config.check(finetune.get_config(f"tiny,{way}"))
+    check_config.check(finetune.get_config(f"base,{way}"))
 
 
 def test_an_optimiser_for_everything_is_left_as_it_was(config):

@@ -49,15 +49,15 @@ def test_what_does_not_learn_is_its_average_to_the_bit(average):
 
 
 def test_a_power_average_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match=r"optimizer.ema_length=0.5"):
+    with pytest.raises(ValueError, match=r"optimizer.ema_rel_std=0.5"):
         optimizers.power(0.5)
 
 
 def test_schedule_free_is_averaged_by_itself_and_minimises():
     config = base.get_config("tiny")
-    config.optimizer.update(kind="schedule_free", decay="constant", clip_norm=1.0)
-    config.optimizer.update(ema_profile="schedule_free", ema_decay=None, learning_rate=0.1)
-    tx, average = optimizers.optimizer(config, 100), optimizers.averaging(config)
+    config.optimizer.update(kind="schedule_free", lr_schedule="constant", clip_norm=1.0)
+    config.optimizer.update(ema_kind="schedule_free", ema_decay=None, learning_rate=0.1)
+    tx, average = optimizers.optimizer(config, 100), optimizers.ema_update(config)
     params = {"w": jnp.array([3.0, -2.0])}
     state, mean = tx.init(params), params
     for step in range(300):
@@ -72,7 +72,7 @@ def test_schedule_free_is_averaged_by_itself_and_minimises():
 @pytest.mark.parametrize("shape", [(32, 64), (32, 128), (128, 32)])
 def test_muon_s_updates_are_orthogonal_and_as_large_for_every_shape(shape):
     config = base.get_config("tiny")
-    config.optimizer.update(kind="muon", clip_norm=None, warmup_steps=0, decay="constant")
+    config.optimizer.update(kind="muon", clip_norm=None, warmup_steps=0, lr_schedule="constant")
     config.optimizer.update(weight_decay=0.0, learning_rate=0.5)
     tx, params = optimizers.optimizer(config, 10), {"w": jnp.zeros(shape)}
     gradient = {"w": jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)}
@@ -85,7 +85,7 @@ def test_muon_s_updates_are_orthogonal_and_as_large_for_every_shape(shape):
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
 def test_the_learning_rate_rises_to_its_peak_and_ends_where_it_says(decay):
     config = base.get_config("tiny")
-    config.optimizer.update(decay=decay, warmup_steps=10, learning_rate=0.5)
+    config.optimizer.update(lr_schedule=decay, warmup_steps=10, learning_rate=0.5)
     rate = optimizers.learning_rate(config, 100)
     assert float(rate(0)) == 0 and float(rate(10)) == pytest.approx(0.5)
     assert float(rate(100)) == pytest.approx(0.5 if decay == "constant" else 0.0, abs=1e-6)
@@ -95,7 +95,7 @@ def test_the_learning_rate_rises_to_its_peak_and_ends_where_it_says(decay):
 @pytest.mark.parametrize("decay", ["constant", "cosine"])
 def test_all_learning_rates_are_those_of_each_step(decay):
     config = base.get_config("tiny")
-    config.optimizer.update(decay=decay, warmup_steps=0 if decay == "constant" else 10)
+    config.optimizer.update(lr_schedule=decay, warmup_steps=0 if decay == "constant" else 10)
     rate, rates = optimizers.learning_rate(config, 50), optimizers.learning_rates(config, 50)
     np.testing.assert_allclose(rates, [float(rate(step)) for step in range(50)], rtol=1e-6)
     assert not isinstance(rates, jax.Array)

@@ -5,7 +5,7 @@ import io
 import json
 import math
 
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
@@ -104,7 +104,7 @@ def tell_unused(path, table, own):
     unused = dict.fromkeys(name for row in table for name in row if name not in known)
     if unused:
         names = ", ".join(map(repr, unused))[:300]
-        say(f"data: {path}: not read: {names}; what is: {', '.join(known)}")
+        log(f"data: {path}: not read: {names}; what is: {', '.join(known)}")
 
 
 def text(value):

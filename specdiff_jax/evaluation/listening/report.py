@@ -6,7 +6,7 @@ import pathlib
 from specdiff_jax.evaluation.listening.results import REFERENCE_SCORE, TOLERATED, analyse
 from specdiff_jax.reports.charts import absent, text
 from specdiff_jax.reports.html import filled, shown, table_html, write_page
-from specdiff_jax.runtime.logs import say
+from specdiff_jax.runtime.logs import log
 
 
 def run(patterns):
@@ -18,17 +18,17 @@ def run(patterns):
     paths = [path for one in patterns for path in (sorted(glob.glob(one)) or [one])]
     analysis = analyse(paths)
     for row in analysis["scores"]:
-        say(f"{row['name']}: {row['mean']:.1f} ({row['low']:.1f} to {row['high']:.1f})")
+        log(f"{row['name']}: {row['mean']:.1f} ({row['low']:.1f} to {row['high']:.1f})")
     for row in analysis["abx"]:
         who = row["listener"] or "all"
         told = f"{row['right']} of {row['trials']} right, p {row['p']:.3g}"
-        say(f"{row['a']} or {row['b']}, {who}: {told}")
+        log(f"{row['a']} or {row['b']}, {who}: {told}")
     for row in analysis["listeners"]:
         if row["excluded"]:
-            say(f"screened out: {row['listener']}, who does not know the hidden reference")
+            log(f"screened out: {row['listener']}, who does not know the hidden reference")
     title, body = "Listening test", results_html(analysis)
     page = filled("plain.html", title=title, body=body)
-    say(f"listen: {write_page(pathlib.Path(paths[0]).parent / 'listening_results.html', page)}")
+    log(f"listen: {write_page(pathlib.Path(paths[0]).parent / 'listening_results.html', page)}")
 
 
 def results_html(analysis):

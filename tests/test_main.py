@@ -19,13 +19,13 @@ def get_config():
     config.workdir = {workdir!r}
     config.data.update(source={music!r}, cache_dir={cache!r})
     config.representation.update(
-        sample_rate=8000, n_fft=256, hop=64, frames=32, n_mels=32, iterations=4)
+        sample_rate=8000, n_fft=256, hop=64, frames=32, n_mels=32, griffin_lim_iters=4)
     config.model.update(patch=(32, 4), width=32, depth=1, heads=2)
     config.optimizer.update(warmup_steps=2)
     config.train.update(
-        batch_size=4, num_steps=4, steps_per_dispatch=2, valid_every=2, checkpoint_every=2)
-    config.valid.update(crops=8, levels=4, baseline_crops=32)
-    config.sample.update(count=1, batch_size=1, steps=2)
+        batch_size=4, num_steps=4, steps_per_dispatch=2, eval_every=2, checkpoint_every=2)
+    config.valid.update(crops=8, num_noise_levels=4, baseline_crops=32)
+    config.sample.update(num_samples=1, batch_size=1, nfe=2)
     return config
 """
 
@@ -58,7 +58,7 @@ def refused(done, *words):
 
 
 @pytest.mark.slow  # test_end_to_end runs the same within its process
-def test_the_main_job_runs_to_its_end_and_then_finds_nothing_to_do(config_file, tmp_path):
+def test_main_runs_to_its_end_once(config_file, tmp_path):
     done = run(f"--config={config_file}")
     assert done.returncode == 0, done.stderr
     workdir = tmp_path / "run"
@@ -75,7 +75,7 @@ def test_the_main_job_runs_to_its_end_and_then_finds_nothing_to_do(config_file, 
 
 
 @pytest.mark.slow
-def test_preflight_writes_its_json_and_trains_nothing(config_file, tmp_path):
+def test_preflight_writes_json_without_training(config_file, tmp_path):
     facts = tmp_path / "facts.json"
     done = run(f"--config={config_file}", "--mode=preflight", f"--json={facts}")
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def test_preflight_writes_its_json_and_trains_nothing(config_file, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_mistakes_on_the_command_line_are_one_line(config_file):
+def test_main_reports_mistakes_in_one_line(config_file):
     refused(run("--config=configs/none.py"), "configs/none.py")
     refused(run(f"--config={config_file}", "--config.optimizer.learning_rat=1"), "learning_rate")
     refused(run(f"--config={config_file}", "--mode=trian"), "trian")
@@ -98,12 +98,12 @@ def test_mistakes_on_the_command_line_are_one_line(config_file):
     refused(unset("model.widht"), "no field 'widht'; did you mean 'width'")
 
 
-def test_what_sampling_would_refuse_is_refused_before_training(config_file, tmp_path):
+def test_main_checks_sampling_before_training(config_file, tmp_path):
     refused(run(f"--config={config_file}", "--config.edit.kind=inpant"), "did you mean 'inpaint'")
     assert not (tmp_path / "cache").exists()
 
 
-def test_bad_data_is_named_before_any_work(config_file, tmp_path):
+def test_main_names_bad_data_before_work(config_file, tmp_path):
     source = lambda path: run(f"--config={config_file}", f"--config.data.source={path}")
     refused(source("/no/such/folder"), "/no/such/folder")
     (tmp_path / "empty").mkdir()
@@ -111,13 +111,13 @@ def test_bad_data_is_named_before_any_work(config_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_crop_longer_than_every_song_is_named(config_file):
+def test_main_names_crops_longer_than_every_song(config_file):
     crop = "--config.representation.frames=100000"
     refused(run(f"--config={config_file}", crop), "lower representation.frames")
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_is_one_line_and_keeps_the_run(config_file, tmp_path):
+def test_main_reports_a_full_disk_and_keeps_the_run(config_file, tmp_path):
     """A file-size limit stands in for a disk that fills while the checkpoint is written."""
     import resource
 
@@ -134,7 +134,7 @@ def test_a_disk_that_fills_is_one_line_and_keeps_the_run(config_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_same_command_ends_at_the_same_parameters(config_file, tmp_path):
+def test_killed_runs_resume_to_the_same_parameters(config_file, tmp_path):
     """SIGKILL after 1, 2, ... logged dispatches, resumed each time, against an undisturbed run."""
     steps = ["--config.train.num_steps=16", "--config.train.max_to_keep=1"]
     whole = run(f"--config={config_file}", *steps, f"--config.workdir={tmp_path / 'whole'}")

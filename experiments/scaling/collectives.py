@@ -39,7 +39,7 @@ def compiled(config):
 
     with meshes.enter(config):
         job = DiffusionJob(config)
-        arguments = preflight.dispatched(job, 1)
+        arguments = preflight.first_dispatch(job, 1)
         return job.train_step().lower(*arguments).compile(), arguments
 
 

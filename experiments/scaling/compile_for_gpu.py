@@ -69,7 +69,7 @@ def pretended():
 def compiled(config, chip):
     """The training step of a config, compiled for one such chip."""
     job = DiffusionJob(config)
-    arguments = preflight.dispatched(job, 1)
+    arguments = preflight.first_dispatch(job, 1)
     there = jax.sharding.SingleDeviceSharding(device(chip))
     abstract = lambda x: jax.ShapeDtypeStruct(jax.numpy.shape(x), x.dtype, sharding=there)
     with pretended():

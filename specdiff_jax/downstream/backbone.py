@@ -51,7 +51,7 @@ class Backbone:
         if f.init_from is not None:
             old = init_from.load(f.init_from)
             refuse_other_model(old.config, self.config)
-            self.rep = init_from.same_representation(old.rep, own)
+            self.rep = init_from.take_statistics(old.rep, own)
             self.set_vocabulary(old.vocabulary, old.config.condition.cross_heads)
         if f.init_from is None or f.refit_statistics:
             self.rep = representations.fit(own, crops_module.fixed_waves(songs, own.samples, crops))
@@ -59,7 +59,9 @@ class Backbone:
             return self.init()
         shape = self.rep.shape
         params, fates = init_from.match_params(self.init(), old, self.config, shape, old.vocabulary)
-        for line in init_from.lines(f.init_from, fates) + init_from.changes(old, self.config):
+        for line in init_from.describe_arrays(f.init_from, fates) + init_from.describe_changes(
+            old, self.config
+        ):
             log(line)
         return params
 
@@ -192,8 +194,8 @@ def of_trunk(rate, held_steps):
     def update(updates, state, params=None):
         scale = rate * (state.count >= held_steps)
         trunk = jax.tree.map(lambda x: x * scale, updates["trunk"])
-        return updates | {"trunk": trunk}, finetuning.Steps(state.count + 1)
+        return updates | {"trunk": trunk}, finetuning.UpdateCount(state.count + 1)
 
     return optax.GradientTransformation(
-        lambda params: finetuning.Steps(jnp.zeros((), jnp.int32)), update
+        lambda params: finetuning.UpdateCount(jnp.zeros((), jnp.int32)), update
     )

@@ -134,6 +134,6 @@ def tested(config):
     about = {"name": config.name, "step": step, "sha256": sha256, "embed": config.embed.to_dict()}
     about |= {"init_from": config.finetune.init_from, "seed": config.seed}
     valid = checkpoints.read_run(folder, step)["valid"]
-    history = validation.history(config.workdir, KIND, SCORE)
+    history = validation.read_history(config.workdir, KIND, SCORE)
     write_json(path, about | {"valid": valid, "test": found, "history": history})
     log(f"embed: recall@1 {found[SCORE]:.4f} of {found['queries']} windows of test songs; {path}")

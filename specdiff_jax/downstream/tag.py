@@ -76,7 +76,7 @@ class Validation:
 
 def history(workdir):
     """[(step, macro PR-AUC)] of the validations that a run has logged."""
-    return validation.history(workdir, KIND, SCORE)
+    return validation.read_history(workdir, KIND, SCORE)
 
 
 def song_waves(job, songs):

@@ -74,7 +74,7 @@ def by_level(trained, job, crops):
 
     eps errors are given as measured and, by the identity SNR * x_0 error, as they must be.
     """
-    levels = validation.level_middles(BINS)
+    levels = validation.noise_levels(BINS)
     told, schedule = told_denoiser(trained)
 
     @jax.jit
@@ -88,7 +88,7 @@ def by_level(trained, job, crops):
     of_x0, of_eps = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))  # [K, M]
     originals = (np.asarray(x_0[:kept]) for x_0, _, _, kept in crops.batches())
     train_x0 = job.encode_crops(job.songs, job.config.valid.baseline_crops)
-    baselines = validation.baselines(
+    baselines = validation.linear_baselines(
         train_x0, originals, trained.config.model.patch, schedule, levels
     )
     snr = np.exp(np.asarray(schedule.log_snr(levels), np.float64))

@@ -1,9 +1,9 @@
-"""Checkpoints that restore whole, or say why not.
+"""Checkpoints that restore whole or raise an error, and what a resume may change.
 
 `workdir/checkpoints/00001000/` holds `state/` (orbax), `run.json` (config, representation, never
 code) and, written last, `sha256.json` with a digest of every other file. A step is listed only
-once that manifest is there, so a killed save is never taken for a checkpoint; the digests find
-damage that array formats restore without a word.
+once that manifest is there, so a killed save is never taken for a checkpoint. The digests find
+damage that array formats restore without an error.
 """
 
 import hashlib
@@ -47,25 +47,25 @@ FREE_FIELDS = {  # of the others
 
 
 def folder_of(workdir, step):
-    """Where a step is kept."""
+    """Return the folder of a step."""
     return pathlib.Path(workdir).absolute() / "checkpoints" / f"{step:08d}"
 
 
 def steps(workdir):
-    """Complete steps, oldest first."""
+    """List the complete steps, oldest first."""
     manifests = (pathlib.Path(workdir) / "checkpoints").glob(f"*/{MANIFEST}")
     return sorted(int(path.parent.name) for path in manifests if path.parent.name.isdigit())
 
 
 def digests(folder):
-    """{relative path: sha256} of every file below a checkpoint, its manifest aside."""
+    """Return {relative path: sha256} of every file of a checkpoint but its manifest."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     hashed = ((path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
     return {path.relative_to(folder).as_posix(): digest for path, digest in hashed}
 
 
 def hide_closed_loops(unraisable, shown=sys.unraisablehook):
-    """Drops what a failed save's writers say once its event loop is gone, a traceback each.
+    """Drop the tracebacks of a failed save's writers once its event loop is closed.
 
     The failure itself is raised by `Writer.finish`, in one line.
     """
@@ -74,10 +74,10 @@ def hide_closed_loops(unraisable, shown=sys.unraisablehook):
 
 
 class Writer:
-    """Saves in the background; `finish` waits and raises what went wrong.
+    """Saves in the background; `finish` waits and raises the error of a failed save.
 
-    A job of several processes saves in the foreground: each writes what it holds, and what they
-    wait for must come in the same order in all of them. They must share the disk.
+    Several processes of one job save in the foreground: each writes its own shards, and their
+    barriers must come in the same order in all of them. They must share the disk.
     """
 
     def __init__(self, workdir, keep):
@@ -86,7 +86,7 @@ class Writer:
         self.thread, self.error = None, None
 
     def save(self, state, run):
-        """Starts saving a state with `run`, a JSON-able dict. Raises an earlier save's error."""
+        """Start saving a state with `run`, a JSON-able dict. Raise an earlier save's error."""
         self.finish()
         step = int(state.step)
         folder = folder_of(self.workdir, step)
@@ -130,7 +130,7 @@ class Writer:
             shutil.rmtree(folder)
 
     def finish(self):
-        """Waits for the save under way.
+        """Wait for the save in progress.
 
         Raises:
           OSError: it failed; earlier checkpoints are untouched.
@@ -143,12 +143,12 @@ class Writer:
             reason = str(error).splitlines()[0][:200]
             raise OSError(
                 f"{self.workdir}/checkpoints: saving failed ({reason}); free disk space or set "
-                "workdir elsewhere, then run the same command again to go on"
+                "workdir elsewhere, then run the same command again to resume"
             ) from error
 
 
 def refuse_full_disk(folder, state):
-    """Raises OSError where a state cannot fit: array libraries fail late and noisily."""
+    """Raise OSError where a state does not fit: array libraries fail late and with tracebacks."""
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -156,12 +156,12 @@ def refuse_full_disk(folder, state):
 
 
 def verify(folder):
-    """Raises ValueError naming the first file whose digest is not the manifest's."""
+    """Raise ValueError naming the first file whose digest is not the manifest's."""
     expected = json.loads((folder / MANIFEST).read_text())
-    found = digests(folder)
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            state = "missing" if name not in found else "damaged"
+    actual = digests(folder)
+    for name in sorted(expected.keys() | actual.keys()):
+        if expected.get(name) != actual.get(name):
+            state = "missing" if name not in actual else "damaged"
             raise ValueError(f"{folder / name} is {state}")
 
 
@@ -181,12 +181,12 @@ def read_run(workdir, step):
 
 
 def manifest_sha256(workdir, step):
-    """One digest that stands for a whole checkpoint."""
+    """Return one digest that identifies a whole checkpoint."""
     return hashlib.sha256((folder_of(workdir, step) / MANIFEST).read_bytes()).hexdigest()
 
 
 def newest_good(workdir, step=None):
-    """The newest step that verifies, or `step` itself; None where there is no checkpoint at all.
+    """Return the newest step that verifies, or `step` itself; None where there is no checkpoint.
 
     Raises:
       ValueError: there are checkpoints and none verifies, or `step` does not.
@@ -221,13 +221,13 @@ def require_step(workdir, step=None):
 
 
 def restore(workdir, step, like):
-    """The state of a verified step, on the present devices.
+    """Restore the state of a verified step on the present devices.
 
     Args:
       like: a TrainState of arrays or jax.ShapeDtypeStruct with the expected shapes and dtypes.
 
     Raises:
-      ValueError: a parameter's shape or dtype is not the config's (orbax would cast in silence).
+      ValueError: a parameter's shape or dtype is not the config's (orbax would cast it silently).
     """
     folder = folder_of(workdir, step) / "state"
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
@@ -260,7 +260,7 @@ def restore_params(workdir, step, like, ema=True):
 
 
 def check_same(saved, wanted, folder):
-    """Raises ValueError at the first leaf whose shape or dtype differs."""
+    """Raise ValueError at the first leaf whose shape or dtype differs."""
     flatten = lambda tree: {
         jax.tree_util.keystr(path): (tuple(leaf.shape), jnp.dtype(leaf.dtype).name)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -276,7 +276,7 @@ def check_same(saved, wanted, folder):
 
 
 def refuse_changed(saved, config, free_sections=FREE):
-    """Raises ValueError naming the first field that a resume may not change.
+    """Raise ValueError naming the first field that a resume may not change.
 
     Args:
       saved: the dict of the config that a checkpoint keeps; config: of the resume.

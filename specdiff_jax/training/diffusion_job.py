@@ -76,18 +76,18 @@ class DiffusionJob:
         if place is None:
             self.fit_representation()
             return self.init()
-        old = init_from.load(place)
+        source = init_from.load(place)
         if self.config.finetune.refit_statistics:
-            init_from.same_representation(old.rep, self.rep)
+            init_from.take_statistics(source.rep, self.rep)
             self.fit_representation()
         else:
-            self.rep = init_from.same_representation(old.rep, self.rep)
+            self.rep = init_from.take_statistics(source.rep, self.rep)
         fresh = init_params(self.model, self.config.seed)
-        params, fates = init_from.match_params(
-            fresh, old, self.config, self.rep.shape, self.vocabulary
+        params, outcomes = init_from.match_params(
+            fresh, source, self.config, self.rep.shape, self.vocabulary
         )
         state = self.init(params)
-        init_from.report(place, fates, old, self.config, self.vocabulary, state.params)
+        init_from.report(place, outcomes, source, self.config, self.vocabulary, state.params)
         return state
 
     def fit_representation(self):
@@ -125,6 +125,7 @@ class DiffusionJob:
         wave is [B, N] or [B, A, N]; condition a Condition, None for a model that takes none.
         """
         config, rep, schedule = self.config, self.rep, self.schedule
+        trainable = functools.partial(finetuning.trainable, config)
         augmentation, objective = build.augmentation(config), build.objective(config, rep, schedule)
 
         def loss(params, batch, key):
@@ -137,7 +138,7 @@ class DiffusionJob:
                 drop_key = jax.random.fold_in(key, random_streams.CONDITION_DROPOUT)
                 condition = drop_conditions(condition, drop_key, **build.dropout(config))
             x_0 = mesh.shard_over_batch(rep.encode)(wave)  # [B, F, T, C]
-            denoiser = self.denoiser(finetuning.stop_frozen(config, params))
+            denoiser = self.denoiser(finetuning.stop_frozen(params, trainable(params)))
             predict = functools.partial(denoiser.predict, condition=condition)
             return diffusion_loss(predict, x_0, key, schedule, objective)
 

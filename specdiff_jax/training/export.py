@@ -1,4 +1,4 @@
-"""--mode=export: a checkpoint as a folder to give away, in the layout of the Hugging Face Hub.
+"""--mode=export: a checkpoint as a folder to share, in the layout of the Hugging Face Hub.
 
 model.safetensors (plain weights, LoRA merged), config.json (what they are), README.md (a card).
 """
@@ -18,73 +18,73 @@ from specdiff_jax.training.trained_model import load
 
 
 def run(config):
-    """Writes workdir/export/step_.../ and, where export.repo says so, uploads it.
+    """Write workdir/export/step_.../ and upload it where export.repo is set.
 
-    Other weights of the same step, not averaged or with LoRA at another strength, go elsewhere.
+    Other weights of the same step, not averaged or with LoRA at another scale, have a folder each.
     """
     s = config.sample
-    trained = load(config.workdir, s.checkpoint_step, s.ema, s.lora_scale)
+    model = load(config.workdir, s.checkpoint_step, s.ema, s.lora_scale)
     average = "" if s.ema else "_not_averaged"
-    strength = "" if s.lora_scale is None else f"_lora_{s.lora_scale:g}"
-    name = f"step_{trained.step:08d}{average}{strength}"
+    scale = "" if s.lora_scale is None else f"_lora_{s.lora_scale:g}"
+    name = f"step_{model.step:08d}{average}{scale}"
     folder = pathlib.Path(config.workdir) / "export" / name
     about = {
-        "step": trained.step,
+        "step": model.step,
         "ema": s.ema,
-        "config": trained.config.to_dict(),
-        "representation": representations.to_dict(trained.rep),
-        "vocabulary": dataclasses.asdict(trained.vocabulary),
+        "config": model.config.to_dict(),
+        "representation": representations.to_dict(model.rep),
+        "vocabulary": dataclasses.asdict(model.vocabulary),
     }
-    weights.save_weights(folder, jax.device_get(trained.params), about)
-    (folder / "README.md").write_text(card(trained))
+    weights.save_weights(folder, jax.device_get(model.params), about)
+    (folder / "README.md").write_text(model_card(model))
     log(f"exported: {folder}")
     if config.export.repo is not None:
         log(f"uploaded: {upload(folder, config.export.repo)}")
 
 
-def card(trained):
-    """The model card: what it is, where it comes from, how good, how to use it."""
-    health, rep = read_json(trained.workdir / "health.json"), trained.rep
-    run = read_json(trained.workdir / "config.json")  # that of `trained` has forgotten its origin
+def model_card(model):
+    """Return the text of the model card: data, origin, validation error, conditions."""
+    health, rep = read_json(model.workdir / "health.json"), model.rep
+    run = read_json(model.workdir / "config.json")  # `model.config` has no init_from any more
     origin = ((run or {}).get("finetune") or {}).get("init_from")
-    errors = health and health["step"] == trained.step and health["x0_error"]
+    errors = health and health["step"] == model.step and health["x0_error"]
     text = (
         importlib.resources.files("specdiff_jax.reports")
         .joinpath("templates", "model_card.md")
         .read_text("utf-8")
     )
-    count = sum(x.size for x in jax.tree.leaves(trained.params))
+    count = sum(x.size for x in jax.tree.leaves(model.params))
     return string.Template(text).substitute(
-        name=trained.config.name,
+        name=model.config.name,
         parameters=f"{count:,}",
-        step=f"{trained.step:,}",
+        step=f"{model.step:,}",
         seconds=f"{rep.samples / rep.sample_rate:.1f}",
         rate=f"{rep.sample_rate:,}",
         kind=rep.kind,
-        source=trained.config.data.source,
+        source=model.config.data.source,
         origin=f", from the weights of `{origin}` on" if origin else "",
         error=f"{sum(errors) / len(errors):.4f}" if errors else "not measured at this step",
-        hears=hears(trained.vocabulary),
+        conditions=list_conditions(model.vocabulary),
     )
 
 
-def hears(vocabulary):
-    """What can be asked for, in words."""
-    told = []
+def list_conditions(vocabulary):
+    """Return the conditions of a model in words."""
+    conditions = []
     if vocabulary.text:
-        told.append(f"text, read by {vocabulary.text['name']}")
+        conditions.append(f"text, encoded by {vocabulary.text['name']}")
     if vocabulary.labels:
-        told.append("labels: " + ", ".join(vocabulary.labels))
+        conditions.append("labels: " + ", ".join(vocabulary.labels))
     if vocabulary.scalars:
-        told.append("numbers: " + ", ".join(vocabulary.scalars))
-    return "; ".join(told) or "nothing"
+        conditions.append("scalars: " + ", ".join(vocabulary.scalars))
+    return "; ".join(conditions) or "none"
 
 
 def upload(folder, repo):
-    """The address of the folder on the Hub.
+    """Upload a folder and return its address on the Hub.
 
     Raises:
-      ValueError: the library is missing, or the Hub says no.
+      ValueError: the library is missing, or the Hub refuses.
     """
     try:
         import huggingface_hub

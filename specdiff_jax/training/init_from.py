@@ -1,4 +1,4 @@
-"""finetune.init_from: another model's weights by path and shape, nothing dropped in silence."""
+"""finetune.init_from: the weights of another model, matched by path and shape and reported."""
 
 import dataclasses
 import pathlib
@@ -15,19 +15,23 @@ from specdiff_jax.models.weights import flatten_dict, unflatten_dict
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, finetuning, trained_model
 
-STATISTICS = ("mean", "std", "frames")  # what a Representation may differ in
-LABELS = ("labels", "label_tokens")  # tables with a row for each label
-FATES = ("loaded", "resized", "new", "left out")
-MORE = 12  # names of one fate that a line holds
+MAY_DIFFER = ("mean", "std", "frames")  # fields of a Representation
+LABEL_TABLES = ("labels", "label_tokens")  # parameters with a row for each label
+OUTCOMES = ("loaded", "resized", "new", "left out")
+MAX_NAMES = 12  # of one outcome that a line holds
 
 
 def load(place):
-    """The Trained of 'runs/tiny', 'runs/tiny@5000' or what --mode=export wrote, its file too."""
-    return trained_model.load(*place_of(place))
+    """Load the TrainedModel of 'runs/tiny', 'runs/tiny@5000' or a folder of --mode=export."""
+    return trained_model.load(*parse_place(place))
 
 
-def place_of(place):
-    """(folder, step or None) that finetune.init_from names; ValueError where it names none."""
+def parse_place(place):
+    """Return (folder, step or None) that finetune.init_from names.
+
+    Raises:
+      ValueError: it names no run, step or export.
+    """
     folder, _, step = str(place).partition("@")
     path = pathlib.Path(folder)
     if path.name == weights.WEIGHTS:
@@ -41,146 +45,158 @@ def place_of(place):
         return path, None
     saved = checkpoints.steps(path)
     if int(step) not in saved:
-        there = f"only {saved}" if saved else "it holds one set of weights"
-        raise ValueError(f"finetune.init_from={place!r}: there is no step {step}, {there}")
+        available = f"only {saved}" if saved else "it holds one set of weights"
+        raise ValueError(f"finetune.init_from={place!r}: there is no step {step}, {available}")
     return path, int(step)
 
 
 def check(config):
-    """Refuses a place without a model, or one of another representation, before any work.
+    """Refuse a place without a model, or with another representation, before any work.
 
-    A run that has begun needs its place no more.
+    A run that has a checkpoint does not read its init_from again.
     """
     if config.finetune.init_from is None or checkpoints.steps(config.workdir):
         return
-    saved = trained_model.read_saved(*place_of(config.finetune.init_from))
+    saved = trained_model.read_saved(*parse_place(config.finetune.init_from))
     rep = representation_from_dict(saved["representation"])
-    same_representation(rep, build.representation(config))
+    take_statistics(rep, build.representation(config))
 
 
-def same_representation(old, own):
-    """`own` with the statistics of `old`, so that the weights see what they are used to.
+def take_statistics(source, rep):
+    """Return `rep` with the statistics of the source model, whose weights expect them.
 
     Raises:
-      ValueError: they differ in more than the length of a clip.
+      ValueError: the two differ in more than the length of a clip.
     """
-    for field in dataclasses.fields(own):
-        there, here = getattr(old, field.name), getattr(own, field.name)
-        if field.name not in STATISTICS and there != here:
+    for field in dataclasses.fields(rep):
+        theirs, ours = getattr(source, field.name), getattr(rep, field.name)
+        if field.name not in MAY_DIFFER and theirs != ours:
             raise ValueError(
-                f"representation.{field.name} is {there!r} in the run of finetune.init_from, "
-                f"{here!r} here; set it to that"
+                f"representation.{field.name} is {theirs!r} in the run of finetune.init_from, "
+                f"{ours!r} here; set it to {theirs!r}"
             )
-    return dataclasses.replace(old, frames=own.frames)
+    return dataclasses.replace(source, frames=rep.frames)
 
 
-def match_params(fresh, old, config, shape, vocabulary):
-    """The parameters `fresh` with those of a Trained in the places of the same path.
+def match_params(fresh, source, config, shape, vocabulary):
+    """Return the parameters `fresh` with those of a source model at the same paths.
 
-    A table of places is interpolated to another shape; rows of labels go by the label's name.
-    What belongs to numbers that are not the same is drawn anew.
+    A learned table of positions is interpolated to another shape. Rows of labels are matched by
+    the label's name. Weights that read other scalars are initialized anew.
 
     Args:
-      shape: (F, T, C) of this run; vocabulary: its Vocabulary.
+      source: a TrainedModel; shape: (F, T, C) of this run; vocabulary: its Vocabulary.
 
     Returns:
-      The parameters, and {fate: [(name, size), ...]} for FATES.
+      The parameters, and {outcome: [(name, size), ...]} for OUTCOMES.
 
     Raises:
-      ValueError: an array has another shape, or texts were read by another encoder.
+      ValueError: an array has another shape, or another encoder read the texts.
     """
-    refuse_other_encoder(old.vocabulary, vocabulary)
-    new, found = dict(flatten_dict(fresh)), flatten_dict(old.params)
-    fates = {fate: [] for fate in FATES}
-    for path, array in new.items():
+    refuse_other_encoder(source.vocabulary, vocabulary)
+    params, loaded = dict(flatten_dict(fresh)), flatten_dict(source.params)
+    outcomes = {outcome: [] for outcome in OUTCOMES}
+    for path, array in params.items():
         name = "/".join(path)
-        if path not in found or other_numbers(path, old.vocabulary, vocabulary):
-            fate = "new"
-        elif path == ("positions",) and found[path].shape != array.shape:
-            grids = (grid_of(s, config.model.patch) for s in (old.rep.shape, shape))
-            new[path], fate = np.asarray(resize_table(found[path], *grids)), "resized"
-        elif path[-1] in LABELS and old.vocabulary.labels != vocabulary.labels:
-            new[path], fate = by_label(array, found[path], old.vocabulary, vocabulary), "resized"
-        elif found[path].shape != array.shape:
+        if path not in loaded or reads_other_scalars(path, source.vocabulary, vocabulary):
+            outcome = "new"
+        elif path == ("positions",) and loaded[path].shape != array.shape:
+            grids = (grid_of(s, config.model.patch) for s in (source.rep.shape, shape))
+            params[path] = np.asarray(resize_table(loaded[path], *grids))
+            outcome = "resized"
+        elif path[-1] in LABEL_TABLES and source.vocabulary.labels != vocabulary.labels:
+            params[path] = match_labels(array, loaded[path], source.vocabulary, vocabulary)
+            outcome = "resized"
+        elif loaded[path].shape != array.shape:
             raise ValueError(
-                f"finetune.init_from: {name} is {list(found[path].shape)} there and "
+                f"finetune.init_from: {name} is {list(loaded[path].shape)} there and "
                 f"{list(array.shape)} here; give model the sizes of that run"
             )
         else:
-            new[path], fate = found[path], "loaded"
-        fates[fate].append((name, array.size))
-    fates["left out"] = [("/".join(p), x.size) for p, x in found.items() if p not in new]
-    return unflatten_dict(new), fates
+            params[path], outcome = loaded[path], "loaded"
+        outcomes[outcome].append((name, array.size))
+    left_out = [("/".join(path), x.size) for path, x in loaded.items() if path not in params]
+    outcomes["left out"] = left_out
+    return unflatten_dict(params), outcomes
 
 
-def refuse_other_encoder(old, new):
-    """Raises ValueError where both know texts, each by another encoder."""
-    if old.text and new.text and old.text["sha256"] != new.text["sha256"]:
+def refuse_other_encoder(source, vocabulary):
+    """Raise ValueError where both vocabularies have text, each by another encoder."""
+    theirs, ours = source.text, vocabulary.text
+    if theirs and ours and theirs["sha256"] != ours["sha256"]:
         raise ValueError(
-            f"finetune.init_from: texts were read by {old.text['name']}, here condition.text is "
-            f"{new.text['name']}; take that one"
+            f"finetune.init_from: its texts were encoded by {theirs['name']}, here condition.text "
+            f"is {ours['name']}; set condition.text={theirs['name']!r}"
         )
 
 
-def other_numbers(path, old, new):
-    """Whether a parameter reads numbers that are not those it was trained on."""
-    return path[:-1][-1:] in (("numbers",), ("number_tokens",)) and old.scalars != new.scalars
+def reads_other_scalars(path, source, vocabulary):
+    """Return whether a parameter reads scalars that are not those it was trained on."""
+    reads_scalars = path[:-1][-1:] in (("numbers",), ("number_tokens",))
+    return reads_scalars and source.scalars != vocabulary.scalars
 
 
-def by_label(fresh, table, old, new):
-    """Rows of a trained table by name; labels that it does not know keep fresh ones.  # [V, D]"""
-    rows = {label: table[index] for index, label in enumerate(old.labels)}
-    return np.stack([rows.get(label, fresh[i]) for i, label in enumerate(new.labels)])
+def match_labels(fresh, table, source, vocabulary):
+    """Return rows of a trained table by label; labels new to it keep their fresh rows.  # [V, D]"""
+    rows = {label: table[index] for index, label in enumerate(source.labels)}
+    return np.stack([rows.get(label, fresh[i]) for i, label in enumerate(vocabulary.labels)])
 
 
-def label_lines(old, new):
-    """Which labels of a trained vocabulary go on, are new or left out, a line each fate."""
-    if not (old.labels and new.labels) or old.labels == new.labels:
-        return []
-    fates = {
-        "loaded": [label for label in new.labels if label in old.labels],
-        "new": [label for label in new.labels if label not in old.labels],
-        "left out": [label for label in old.labels if label not in new.labels],
-    }
-    told = {fate: listed(names, fate != "loaded") for fate, names in fates.items() if names}
-    return [f"finetune: {fate} {len(fates[fate])} labels{text}" for fate, text in told.items()]
+# ---- what the user reads
 
 
-def listed(names, shown=True):
-    """': a, b and 3 more' of names, nothing where they are not shown."""
-    more = f" and {len(names) - MORE} more" if len(names) > MORE else ""
-    return f": {', '.join(names[:MORE])}{more}" if shown else ""
-
-
-def lines(place, fates):
-    """What became of each array, a line a fate, for the reader."""
-    found = []
-    for fate, arrays in fates.items():
-        names = [name for name, _ in arrays]
-        total = sum(size for _, size in arrays)
-        shown = listed(names, fate != "loaded")
-        if names:
-            found.append(f"finetune: {fate} {len(names)} arrays, {total:,} numbers{shown}")
-    return [f"finetune: from {place}", *found]
-
-
-def changes(old, config):
-    """What else differs from the run that the weights are of, a line each."""
-    fields = ("schedule.kind", "diffusion.prediction", "diffusion.skip_variance")
-    told = []
-    for name in fields:
-        section, field = name.split(".")
-        there, here = old.config[section][field], config[section][field]
-        if there != here:
-            told.append(f"finetune: {name} was {there!r} there and is {here!r} here")
-    return told
-
-
-def report(place, fates, old, config, vocabulary, params):
+def report(place, outcomes, source, config, vocabulary, params):
     """Log what became of each array and label, what else differs, and how much is trained."""
-    told = lines(place, fates) + label_lines(old.vocabulary, vocabulary) + changes(old, config)
+    lines = describe_arrays(place, outcomes)
+    lines += describe_labels(source.vocabulary, vocabulary) + describe_changes(source, config)
     sizes = jax.tree.leaves(jax.tree.map(jnp.size, params))
-    trained = jax.tree.leaves(finetuning.trainable(config, params))
-    mine = sum(size for size, learns in zip(sizes, trained, strict=True) if learns)
-    for line in [*told, f"finetune: {mine:,} of {sum(sizes):,} parameters are trained"]:
+    trainable = jax.tree.leaves(finetuning.trainable(config, params))
+    count = sum(size for size, trained in zip(sizes, trainable, strict=True) if trained)
+    for line in [*lines, f"finetune: {count:,} of {sum(sizes):,} parameters are trainable"]:
         log(line)
+
+
+def describe_arrays(place, outcomes):
+    """Return what became of the arrays, a line an outcome."""
+    lines = [f"finetune: from {place}"]
+    for outcome, arrays in outcomes.items():
+        names, total = [name for name, _ in arrays], sum(size for _, size in arrays)
+        if names:
+            shown = list_names(names) if outcome != "loaded" else ""
+            lines.append(f"finetune: {outcome} {len(names)} arrays, {total:,} numbers{shown}")
+    return lines
+
+
+def describe_labels(source, vocabulary):
+    """Return which labels are loaded, new or left out, a line an outcome."""
+    ours, theirs = vocabulary.labels, source.labels
+    if not (ours and theirs) or ours == theirs:
+        return []
+    outcomes = {
+        "loaded": [label for label in ours if label in theirs],
+        "new": [label for label in ours if label not in theirs],
+        "left out": [label for label in theirs if label not in ours],
+    }
+    shown = lambda outcome, names: list_names(names) if outcome != "loaded" else ""
+    return [
+        f"finetune: {outcome} {len(names)} labels{shown(outcome, names)}"
+        for outcome, names in outcomes.items()
+        if names
+    ]
+
+
+def describe_changes(source, config):
+    """Return which settings of the diffusion differ from the source's, a line each."""
+    lines = []
+    for name in ("schedule.kind", "diffusion.prediction", "diffusion.skip_variance"):
+        section, field = name.split(".")
+        theirs, ours = source.config[section][field], config[section][field]
+        if theirs != ours:
+            lines.append(f"finetune: {name} was {theirs!r} there and is {ours!r} here")
+    return lines
+
+
+def list_names(names):
+    """Return ': a, b and 3 more' of names."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f": {', '.join(names[:MAX_NAMES])}{more}"

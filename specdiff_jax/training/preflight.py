@@ -14,11 +14,11 @@ from specdiff_jax.runtime.logs import log, write_json
 from specdiff_jax.training.diffusion_job import DiffusionJob
 
 LONG = 20.0  # seconds of a dispatch: it is not run again to be timed
-SLOW_HOURS = 0.5  # a CPU run longer than this is told of the tiny config
+SLOW_HOURS = 0.5  # of a CPU run: a longer one gets advice
 
 
 def run(config, json_path=None):
-    """Prints the facts, keeps them in workdir/preflight.json, and refuses a disk that is too small.
+    """Log the facts, write them to workdir/preflight.json, and refuse a disk that is too small.
 
     Args:
       json_path: also write the facts there.
@@ -41,7 +41,7 @@ def run(config, json_path=None):
 
 
 def measure(job):
-    """All facts as a flat dict of numbers and strings."""
+    """Return all facts as a flat dict of numbers and strings."""
     config, model = job.config, job.model
     linear, attention = forward_flops(model)
     state = jax.eval_shape(job.init)
@@ -70,12 +70,12 @@ def measure(job):
 
 
 def timing(job):
-    """Peak memory, compile seconds and seconds a step, by compiling and running a dispatch."""
+    """Measure peak memory, compile seconds and seconds a step on one dispatch."""
     count = min(job.config.train.steps_per_dispatch, job.num_steps)
-    state, held, steps, batch = dispatched(job, count)
+    state, resident, steps, batch = first_dispatch(job, count)
     log("preflight: compiling and measuring one dispatch of the training step")
     start = time.perf_counter()
-    lowered = job.train_step().lower(state, held, steps, batch)
+    lowered = job.train_step().lower(state, resident, steps, batch)
     trace_seconds = time.perf_counter() - start  # in Python, at every start
     start = time.perf_counter()
     compiled = lowered.compile()  # by XLA, or read from the cache on disk
@@ -84,11 +84,11 @@ def timing(job):
     seconds = float("inf")
     for _ in range(2):  # the second is the warm one; a slow first is near enough
         start = time.perf_counter()
-        state, metrics = compiled(state, held, steps, batch)
+        state, metrics = compiled(state, resident, steps, batch)
         jax.block_until_ready(metrics)
         seconds = min(seconds, time.perf_counter() - start)
         steps = steps + count
-        if distributed.agreed(seconds > LONG):  # all run as many, or their sums are of other steps
+        if distributed.agreed(seconds > LONG):  # all processes run as many
             break
     rate = roofline.matmul_rate(job.model.dtype)
     return {
@@ -103,18 +103,19 @@ def timing(job):
     }
 
 
-def dispatched(job, count):
-    """What `job.train_step()` takes for the first `count` steps: (state, held, steps, batch).
+def first_dispatch(job, count):
+    """Return the arguments of `job.train_step()` for the first `count` steps.
 
-    Gives `job.rep` statistics, any will do: they are constants of the program.
+    They are (state, resident, steps, batch). `job.rep` gets placeholder statistics, which are
+    constants of the program.
     """
     job.rep = dataclasses.replace(job.rep, mean=np.float32(0), std=np.float32(1))
-    held, batches = job.feed([(0, count)])
-    return job.init(), held, np.arange(count, dtype=np.int32), next(batches)
+    resident, batches = job.feed([(0, count)])
+    return job.init(), resident, np.arange(count, dtype=np.int32), next(batches)
 
 
 def describe(facts, config):
-    """The facts as lines for a reader."""
+    """Return the facts as lines for the user."""
     rate = facts["matmul_flops_per_s"]
     lines = [
         f"device: {facts['device']}; specdiff_jax {facts['code']}",
@@ -130,32 +131,33 @@ def describe(facts, config):
         f"roofline: {100 * facts['matmul_fraction']:.0f} % of the {rate / 1e9:,.0f} GFLOP/s at "
         f"which this device multiplies {facts['dtype']} matrices, measured now; a step moves "
         f"{facts['moved_bytes'] / 1e9:.2f} GB as XLA counts",
-        f"time: {facts['num_steps']:,} steps, {duration(facts['training_seconds'])} to the end",
+        f"time: {facts['num_steps']:,} steps, {duration(facts['training_seconds'])} in total",
         f"disk: {facts['disk_needed_bytes'] / 1e9:.2f} GB needed, "
         f"{facts['disk_free_bytes'] / 1e9:.1f} GB free",
     ]
-    if jax.default_backend() == "cpu" and facts["training_seconds"] > SLOW_HOURS * 3600:
+    slow = facts["training_seconds"] > SLOW_HOURS * 3600
+    if jax.default_backend() == "cpu" and slow and config.name != "tiny":
         lines.append(
-            f"this is a CPU: {config.name} would take {duration(facts['training_seconds'])}; for "
-            "music within half an hour stop it and run\n"
+            f"this is a CPU: {config.name} takes {duration(facts['training_seconds'])}; for a "
+            "shorter run stop it and run\n"
             "  python -m specdiff_jax.main --config=configs/base.py:tiny"
         )
     return lines
 
 
 def duration(seconds):
-    """Seconds as a person says them."""
+    """Return seconds in words: 90 s, 12 min, 3.4 h."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def size_of(tree):
-    """Bytes of all arrays of a tree."""
+    """Return the bytes of all arrays of a tree."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def existing_parent(path):
-    """The nearest folder above `path`, or itself, that exists."""
+    """Return the nearest folder above `path`, or itself, that exists."""
     path = pathlib.Path(path).absolute()
     return path if path.exists() else existing_parent(path.parent)

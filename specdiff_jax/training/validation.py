@@ -10,7 +10,7 @@ from specdiff_jax.diffusion import linear_denoisers
 from specdiff_jax.runtime.logs import log, write_json
 from specdiff_jax.training import checkpoints
 
-NAMES = {
+BASELINES = {
     "constant": "the best constant",
     "band_wiener": "the per-band Wiener filter",
     "linear_frame": "the best linear denoiser of a frame",
@@ -18,26 +18,26 @@ NAMES = {
 }
 
 
-def level_middles(count):
-    """The middles of `count` equal bins of t in (0, 1)."""
+def noise_levels(count):
+    """Return the centers of `count` equal bins of t in (0, 1).  # [count]"""
     return (np.arange(count) + 0.5) / count
 
 
-def baselines(train_batches, valid_batches, patch, schedule, levels):
-    """x_0 error on held-out data of denoisers fitted to the training data.
+def linear_baselines(train_x0, valid_x0, patch, schedule, levels):
+    """Return the x_0 errors on held-out data of linear denoisers fitted to the training data.
 
     Args:
-      train_batches, valid_batches: iterables of x_0 [B, F, T, C].
+      train_x0, valid_x0: iterables of x_0 [B, F, T, C].
       patch: (bins, frames) of the model.
       levels: [K] times t.
 
     Returns:
-      {name: [K floats]} with the names of NAMES.
+      {name: [K floats]} with the names of BASELINES.
     """
     alpha = np.asarray(schedule.alpha(levels), np.float64)
     sigma = np.asarray(schedule.sigma(levels), np.float64)
-    fitted = linear_denoisers.fit(train_batches, patch)
-    moments = linear_denoisers.held_out_moments(fitted, valid_batches, patch)
+    fitted = linear_denoisers.fit(train_x0, patch)
+    moments = linear_denoisers.held_out_moments(fitted, valid_x0, patch)
 
     def errors(name, gain=1.0):
         values = gain * fitted[name][2]
@@ -49,30 +49,30 @@ def baselines(train_batches, valid_batches, patch, schedule, levels):
 
 
 def verdict(x0_error, errors, step, num_steps):
-    """(healthy, one line) from the model's error by level and the baselines'.
+    """Return (healthy, one line) from the errors by noise level of a model and of the baselines.
 
-    Beating the per-band filter is no more than an equaliser can do; a model that has learned
-    music beats the linear denoiser of its own patch.
+    An equalizer can beat the per-band filter; a model that has learned music beats the linear
+    denoiser of its own patch.
     """
     mean = float(np.mean(x0_error))
     means = {name: float(np.mean(values)) for name, values in errors.items()}
-    beaten = [name for name in NAMES if mean < means[name]]
+    beaten = [name for name in BASELINES if mean < means[name]]
     if not np.isfinite(mean):
         return False, f"unhealthy: x_0 error is not finite at step {step}"
     strongest = min(means, key=means.get)
     ratio = mean / means[strongest]
     figure = f"x_0 error {mean:.4f} at step {step} of {num_steps}"
-    if len(beaten) == len(NAMES):
+    if len(beaten) == len(BASELINES):
         return (
             True,
-            f"healthy: {figure}, {ratio:.2f} of {NAMES[strongest]} ({means[strongest]:.4f})",
+            f"healthy: {figure}, {ratio:.2f} of {BASELINES[strongest]} ({means[strongest]:.4f})",
         )
-    unbeaten = min((n for n in NAMES if n not in beaten), key=means.get)
+    unbeaten = min((n for n in BASELINES if n not in beaten), key=means.get)
     hint = "train on" if step < num_steps else "train longer, or see the loss curve"
     if not beaten:
         hint = "nothing learned yet: " + hint
     return False, (
-        f"not healthy yet: {figure}, {mean / means[unbeaten]:.2f} of {NAMES[unbeaten]} "
+        f"not healthy yet: {figure}, {mean / means[unbeaten]:.2f} of {BASELINES[unbeaten]} "
         f"({means[unbeaten]:.4f}); {hint}"
     )
 
@@ -82,13 +82,16 @@ class DenoisingValidation:
 
     def __init__(self, job):
         self.job = job
-        self.levels = level_middles(job.config.valid.num_noise_levels)
+        self.levels = noise_levels(job.config.valid.num_noise_levels)
         self.x0_error = job.x0_error(self.levels)
         train_x0 = job.encode_crops(job.songs, job.config.valid.baseline_crops)
         valid_x0 = job.encode_crops(job.valid_songs, job.config.valid.crops)
-        self.baselines = baselines(train_x0, valid_x0, job.model.patch, job.schedule, self.levels)
+        self.baselines = linear_baselines(
+            train_x0, valid_x0, job.model.patch, job.schedule, self.levels
+        )
 
     def stopped(self):
+        """Return False: a diffusion model trains to its last step."""
         return False
 
     def __call__(self, state, step, logs):
@@ -105,11 +108,12 @@ class DenoisingValidation:
 
 
 def best_folder(workdir):
+    """Return where a run keeps its best checkpoint."""
     return pathlib.Path(workdir) / "best"
 
 
-def history(workdir, kind, score):
-    """[(step, score)] of the validations of a kind that a run has logged."""
+def read_history(workdir, kind, score):
+    """Return [(step, score)] of the validations of a kind that a run has logged."""
     path = pathlib.Path(workdir) / "metrics.jsonl"
     lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
     return [(line["step"], line[score]) for line in lines if line["kind"] == kind]
@@ -121,24 +125,24 @@ class BestCheckpoint:
     Args:
       job: with config and to_dict().
       kind: of the lines in metrics.jsonl; score: its name there.
-      patience: validations without a better one that are enough; None is never.
-      step: that the run goes on from.
+      patience: validations without a better one that stop the training; None never does.
+      step: that the run resumes from.
     """
 
     def __init__(self, job, kind, score, patience, step):
         self.job, self.kind, self.score, self.patience = job, kind, score, patience
-        self.history = history(job.config.workdir, kind, score)
+        self.history = read_history(job.config.workdir, kind, score)
         self.folder = best_folder(job.config.workdir)
         for later in checkpoints.steps(self.folder):  # saved by a run that was killed after it
             if later > step:
                 shutil.rmtree(checkpoints.folder_of(self.folder, later))
 
     def update(self, state, step, metrics, extra, logs):
-        """Keeps the state where no earlier was as good, and logs what was found.
+        """Save the state if no earlier one was as good, and log the metrics.
 
         Args:
-          found: {name: scalar}, the score among them.
-          kept: what the checkpoint keeps beside job.to_dict().
+          metrics: {name: scalar}, the score among them.
+          extra: what the checkpoint keeps beside job.to_dict().
 
         Returns:
           (step, score) of the best so far.
@@ -152,6 +156,7 @@ class BestCheckpoint:
         return max(self.history, key=lambda line: line[1])
 
     def stopped(self):
+        """Return whether `patience` validations passed without a better score."""
         scores = [score for _, score in self.history]
         since = len(scores) - 1 - int(np.argmax(scores)) if scores else 0
         return bool(self.patience and since >= self.patience)

@@ -22,7 +22,7 @@ def trained(nano, trained_nano):
         ("diffusion.skip_variance", None, "0.08"),
     ],
 )
-def test_another_model_than_the_checkpoint_s_is_refused(trained, field, value, there):
+def test_override_of_a_model_field_is_refused(trained, field, value, there):
     section, name = field.split(".")
     trained[section][name] = value
     for mode in overrides.FROM_CHECKPOINT:
@@ -32,7 +32,7 @@ def test_another_model_than_the_checkpoint_s_is_refused(trained, field, value, t
     overrides.check(trained, "train", [field])
 
 
-def test_a_config_file_of_another_model_is_told(trained, capsys):
+def test_config_file_of_another_model_is_logged(trained, capsys):
     sample.load_for_sampling(trained)
     assert "was trained with" not in capsys.readouterr().err
     trained.model.update(depth=7, attention="plain")
@@ -44,23 +44,23 @@ def test_a_config_file_of_another_model_is_told(trained, capsys):
     assert " and 2 more than the config: that counts" in capsys.readouterr().err
 
 
-def test_the_words_of_the_training_may_be_said_again(trained):
+def test_override_equal_to_the_checkpoint_is_allowed(trained):
     trained.model.attention = "plain"
     overrides.check(trained, "sample", ["model.depth", "model.patch", "model.attention", "seed"])
     made, _ = sample.load_for_sampling(trained)
     assert made.config.model.attention == "plain"
 
 
-def test_an_edit_where_nothing_is_edited_is_refused(nano):
+def test_edit_fields_are_refused_by_modes_that_ignore_them(nano):
     nano.edit.kind = "variation"
     for mode in ("evaluate", "prepare", "report", "sweep", "tag"):
         with pytest.raises(ValueError, match=f"edit.kind='variation' is not used by --mode={mode}"):
             overrides.check(nano, mode, [])
 
 
-def test_an_overlap_of_no_windows_is_refused(nano):
+def test_window_overlap_without_windows_is_refused(nano):
     nano.sample.window_overlap = 0.75
-    for fields in ({}, {"seconds": 0.5, "extend": "positions"}):
+    for fields in ({}, {"seconds": 0.5, "long_form": "positions"}):
         nano.sample.update(fields)
         with pytest.raises(
             ValueError, match="sample.window_overlap=0.75 is of the windows of longer"
@@ -70,7 +70,7 @@ def test_an_overlap_of_no_windows_is_refused(nano):
     overrides.check(nano, "train", ["sample.window_overlap"])
 
 
-def test_clips_of_another_length_are_not_evaluated(trained):
+def test_evaluate_refuses_clips_of_another_length(trained):
     trained.sample.seconds = 0.1
     with pytest.raises(ValueError, match="leave sample.seconds unset"):
         inputs.checkpoints_of(trained)
@@ -80,23 +80,23 @@ def test_clips_of_another_length_are_not_evaluated(trained):
     ("fields", "message"),
     [
         (
-            {"extend": "positions"},
+            {"long_form": "positions"},
             "sample.long_form='positions' is not used by clips of the trained",
         ),
-        ({"guidance": 3.0}, "sample.guidance_scale is not used without a prompt"),
-        ({"prompt": "a flute"}, "sample.prompt: this model will not hear any"),
-        ({"labels": "flute"}, "sample.labels: this model will not hear any"),
+        ({"guidance_scale": 3.0}, "sample.guidance_scale is not used without a prompt"),
+        ({"prompt": "a flute"}, "sample.prompt is not used: this model"),
+        ({"labels": "flute"}, "sample.labels is not used: this model"),
         ({"prompts": "/nowhere.jsonl"}, "there is no such file"),
     ],
 )
-def test_samples_that_could_not_be_made_are_refused_before_training(nano, fields, message):
+def test_sample_fields_are_checked_before_training(nano, fields, message):
     sample.check(nano)
     nano.sample.update(fields)
     with pytest.raises(ValueError, match=message):
         sample.check(nano)
 
 
-def test_an_edit_is_checked_against_its_file_before_training(nano, music):
+def test_edit_is_checked_against_its_file_before_training(nano, music):
     song = str(next(music.rglob("*.wav")))
     nano.edit.update(kind="inpaint", file=song, seconds=(0.1, 0.2))
     sample.check(nano)

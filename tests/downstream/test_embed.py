@@ -174,7 +174,7 @@ def test_training_makes_crops_of_a_song_find_each_other(veiled, caches, tmp_path
     scores = embed.Scores(job, job.valid_songs)
     before = scores.of(job.start().params)
     embed.trained(job)
-    ((step, after),) = validation.history(config.workdir, embed.KIND, embed.SCORE)
+    ((step, after),) = validation.read_history(config.workdir, embed.KIND, embed.SCORE)
     assert step == STEPS and after > before["recall_1"] + 0.2
 
 

@@ -12,15 +12,12 @@ import numpy as np
 
 sys.path[:0] = [str(pathlib.Path(__file__).parents[2])]
 
-from experiments.scaling import collectives
+from experiments.scaling import collectives  # noqa: E402
 from specdiff_jax.conditioning.prompts import UNCONDITIONAL  # noqa: E402
 from specdiff_jax.data import prepare  # noqa: E402
 from specdiff_jax.runtime import mesh as meshes  # noqa: E402
 from specdiff_jax.runtime.device_pool import run_on_devices  # noqa: E402
-from specdiff_jax.sampling import (
-    generator,  # noqa: E402
-    sample,  # noqa: E402
-)
+from specdiff_jax.sampling import generator, sample  # noqa: E402
 from specdiff_jax.training import checkpoints, train  # noqa: E402
 from specdiff_jax.training.diffusion_job import DiffusionJob  # noqa: E402
 from tests.helpers.nano import small_config  # noqa: E402

@@ -140,7 +140,7 @@ def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
     measures = dict.fromkeys(("matmul_rate", "peak_bytes", "bytes_moved"), lambda given: 1.0)
     monkeypatch.setattr(preflight, "roofline", types.SimpleNamespace(**measures))
     given = lambda job, count: (None, None, np.arange(count), None)
-    monkeypatch.setattr(preflight, "dispatched", given)
+    monkeypatch.setattr(preflight, "first_dispatch", given)
     monkeypatch.setattr(preflight, "LONG", 0.0)  # this process finds every dispatch slow
     agree = lambda slow: asked.append(slow) or slow_somewhere
     monkeypatch.setattr(distributed, "agreed", agree)

@@ -37,16 +37,16 @@ def files_of(workdir, step):
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_saved_state_comes_back_bit_for_bit(tmp_path):
+def test_checkpoint_restores_bit_for_bit(tmp_path):
     save(tmp_path, 3)
     assert checkpoints.newest_good(tmp_path) == 3
     restored = checkpoints.restore(tmp_path, 3, like())
     jax.tree.map(np.testing.assert_array_equal, restored, state_at(3))
     assert jax.tree.structure(restored) == jax.tree.structure(state_at(3))
-    assert checkpoints.read_run(tmp_path, 3) == RUN
+    assert checkpoints.read_run(tmp_path, 3) == {"format": checkpoints.FORMAT} | RUN
 
 
-def test_a_state_may_be_donated_while_it_is_saved(tmp_path):
+def test_writer_copies_a_state_before_it_is_donated(tmp_path):
     writer, state = checkpoints.Writer(tmp_path, 2), state_at(5)
     writer.save(state, RUN)
     overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 0 - 1, s), donate_argnums=0)
@@ -56,13 +56,13 @@ def test_a_state_may_be_donated_while_it_is_saved(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, restored, state_at(5))
 
 
-def test_only_the_newest_are_kept(tmp_path):
+def test_writer_keeps_the_newest_steps(tmp_path):
     save(tmp_path, 1, 2, 3, 4, keep=2)
     assert checkpoints.steps(tmp_path) == [3, 4]
     assert not checkpoints.folder_of(tmp_path, 1).exists()
 
 
-def test_every_flipped_bit_is_found(tmp_path):
+def test_verify_finds_every_flipped_bit(tmp_path):
     save(tmp_path, 1)
     rng = np.random.default_rng(0)
     for path in files_of(tmp_path, 1):
@@ -78,7 +78,7 @@ def test_every_flipped_bit_is_found(tmp_path):
     checkpoints.verify(checkpoints.folder_of(tmp_path, 1))
 
 
-def test_the_previous_good_step_is_used_and_said(tmp_path, capfd):
+def test_newest_good_falls_back_and_logs(tmp_path, capfd):
     save(tmp_path, 1, 2)
     victim = max(files_of(tmp_path, 2), key=lambda path: path.stat().st_size)
     victim.write_bytes(b"damaged")
@@ -86,7 +86,7 @@ def test_the_previous_good_step_is_used_and_said(tmp_path, capfd):
     assert "checkpoint 2 is not used" in capfd.readouterr().err
 
 
-def test_a_save_killed_before_its_manifest_is_not_listed(tmp_path):
+def test_steps_without_a_manifest_are_not_listed(tmp_path):
     save(tmp_path, 1, 2)
     (checkpoints.folder_of(tmp_path, 2) / checkpoints.MANIFEST).unlink()
     assert checkpoints.steps(tmp_path) == [1] and checkpoints.newest_good(tmp_path) == 1
@@ -94,7 +94,7 @@ def test_a_save_killed_before_its_manifest_is_not_listed(tmp_path):
     assert checkpoints.newest_good(tmp_path) == 2
 
 
-def test_never_silently_from_scratch(tmp_path):
+def test_damaged_checkpoints_never_start_from_scratch(tmp_path):
     assert checkpoints.newest_good(tmp_path) is None
     save(tmp_path, 1)
     shutil.rmtree(checkpoints.folder_of(tmp_path, 1) / "state")
@@ -108,7 +108,7 @@ def test_never_silently_from_scratch(tmp_path):
     "change",
     [{"w": jnp.zeros((4, 8))}, {"w": jnp.zeros((8, 4), jnp.int32)}, {"more": jnp.zeros(2)}],
 )
-def test_another_shape_dtype_or_tree_is_refused(tmp_path, change):
+def test_restore_refuses_another_shape_dtype_or_tree(tmp_path, change):
     save(tmp_path, 1)
     other = like()
     other = other.replace(params=other.params | change)
@@ -116,7 +116,7 @@ def test_another_shape_dtype_or_tree_is_refused(tmp_path, change):
         checkpoints.restore(tmp_path, 1, other)
 
 
-def test_a_failed_save_raises_and_leaves_the_earlier_one(tmp_path, monkeypatch):
+def test_failed_save_raises_and_keeps_the_earlier_step(tmp_path, monkeypatch):
     save(tmp_path, 1)
     writer = checkpoints.Writer(tmp_path, 2)
 
@@ -131,7 +131,7 @@ def test_a_failed_save_raises_and_leaves_the_earlier_one(tmp_path, monkeypatch):
     assert checkpoints.newest_good(tmp_path) == 1
 
 
-def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+def test_full_disk_is_refused_before_writing(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     writer = checkpoints.Writer(tmp_path, 2)
@@ -143,7 +143,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs fork")
-def test_a_kill_at_any_moment_of_a_save_leaves_a_good_step(tmp_path):
+def test_killed_save_leaves_a_good_step(tmp_path):
     """A child saves steps without end and is killed after a while, three times."""
     import signal
     import subprocess

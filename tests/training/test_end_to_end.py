@@ -18,12 +18,13 @@ from specdiff_jax.evaluation import ceiling
 from specdiff_jax.reports import run_report
 from specdiff_jax.sampling import check_config, sample
 from specdiff_jax.training import checkpoints, train
+from specdiff_jax.training.diffusion_job import DiffusionJob
 from tests.helpers import synth
 
 
 def state_of(config, step):
-    rep = build.representation(config)
-    return checkpoints.restore(config.workdir, step, build.abstract_state(config, rep.shape))
+    job = DiffusionJob(config)
+    return checkpoints.restore(config.workdir, step, jax.eval_shape(job.init))
 
 
 def records(workdir, kind):
@@ -46,7 +47,7 @@ def train_fully(config):
     train.run(config)
 
 
-def test_training_learns_and_leaves_music_a_page_and_a_verdict(nano):
+def test_main_job_learns_and_writes_samples_report_and_verdict(nano):
     nano.train.update(num_steps=120, eval_every=60, checkpoint_every=60, steps_per_dispatch=10)
     nano.optimizer.update(learning_rate=5e-3, warmup_steps=10)
     train_fully(nano)
@@ -71,7 +72,7 @@ def test_training_learns_and_leaves_music_a_page_and_a_verdict(nano):
 
 
 @pytest.mark.parametrize("feed", ["device", pytest.param("host", marks=pytest.mark.slow)])
-def test_three_and_resume_and_three_is_six_bit_for_bit(nano, trained_nano, feed):
+def test_resume_of_three_and_three_steps_equals_six(nano, trained_nano, feed):
     """Six steps at once were trained from one feed: so host and device feeds agree too."""
     whole = nano.copy_and_resolve_references()
     whole.workdir, nano.data.placement = trained_nano, feed
@@ -101,9 +102,9 @@ def interrupt_after(config, step):
         train.record = original
 
 
-def test_a_run_that_diverges_stops_by_name_and_keeps_its_checkpoint(trained):
+def test_divergence_stops_the_run_and_keeps_its_checkpoint(trained):
     trained.train.num_steps = 12
-    job_step = train.Run.train_step
+    job_step = DiffusionJob.train_step
 
     def poisoned(job):
         dispatch = job_step(job)
@@ -116,23 +117,23 @@ def test_a_run_that_diverges_stops_by_name_and_keeps_its_checkpoint(trained):
 
         return run
 
-    train.Run.train_step = poisoned
+    DiffusionJob.train_step = poisoned
     try:
         with pytest.raises(ValueError, match="non-finite loss or gradient at step 9"):
             train.run(trained)
     finally:
-        train.Run.train_step = job_step
+        DiffusionJob.train_step = job_step
     assert checkpoints.newest_good(trained.workdir) == 6
 
 
-def test_a_changed_config_does_not_resume(trained):
+def test_resume_refuses_a_changed_config(trained):
     trained.train.num_steps = 9
     trained.model.mlp_ratio = 2
     with pytest.raises(ValueError, match=r"trained with model.mlp_ratio=4, the config says 2"):
         train.run(trained)
 
 
-def test_item_k_is_the_same_clip_for_any_batch_size(trained):
+def test_clip_k_is_the_same_for_any_batch_size(trained):
     clips = {}
     for size in (1, 3):
         trained.sample.update(batch_size=size, num_samples=3)
@@ -143,13 +144,13 @@ def test_item_k_is_the_same_clip_for_any_batch_size(trained):
     assert np.abs(clips[1][0] - clips[1][1]).max() > 1e-3
 
 
-def test_sampling_without_a_checkpoint_is_refused(nano):
+def test_sample_refuses_a_workdir_without_checkpoints(nano):
     with pytest.raises(ValueError, match="holds no checkpoint"):
         sample.run(nano)
 
 
 @pytest.mark.slow
-def test_stereo_trains_with_every_augmentation_and_samples_two_channels(nano, tmp_path):
+def test_stereo_trains_augmented_and_samples_two_channels(nano, tmp_path):
     """Two channels, different on purpose, from files to WAV; the augmentations change the loss."""
     folder = tmp_path / "stereo"
     for number in range(6):
@@ -189,7 +190,7 @@ def test_stereo_trains_with_every_augmentation_and_samples_two_channels(nano, tm
     assert rep.shape == (32, 32, 2)
 
 
-def test_an_augmentation_that_would_do_nothing_or_harm_is_refused(nano):
+def test_augmentation_refuses_useless_settings(nano):
     wrong = {"swap": 0.5, "mix_up": 0.7, "polarity": 2.0, "noise_db": (30.0, 10.0)}
     wrong |= {"low_pass_hz": (0.0, 100.0), "speed_semitones": 20.0}
     for name, value in wrong.items():

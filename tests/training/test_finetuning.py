@@ -11,6 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import finetune
+from specdiff_jax.conditioning.prompts import UNCONDITIONAL
 from specdiff_jax.data import prepare
 from specdiff_jax.models import lora
 from specdiff_jax.sampling import check_config, generator, sample
@@ -48,13 +49,13 @@ def after(config):
     return flat(trained_model.load(config.workdir, ema=False).params)
 
 
-def test_the_first_step_is_the_other_model_with_its_statistics(config, first):
+def test_init_from_starts_as_the_source_model(config, first):
     job, old = DiffusionJob(config), trained_model.load(first.workdir)
     state = job.start()
     for name, array in flat(old.params).items():
         np.testing.assert_array_equal(array, flat(state.params)[name])
     np.testing.assert_array_equal(job.rep.mean, old.rep.mean)
-    errors = [run.validation([0.3, 0.7])(state.params) for run in (job, job)]
+    errors = [run.x0_error([0.3, 0.7])(state.params) for run in (job, job)]
     np.testing.assert_array_equal(*errors)
 
 
@@ -63,18 +64,18 @@ def test_the_first_step_is_the_other_model_with_its_statistics(config, first):
     [
         ({"last_blocks": 1}, lambda name: name.startswith(("block_1", "final", "patch_out"))),
         pytest.param(
-            {"learn": "SelfAttention"},
+            {"trainable": "SelfAttention"},
             lambda name: "SelfAttention" in name,
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            {"last_blocks": 0, "learn": "^time"},
+            {"last_blocks": 0, "trainable": "^time"},
             lambda name: name.startswith(("time", "final", "patch_out")),
             marks=pytest.mark.slow,
         ),
     ],
 )
-def test_what_is_held_stays_to_the_bit_and_has_no_optimiser_state(config, first, fields, learns):
+def test_frozen_parameters_are_unchanged_and_have_no_optimizer_state(config, first, fields, learns):
     config.finetune.update(fields)
     before, now = flat(trained_model.load(first.workdir).params), after(config)
     for name, array in before.items():
@@ -85,7 +86,7 @@ def test_what_is_held_stays_to_the_bit_and_has_no_optimiser_state(config, first,
 
 
 @pytest.mark.slow
-def test_lora_changes_nothing_at_first_and_at_strength_zero(config, first):
+def test_lora_changes_nothing_at_first_and_at_scale_zero(config, first):
     config.finetune.update(LORA)
     job, old = DiffusionJob(config), trained_model.load(first.workdir)
     state = job.start()
@@ -93,7 +94,7 @@ def test_lora_changes_nothing_at_first_and_at_strength_zero(config, first):
     for name, array in flat(old.params).items():
         np.testing.assert_array_equal(array, flat(same)[name])
     train.run(config)
-    held, learned = (trained_model.load(config.workdir, lora_strength=s) for s in (0.0, None))
+    held, learned = (trained_model.load(config.workdir, lora_scale=s) for s in (0.0, None))
     for name, array in flat(old.params).items():
         np.testing.assert_array_equal(array, flat(held.params)[name])
         moved = not np.array_equal(array, flat(learned.params)[name])
@@ -103,7 +104,7 @@ def test_lora_changes_nothing_at_first_and_at_strength_zero(config, first):
     assert sum(sizes) == 2 * sum(x.size for x in updates)
 
 
-def test_a_merged_update_is_the_product_of_its_halves():
+def test_merge_lora_adds_the_product_of_its_factors():
     rng = np.random.default_rng(0)
     params = {"a": {"kernel": rng.standard_normal((3, 4, 5))}, "b": {"kernel": np.ones((2, 2))}}
     updates = lora.init(jax.random.key(0), params, "a/kernel", 2)
@@ -117,9 +118,9 @@ def test_a_merged_update_is_the_product_of_its_halves():
     assert found["b"]["kernel"] is params["b"]["kernel"]
 
 
-def test_blocks_wake_one_after_another_and_learn_less_the_farther_they_are(config):
+def test_scale_by_depth_unfreezes_and_decays_by_block(config):
     config.finetune.update(layer_decay=0.5, unfreeze_every=2)
-    tx, names = finetuning.by_depth(config), ("patch_out", "block_1", "block_0", "patch_in")
+    tx, names = finetuning.scale_by_depth(config), ("patch_out", "block_1", "block_0", "patch_in")
     params = {name: {"kernel": jnp.ones(())} for name in names}
     state, seen = tx.init(params), []
     for _ in range(7):
@@ -130,8 +131,8 @@ def test_blocks_wake_one_after_another_and_learn_less_the_farther_they_are(confi
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
-    config.finetune.update(LORA | {"learn": "patch_out"})
+def test_finetuning_resumed_equals_uninterrupted(config, tmp_path):
+    config.finetune.update(LORA | {"trainable": "patch_out"})
     config.optimizer.lr_schedule = "constant"
     whole = after(config)
     config.workdir = str(tmp_path / "again")
@@ -143,28 +144,28 @@ def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
         np.testing.assert_array_equal(array, halves[name])
 
 
-def test_labels_go_by_name_places_are_stretched_and_the_rest_is_said(first):
+def test_match_params_maps_labels_resizes_positions_and_reports(first):
     old = trained_model.load(first.workdir)
     there = {"condition": {"labels": np.arange(6.0).reshape(3, 2)}, "positions": np.ones((1, 8, 2))}
     there |= {"gone": np.ones(3), "same": np.full(2, 7.0)}
     old = trained_model.dataclasses.replace(
-        old, params=there, vocabulary=trained_model.conditions.Vocabulary(("a", "b", "c"))
+        old, params=there, vocabulary=trained_model.vocabularies.Vocabulary(("a", "b", "c"))
     )
     fresh = {"condition": {"labels": -np.ones((2, 2))}, "positions": np.zeros((1, 16, 2))}
     fresh |= {"same": np.zeros(2), "more": np.zeros(5)}
     shape = (old.rep.shape[0], 2 * old.rep.shape[1], 1)
-    words = trained_model.conditions.Vocabulary(("d", "b"))
+    words = trained_model.vocabularies.Vocabulary(("d", "b"))
     params, fates = init_from.match_params(fresh, old, old.config, shape, words)
     np.testing.assert_array_equal(params["condition"]["labels"], [[-1, -1], [2, 3]])
     np.testing.assert_allclose(params["positions"], np.ones((1, 16, 2)))
     np.testing.assert_array_equal(params["same"], [7, 7])
-    told = "\n".join(init_from.lines("runs/first", fates))
+    told = "\n".join(init_from.describe_arrays("runs/first", fates))
     assert "new 1 arrays, 5 numbers: more" in told and "left out 1 arrays, 3 numbers: gone" in told
     assert "resized 2 arrays" in told and "loaded 1 arrays" in told
-    told = "\n".join(init_from.label_lines(old.vocabulary, words))
+    told = "\n".join(init_from.describe_labels(old.vocabulary, words))
     assert "loaded 1 labels" in told and "new 1 labels: d" in told
     assert "left out 2 labels: a, c" in told
-    assert not init_from.label_lines(words, words)
+    assert not init_from.describe_labels(words, words)
     with pytest.raises(ValueError, match=r"same is \[2\] there and \[3\] here"):
         init_from.match_params(fresh | {"same": np.zeros(3)}, old, old.config, shape, words)
 
@@ -177,7 +178,7 @@ def test_labels_go_by_name_places_are_stretched_and_the_rest_is_said(first):
             "finetune.trainable does nothing",
         ),
         ({"finetune.lora_rank": 2}, "need each other"),
-        ({"finetune.trainable": "tiem"}, "finetune.trainable='tiem' finds no parameter"),
+        ({"finetune.trainable": "tiem"}, "finetune.trainable='tiem' matches no parameter"),
         (
             {"finetune.trainable": "pa(tch"},
             "finetune.trainable='pa.tch' is no regular expression: missing",
@@ -189,7 +190,7 @@ def test_labels_go_by_name_places_are_stretched_and_the_rest_is_said(first):
         ({"sample.lora_scale": 0.5}, "was trained without LoRA"),
     ],
 )
-def test_what_makes_no_sense_is_refused(config, first, change, message):
+def test_finetuning_refuses_impossible_settings(config, first, change, message):
     for name, value in change.items():
         section, field = name.split(".")
         config[section][field] = value
@@ -199,7 +200,7 @@ def test_what_makes_no_sense_is_refused(config, first, change, message):
         sample.load_for_sampling(used(first, config))
 
 
-def test_a_place_that_does_not_fit_is_refused_before_any_work_and_not_needed_later(first, config):
+def test_init_from_is_checked_before_work_and_not_after_a_start(first, config):
     init_from.check(config)
     config.representation.floor_db = -70.0
     with pytest.raises(ValueError, match="representation.floor_db is -80.0 in the run of"):
@@ -221,13 +222,13 @@ def used(first, config):
     return made
 
 
-def test_an_exported_model_makes_the_same_sound_and_can_be_begun_from(config, first, tmp_path):
+def test_export_samples_the_same_and_can_be_finetuned(config, first, tmp_path):
     export.run(first)
     folder = pathlib.Path(first.workdir) / "export" / "step_00000006"
     ours, theirs = trained_model.load(first.workdir), trained_model.load(folder)
     for name, array in flat(ours.params).items():
         np.testing.assert_array_equal(array, flat(theirs.params)[name])
-    clips = [(sample.prompts.NOTHING, 0)]
+    clips = [(UNCONDITIONAL, 0)]
     waves = [generator.Generator(one, one.rep)(clips) for one in (ours, theirs)]
     np.testing.assert_array_equal(*waves)
     config.finetune.init_from = str(folder / "model.safetensors")
@@ -241,7 +242,7 @@ def test_an_exported_model_makes_the_same_sound_and_can_be_begun_from(config, fi
     begun = json.loads((pathlib.Path(first.workdir) / "config.json").read_text())
     begun["finetune"]["init_from"] = "runs/older"
     (tmp_path / "config.json").write_text(json.dumps(begun))
-    assert "from the weights of `runs/older` on" in export.card(
+    assert "from the weights of `runs/older` on" in export.model_card(
         trained_model.dataclasses.replace(ours, workdir=tmp_path)
     )
     broken = bytearray((folder / "model.safetensors").read_bytes())
@@ -252,7 +253,7 @@ def test_an_exported_model_makes_the_same_sound_and_can_be_begun_from(config, fi
 
 
 @pytest.mark.slow
-def test_lora_is_merged_where_it_is_exported(config):
+def test_export_merges_lora(config):
     config.finetune.update(LORA)
     train.run(config)
     export.run(config)
@@ -272,18 +273,18 @@ def test_lora_is_merged_where_it_is_exported(config):
 
 
 @pytest.mark.parametrize("way", finetune.WAYS)
-def test_the_shipped_ways_pass(way):
+def test_finetune_configs_pass_the_check(way):
     check_config.check(finetune.get_config(f"tiny,{way}"))
     check_config.check(finetune.get_config(f"base,{way}"))
 
 
-def test_an_optimiser_for_everything_is_left_as_it_was(config):
+def test_optimizer_without_finetuning_is_unchanged(config):
     config.finetune.init_from = None
     made = optax.sgd(1.0)
     assert finetuning.optimizer(config, made) is made
 
 
-def test_an_export_is_uploaded_whole_or_the_hub_s_no_is_one_line(first, monkeypatch):
+def test_export_uploads_whole_or_reports_one_line(first, monkeypatch):
     import huggingface_hub
 
     sent = []

@@ -18,7 +18,7 @@ def averaged(average, values):
     return float(found)
 
 
-def test_a_constant_decay_is_warmed_up_and_then_geometric():
+def test_constant_ema_is_warmed_up_then_geometric():
     values = np.sin(np.arange(50.0))
     expected = values[0]
     for step, value in enumerate(values):
@@ -28,7 +28,7 @@ def test_a_constant_decay_is_warmed_up_and_then_geometric():
 
 
 @pytest.mark.parametrize("length", [0.05, 0.1, 0.2])
-def test_a_power_average_weighs_the_run_by_its_power_and_has_its_width(length):
+def test_power_ema_has_its_weights_and_width(length):
     """Karras et al. 2023, eq. 2: weight (step / last)^gamma; sigma_rel is its deviation."""
     steps, average = 400, optimizers.power(length)
     weights = np.array([averaged(average, np.eye(steps)[k]) for k in range(0, steps, 20)])
@@ -40,7 +40,7 @@ def test_a_power_average_weighs_the_run_by_its_power_and_has_its_width(length):
 
 
 @pytest.mark.parametrize("average", [optimizers.constant(0.999), optimizers.power(0.1)])
-def test_what_does_not_learn_is_its_average_to_the_bit(average):
+def test_ema_of_a_frozen_parameter_is_that_parameter(average):
     held = jax.random.normal(jax.random.key(0), (10_000,))
     mean, one = held, jax.jit(lambda mean, step: average(mean, held, None, step))
     for step in range(20):
@@ -48,12 +48,12 @@ def test_what_does_not_learn_is_its_average_to_the_bit(average):
     np.testing.assert_array_equal(mean, held)
 
 
-def test_a_power_average_that_cannot_be_is_refused():
+def test_power_ema_refuses_an_impossible_width():
     with pytest.raises(ValueError, match=r"optimizer.ema_rel_std=0.5"):
         optimizers.power(0.5)
 
 
-def test_schedule_free_is_averaged_by_itself_and_minimises():
+def test_schedule_free_average_minimizes():
     config = base.get_config("tiny")
     config.optimizer.update(kind="schedule_free", lr_schedule="constant", clip_norm=1.0)
     config.optimizer.update(ema_kind="schedule_free", ema_decay=None, learning_rate=0.1)
@@ -70,7 +70,7 @@ def test_schedule_free_is_averaged_by_itself_and_minimises():
 
 
 @pytest.mark.parametrize("shape", [(32, 64), (32, 128), (128, 32)])
-def test_muon_s_updates_are_orthogonal_and_as_large_for_every_shape(shape):
+def test_muon_updates_are_orthogonal_of_equal_rms(shape):
     config = base.get_config("tiny")
     config.optimizer.update(kind="muon", clip_norm=None, warmup_steps=0, lr_schedule="constant")
     config.optimizer.update(weight_decay=0.0, learning_rate=0.5)
@@ -83,7 +83,7 @@ def test_muon_s_updates_are_orthogonal_and_as_large_for_every_shape(shape):
 
 
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
-def test_the_learning_rate_rises_to_its_peak_and_ends_where_it_says(decay):
+def test_learning_rate_warms_up_and_ends_as_scheduled(decay):
     config = base.get_config("tiny")
     config.optimizer.update(lr_schedule=decay, warmup_steps=10, learning_rate=0.5)
     rate = optimizers.learning_rate(config, 100)
@@ -93,7 +93,7 @@ def test_the_learning_rate_rises_to_its_peak_and_ends_where_it_says(decay):
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine"])
-def test_all_learning_rates_are_those_of_each_step(decay):
+def test_learning_rates_equal_the_schedule_at_each_step(decay):
     config = base.get_config("tiny")
     config.optimizer.update(lr_schedule=decay, warmup_steps=0 if decay == "constant" else 10)
     rate, rates = optimizers.learning_rate(config, 50), optimizers.learning_rates(config, 50)

@@ -25,7 +25,7 @@ def batch(seed=0, size=8):
     return jax.random.normal(jax.random.key(seed), (size, 3))
 
 
-def test_one_step_is_optax_s_own():
+def test_train_step_equals_optax():
     state, metrics = make_train_step(loss_fn, TX, AVERAGE)(start(), 0, batch(), jax.random.key(0))
     params, grads = start().params, jax.grad(lambda p: loss_fn(p, batch(), None)[0])(start().params)
     updates, _ = TX.update(grads, TX.init(params), params)
@@ -34,7 +34,7 @@ def test_one_step_is_optax_s_own():
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulated_micro_batches_equal_the_whole_batch(accumulate):
+def test_accumulated_gradients_equal_the_whole_batch(accumulate):
     key = jax.random.key(0)
     whole, expected = make_train_step(loss_fn, TX, AVERAGE)(start(), 0, batch(), key)
     parts, found = make_train_step(loss_fn, TX, AVERAGE, accumulate)(start(), 0, batch(), key)
@@ -42,7 +42,7 @@ def test_accumulated_micro_batches_equal_the_whole_batch(accumulate):
     assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-6)
 
 
-def test_ema_follows_its_warmed_up_recurrence():
+def test_train_step_ema_follows_its_recurrence():
     step, state = make_train_step(loss_fn, TX, AVERAGE), start()
     ema = state.params["w"]
     for i in range(30):
@@ -55,7 +55,7 @@ def test_ema_follows_its_warmed_up_recurrence():
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("poison", [jnp.nan, jnp.inf, 1e30])
-def test_a_step_that_is_not_finite_touches_nothing_and_halts(poison, backend, monkeypatch):
+def test_non_finite_step_leaves_the_state_and_halts(poison, backend, monkeypatch):
     """1e30 has a finite loss in no float32: its square overflows."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)  # branches, or chooses
     step, state = make_train_step(loss_fn, TX, AVERAGE), start()
@@ -67,7 +67,7 @@ def test_a_step_that_is_not_finite_touches_nothing_and_halts(poison, backend, mo
     jax.tree.map(np.testing.assert_array_equal, after, state)
 
 
-def test_a_branch_and_a_choice_take_the_same_step(monkeypatch):
+def test_update_if_branch_equals_select(monkeypatch):
     taken = []
     for backend in ("cpu", "gpu"):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
@@ -77,7 +77,7 @@ def test_a_branch_and_a_choice_take_the_same_step(monkeypatch):
     assert not np.allclose(taken[0].params["w"], start().params["w"])
 
 
-def test_a_donated_state_shares_no_buffer():
+def test_init_state_shares_no_buffer():
     state = start()
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(pointers)) == len(pointers)

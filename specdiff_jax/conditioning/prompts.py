@@ -119,7 +119,7 @@ class PromptEncoder:
             asked = np.array([label in labels for label in v.labels], np.float32)
             made = made._replace(labels=asked)
         if v.scalars:
-            made = made._replace(numbers=conditions.numbers(v, told))
+            made = made._replace(scalars=conditions.numbers(v, told))
         if text is not None and not v.text:
             raise ValueError(
                 f"prompt {text[:40]!r}: this checkpoint was trained without text (condition.text);"

@@ -33,12 +33,12 @@ class Vocabulary:
         text = self.text or {"width": 0, "pooled_width": 0}
         made = Inputs(
             labels=len(self.labels),
-            numbers=len(self.scalars),
+            scalars=len(self.scalars),
             text=text["width"],
             pooled=text["pooled_width"],
             cross_heads=cross_heads,
         )
-        return made if made.labels or made.numbers or made.text else None
+        return made if made.labels or made.scalars or made.text else None
 
 
 def from_dict(saved):
@@ -58,7 +58,7 @@ class Tables(NamedTuple):
     """What is said of each song; a field is None where the vocabulary has no such thing."""
 
     labels: Any = None  # [songs, V] bool
-    numbers: Any = None  # [songs, K] float32, NaN where unknown
+    scalars: Any = None  # [songs, K] float32, NaN where unknown
     tokens: Any = None  # [texts, S, E] float16
     mask: Any = None  # [texts, S] bool
     pooled: Any = None  # [texts, P] float32
@@ -82,7 +82,7 @@ def tables(vocabulary, songs, features=None):
         found = found._replace(labels=labels)
     if vocabulary.scalars:
         rows = [numbers(vocabulary, facts(entry)) for entry in songs.entries]
-        found = found._replace(numbers=np.array(rows, np.float32))
+        found = found._replace(scalars=np.array(rows, np.float32))
     if vocabulary.text:
         row_of, arrays = features
         rows = [[row_of[caption] for caption in entry["captions"]] for entry in songs.entries]
@@ -124,7 +124,7 @@ def draw(vocabulary, held, batch, key=None):
     if vocabulary.scalars:
         begins = jnp.array([name == "start" for name in vocabulary.scalars])[None]
         value = UNITS["start"](start)[:, None].astype(jnp.float32)
-        made = made._replace(numbers=jnp.where(begins, value, held.numbers[song]))
+        made = made._replace(scalars=jnp.where(begins, value, held.scalars[song]))
     if vocabulary.text:
         text, known = caption(held, song, key)
         mask = held.mask[text] & known[:, None]

@@ -21,7 +21,7 @@ class Condition(NamedTuple):
     """
 
     labels: Any = None  # [B, V] float32, 1 where a label is asked for
-    numbers: Any = None  # [B, K] float32, in units in which a difference of one is large
+    scalars: Any = None  # [B, K] float32, in units in which a difference of one is large
     tokens: Any = None  # [B, S, E] features of each token of a text
     mask: Any = None  # [B, S] bool, where there is a token
     pooled: Any = None  # [B, P] features of the text as a whole
@@ -32,7 +32,7 @@ class Inputs:
     """Sizes of what a model can be asked for; 0 is none."""
 
     labels: int = 0  # V
-    numbers: int = 0  # K
+    scalars: int = 0  # K
     text: int = 0  # E, of a token of text
     pooled: int = 0  # P, of a text as a whole
     cross_heads: int = 0  # heads of each block that look at the context; 0: there is none
@@ -43,7 +43,7 @@ def null_condition(inputs, batch, tokens=1):
     text = inputs.text > 0
     return Condition(
         labels=jnp.zeros((batch, inputs.labels)) if inputs.labels else None,
-        numbers=jnp.full((batch, inputs.numbers), jnp.nan) if inputs.numbers else None,
+        scalars=jnp.full((batch, inputs.scalars), jnp.nan) if inputs.scalars else None,
         tokens=jnp.zeros((batch, tokens, inputs.text)) if text else None,
         mask=jnp.zeros((batch, tokens), bool) if text else None,
         pooled=jnp.zeros((batch, inputs.pooled)) if text else None,
@@ -71,7 +71,7 @@ def drop_conditions(condition, key, everything, part, each):
         c = c._replace(labels=c.labels * kept)
     if c.scalars is not None:
         kept = said & keep(rate, c.scalars.shape)
-        c = c._replace(numbers=jnp.where(kept, c.scalars, jnp.nan))
+        c = c._replace(scalars=jnp.where(kept, c.scalars, jnp.nan))
     if c.mask is not None:
         kept = said & keep(part, (size, 1)) & keep(rate, c.mask.shape)
         c = c._replace(mask=c.mask & kept)
@@ -109,7 +109,7 @@ class ConditionEmbedding(nn.Module):
             some = nn.initializers.normal(0.3)  # about one for the sum of a song's ten
             table = self.param("labels", some, (self.inputs.labels, self.width))
             vector += c.labels @ table
-        if self.inputs.numbers:
+        if self.inputs.scalars:
             seen = sinusoids(c.scalars).reshape(len(c.scalars), -1)
             vector += Dense(self.width, use_bias=False, name="numbers")(seen)
         if self.inputs.text:
@@ -128,8 +128,8 @@ class ConditionEmbedding(nn.Module):
         if self.inputs.labels:
             table = learned("label_tokens", self.inputs.labels, 1.0)
             parts.append((table[None], c.labels > 0))
-        if self.inputs.numbers:
-            seen = jnp.eye(self.inputs.numbers)
+        if self.inputs.scalars:
+            seen = jnp.eye(self.inputs.scalars)
             seen = jnp.broadcast_to(seen[None], (batch, *seen.shape))
             seen = jnp.concatenate(
                 [sinusoids(c.scalars), seen], axis=-1

@@ -14,8 +14,10 @@ LABELS += ("instrument:choir", "drums")
 PLAIN = vocabulary.Vocabulary(LABELS, ("tempo", "start"))
 
 
-def branches(guidance=1.0, with_plain=False, **wish):
-    return prompts.PromptEncoder(PLAIN, with_plain).branches(Prompt(**wish, guidance=guidance))
+def branches(guidance_scale=1.0, with_plain=False, **wish):
+    return prompts.PromptEncoder(PLAIN, with_plain).branches(
+        Prompt(**wish, guidance_scale=guidance_scale)
+    )
 
 
 def asked_labels(condition):
@@ -55,12 +57,14 @@ def test_a_negative_prompt_is_led_away_from_and_alone_leads_away_from_it_too():
     asker = prompts.PromptEncoder(vocabulary.Vocabulary(LABELS, (), text))
     heard = (np.ones((3, 1), np.float16), np.ones(3, bool), np.ones(1, np.float32))
     asker.texts["drums"] = heard
-    for wish in (Prompt(labels="flute", negative="drums"), Prompt(negative="drums")):
-        wish = dataclasses.replace(wish, guidance=3.0)
+    for wish in (Prompt(labels="flute", negative_prompt="drums"), Prompt(negative_prompt="drums")):
+        wish = dataclasses.replace(wish, guidance_scale=3.0)
         (away, weight, _), (towards, other, _) = asker.branches(wish)
         assert (weight, other) == (-2.0, 3.0) and away.mask.all() and not towards.mask.any()
-    with pytest.raises(ValueError, match="negative 'drums' does nothing at guidance 1"):
-        asker.branches(Prompt(labels="flute", negative="drums"))
+    with pytest.raises(
+        ValueError, match="negative_prompt 'drums' does nothing at guidance_scale=1"
+    ):
+        asker.branches(Prompt(labels="flute", negative_prompt="drums"))
 
 
 def test_a_text_asks_for_labels_it_names_unless_the_user_names_some():
@@ -83,21 +87,24 @@ def test_a_text_asks_for_labels_it_names_unless_the_user_names_some():
         assert asked(prompt="a piano") == [set()]
         assert asked(prompt="a flute", labels="drums") == [{"drums"}]
         assert asked(prompt="a flute", labels="+drums") == [set(), own, {"drums"}]
-        assert asked(prompt="a piano", negative="a flute", guidance=2.0) == [own, set()]
+        assert asked(prompt="a piano", negative_prompt="a flute", guidance_scale=2.0) == [
+            own,
+            set(),
+        ]
         assert asked(labels="drums") == [{"drums"}]
     assert said == ["prompt 'a flute' names instrument:flute"]  # once, and of one reader
 
 
 def test_numbers_are_told_in_their_units_and_the_rest_is_unknown():
-    ((condition, *_),) = branches(numbers="tempo=200")
+    ((condition, *_),) = branches(scalars="tempo=200")
     np.testing.assert_array_equal(condition.scalars, [1.0, np.nan])
 
 
 def test_wishes_of_a_batch_get_room_for_the_one_with_the_most_branches():
     asker = prompts.PromptEncoder(PLAIN)
     wishes = [
-        Prompt(labels="flute", guidance=2.0),
-        Prompt(labels="+flute -drums", guidance=2.0),
+        Prompt(labels="flute", guidance_scale=2.0),
+        Prompt(labels="+flute -drums", guidance_scale=2.0),
         Prompt(),
     ]
     assert asker.room(wishes) == 3
@@ -114,12 +121,12 @@ def test_wishes_of_a_batch_get_room_for_the_one_with_the_most_branches():
         ({"labels": "choir"}, "label 'choir' is one of ensemble:choir, instrument:choir"),
         ({"labels": " , "}, "labels: the text is empty"),
         ({"labels": "+"}, "label '\\+' is not one of"),
-        ({"numbers": "tempi=3"}, "number='tempi' is not one of tempo, start; did you mean 'tempo'"),
-        ({"numbers": "tempo=fast"}, "numbers: 'tempo=fast' is not a name and a value"),
-        ({"numbers": "tempo=0"}, "numbers: 'tempo=0' is not a name and a value"),
-        ({"numbers": ""}, "numbers: the text is empty"),
+        ({"scalars": "tempi=3"}, "number='tempi' is not one of tempo, start; did you mean 'tempo'"),
+        ({"scalars": "tempo=fast"}, "numbers: 'tempo=fast' is not a name and a value"),
+        ({"scalars": "tempo=0"}, "numbers: 'tempo=0' is not a name and a value"),
+        ({"scalars": ""}, "numbers: the text is empty"),
         ({"prompt": "a flute"}, "trained without text .*ask by labels"),
-        ({"labels": "flute", "negative": "drums"}, "prompt 'drums': .*without text"),
+        ({"labels": "flute", "negative_prompt": "drums"}, "prompt 'drums': .*without text"),
     ],
 )
 def test_what_cannot_be_asked_is_said(wish, message):
@@ -132,7 +139,7 @@ def test_a_model_that_knows_nothing_says_so():
     for wish, message in (
         (Prompt(prompt="x"), "takes no prompt"),
         (Prompt(labels="x"), "without condition.labels"),
-        (Prompt(numbers="tempo=1"), "trained without any"),
+        (Prompt(scalars="tempo=1"), "trained without any"),
     ):
         with pytest.raises(ValueError, match=message):
             asker.branches(wish)
@@ -143,7 +150,7 @@ def test_a_file_of_prompts_is_read_line_by_line(tmp_path):
     lines = (
         '{"prompt": "a\u2028line\u0085of its own"}\r',
         "",
-        '{"labels": "flute", "negative": "b", "guidance": 3}',
+        '{"labels": "flute", "negative_prompt": "b", "guidance_scale": 3}',
     )
     path.write_text("\n".join(lines), "utf-8")
     sample = base.get_config().sample
@@ -151,8 +158,8 @@ def test_a_file_of_prompts_is_read_line_by_line(tmp_path):
     sample.guidance_scale = 2.0
     prompt = "a\u2028line\u0085of its own"  # JSON lines end at a line feed and nowhere else
     wanted = [
-        Prompt(prompt=prompt, guidance=2.0),
-        Prompt(labels="flute", negative="b", guidance=3.0),
+        Prompt(prompt=prompt, guidance_scale=2.0),
+        Prompt(labels="flute", negative_prompt="b", guidance_scale=3.0),
     ]
     assert prompts.read_prompts(sample) == wanted
     sample.prompt = "c"

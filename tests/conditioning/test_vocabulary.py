@@ -11,6 +11,7 @@ from configs import base
 from specdiff_jax.conditioning import vocabulary
 from specdiff_jax.config import build
 from specdiff_jax.data import crops
+from specdiff_jax.data.feeding import Batch
 from specdiff_jax.data.songs import Songs, balance_labels
 from specdiff_jax.models.conditioning import (
     Condition,
@@ -54,13 +55,13 @@ def held():
 def draw(held, songs, starts=0.0, key=None):
     song = np.array(songs, np.int32)
     start = np.broadcast_to(np.float32(starts), song.shape)
-    return vocabulary.draw(VOCABULARY, held, song, start, key)
+    return vocabulary.draw(VOCABULARY, held, Batch(None, song, start), key)
 
 
 def test_a_crop_is_told_of_its_own_song(held):
     made = draw(held, [2, 0, 1], starts=np.array([0.0, 30.0, 60.0]))
     np.testing.assert_array_equal(made.labels, [[0, 0, 0], [1, 0, 0], [1, 1, 0]])
-    np.testing.assert_allclose(made.numbers, [[1.0, 0.0], [0.0, 0.5], [np.nan, 1.0]])
+    np.testing.assert_allclose(made.scalars, [[1.0, 0.0], [0.0, 0.5], [np.nan, 1.0]])
     np.testing.assert_array_equal(made.mask.any(axis=1), [True, True, False])
     np.testing.assert_array_equal(made.pooled[:2, 0], [0, 5])  # "four" and "one"
 
@@ -82,13 +83,13 @@ def test_dropping_leaves_out_as_much_as_it_says():
     size = 20_000
     full = Condition(
         labels=jnp.ones((size, 2)),
-        numbers=jnp.ones((size, 2)),
+        scalars=jnp.ones((size, 2)),
         tokens=jnp.ones((size, 1, 1)),
         mask=jnp.ones((size, 1), bool),
         pooled=jnp.ones((size, 1)),
     )
     made = drop_conditions(full, jax.random.key(0), everything=0.2, part=0.3, each=0.6)
-    labels, numbers, text = made.labels > 0, np.isfinite(made.numbers), np.asarray(made.mask)
+    labels, numbers, text = made.labels > 0, np.isfinite(made.scalars), np.asarray(made.mask)
     near = lambda found, wanted: np.testing.assert_allclose(
         np.mean(found, axis=0), wanted, atol=4 * np.sqrt(0.25 / size)
     )
@@ -132,7 +133,7 @@ def model_of(inputs, silence=None, **fields):
     return jax.jit(lambda condition: made.apply({"params": params}, x_t, t, condition)[0])
 
 
-INPUTS = Inputs(labels=3, numbers=2, text=6, pooled=5, cross_heads=1)
+INPUTS = Inputs(labels=3, scalars=2, text=6, pooled=5, cross_heads=1)
 STYLES = [{}, {"block": "pre_ln"}, {"scan": True}, {"remat": "block"}]
 
 
@@ -149,7 +150,7 @@ def full(seed=0):
     mask = jnp.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]], bool)
     return Condition(
         labels=(jax.random.uniform(keys[0], (3, 3)) > 0.5).astype(jnp.float32),
-        numbers=jax.random.normal(keys[1], (3, 2)),
+        scalars=jax.random.normal(keys[1], (3, 2)),
         tokens=jax.random.normal(keys[2], (3, 4, 6)),
         mask=mask,
         pooled=jax.random.normal(keys[3], (3, 5)),
@@ -161,7 +162,7 @@ def change(asked, before, after):
     return np.abs(asked(before) - asked(after)).max(axis=(1, 2, 3))
 
 
-@pytest.mark.parametrize("field", ["labels", "numbers", "tokens", "pooled"])
+@pytest.mark.parametrize("field", ["labels", "scalars", "tokens", "pooled"])
 def test_each_part_of_a_condition_is_heard_by_its_own_item_alone(asked, field):
     condition = full()
     moved = getattr(condition, field).at[1].add(1.0)
@@ -182,13 +183,13 @@ def test_what_is_masked_or_unsaid_is_not_heard(asked):
 def test_the_context_holds_a_token_for_each_thing_that_is_said():
     condition = full()
     numbers = condition.scalars.at[1, 0].set(jnp.nan)
-    condition = condition._replace(numbers=numbers)
+    condition = condition._replace(scalars=numbers)
     embed = ConditionEmbedding(INPUTS, width=8)
     (_, context), params = embed.init_with_output(jax.random.key(0), condition)
     masks = np.concatenate([mask for _, mask in context], axis=1)
     said = condition.labels.sum(axis=1) + np.isfinite(numbers).sum(axis=1)
     np.testing.assert_array_equal(masks.sum(axis=1), 1 + said + condition.mask.sum(axis=1))
-    (vector, context) = ConditionEmbedding(Inputs(labels=3, numbers=2), 8).apply(params, condition)
+    (vector, context) = ConditionEmbedding(Inputs(labels=3, scalars=2), 8).apply(params, condition)
     assert vector.shape == (3, 8) and context == ()
 
 
@@ -253,11 +254,11 @@ def test_without_inputs_a_model_has_the_parameters_it_had():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("numbers", ("tempos",), "condition.scalars='tempos' is not one of .*did you mean 'tempo'"),
-        ("drop", 0.1, "condition.dropout=0.1 has nothing to act on"),
-        ("labels", True, "condition.(min_songs|drop) must be set"),
+        ("scalars", ("tempos",), "condition.scalars='tempos' is not one of .*did you mean 'tempo'"),
+        ("dropout", 0.1, "condition.dropout=0.1 has nothing to act on"),
+        ("labels", True, "condition.(min_songs|dropout) must be set"),
         ("cross_heads", 2, "condition.cross_heads=2 has nothing to act on"),
-        ("drop", 1.5, "condition.dropout=1.5 is not between 0 and 1"),
+        ("dropout", 1.5, "condition.dropout=1.5 is not between 0 and 1"),
     ],
 )
 def test_a_condition_that_makes_no_sense_is_refused(field, value, message):

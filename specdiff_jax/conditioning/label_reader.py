@@ -26,28 +26,32 @@ def fit(names, told, vectors, songs):
       names: V labels. told: [N, V] bool, whether the song of each of N captions has them.
       vectors: [N, P] pooled features of the captions. songs: [N] int, whose each is.
     """
-    x, y, fold = extended(vectors), told.astype(np.float64), songs % FOLDS
+    x, y, fold = append_one(vectors), told.astype(np.float64), songs % FOLDS
     parts = [x[fold == k] for k in range(FOLDS)]
     squares = np.stack([part.T @ part for part in parts])  # [FOLDS, P + 1, P + 1]
     products = np.stack([part.T @ y[fold == k] for k, part in enumerate(parts)])
     scores = np.empty(y.shape)
     for k, part in enumerate(parts):
         others = np.arange(FOLDS) != k
-        scores[fold == k] = part @ solved(squares[others].sum(axis=0), products[others].sum(axis=0))
-    least = np.array([threshold(*column) for column in zip(scores.T, told.T, strict=True)])
+        scores[fold == k] = part @ solve_ridge(
+            squares[others].sum(axis=0), products[others].sum(axis=0)
+        )
+    least = np.array([find_threshold(*column) for column in zip(scores.T, told.T, strict=True)])
     known = np.isfinite(least)
     if not known.any():
         return None
-    weights = solved(squares.sum(axis=0), products.sum(axis=0))[:, known]
+    weights = solve_ridge(squares.sum(axis=0), products.sum(axis=0))[:, known]
     return {
         "labels": [name for name, there in zip(names, known, strict=True) if there],
-        "alone": sorted(kind for kind, at in kinds(names).items() if told[:, at].sum(1).max() < 2),
+        "alone": sorted(
+            kind for kind, at in group_by_kind(names).items() if told[:, at].sum(1).max() < 2
+        ),
         "thresholds": [round(float(score), 4) for score in least[known]],
         "weights": base64.b64encode(weights.astype(np.float16).tobytes()).decode(),
     }
 
 
-def read(kept, pooled):
+def infer_labels(kept, pooled):
     """The labels that a text names, of exclusive kinds the surest alone.
 
     Args:
@@ -55,27 +59,27 @@ def read(kept, pooled):
     """
     names = kept["labels"]
     weights = np.frombuffer(base64.b64decode(kept["weights"]), np.float16).reshape(-1, len(names))
-    over = (extended(pooled[None]) @ weights)[0] - kept["thresholds"]
+    over = (append_one(pooled[None]) @ weights)[0] - kept["thresholds"]
     heard = set(np.flatnonzero(over >= 0))
-    for kind, at in kinds(names).items():
+    for kind, at in group_by_kind(names).items():
         if kind in kept["alone"] and heard & set(at):
             heard -= set(at) - {max(at, key=lambda index: over[index])}
     return tuple(names[index] for index in sorted(heard))
 
 
-def extended(vectors):
+def append_one(vectors):
     """Vectors at unit length, and a one for what is added.  # [N, P] -> [N, P + 1] float64"""
     vectors = np.asarray(vectors, np.float64)
     size = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.concatenate([vectors / np.maximum(size, 1e-9), np.ones_like(size)], axis=1)
 
 
-def solved(squares, products):
+def solve_ridge(squares, products):
     """The weights of a ridge regression from x^T x and x^T y."""
     return np.linalg.solve(squares + PENALTY * np.eye(len(squares)), products)
 
 
-def threshold(scores, right):
+def find_threshold(scores, right):
     """The lowest score at and above which SURE of all are right, FEWEST at least; else infinite."""
     order = np.argsort(-scores, kind="stable")
     scores, found = scores[order], np.cumsum(right[order])
@@ -84,7 +88,7 @@ def threshold(scores, right):
     return scores[np.flatnonzero(enough)[-1]] if enough.any() else np.inf
 
 
-def kinds(names):
+def group_by_kind(names):
     """{kind: places of its labels "kind:value"}; a plain label is of no kind."""
     found = {}
     for index, name in enumerate(names):

@@ -11,7 +11,7 @@ import numpy as np
 
 from specdiff_jax.conditioning import label_reader, text_encoders
 from specdiff_jax.conditioning import vocabulary as conditions
-from specdiff_jax.conditioning.labels import known
+from specdiff_jax.conditioning.label_names import find_label
 from specdiff_jax.conditioning.text_encoders import encoder as features
 from specdiff_jax.config import jsonl
 from specdiff_jax.config.fields import choose
@@ -91,8 +91,8 @@ class PromptEncoder:
           ValueError: the checkpoint cannot be asked for this.
         """
         v, asked = self.vocabulary, []
-        together, terms = labels_and_terms(wish.labels, v) if wish.labels is not None else ((), ())
-        told = numbers_of(wish.scalars, v) if wish.scalars is not None else {}
+        together, terms = parse_labels(wish.labels, v) if wish.labels is not None else ((), ())
+        told = parse_scalars(wish.scalars, v) if wish.scalars is not None else {}
         guide = 1.0 if wish.guidance_scale is None else wish.guidance_scale
         if wish.negative_prompt is not None and guide == 1 and not terms:
             raise ValueError(
@@ -144,7 +144,7 @@ class PromptEncoder:
     def named(self, text):
         """The labels that a text names, told once."""
         if text not in self.names:
-            self.names[text] = label_reader.read(self.reader, self.text(text)[2])
+            self.names[text] = label_reader.infer_labels(self.reader, self.text(text)[2])
             if self.names[text]:
                 self.tell(f"prompt {text[:60]!r} names {', '.join(self.names[text])}")
         return self.names[text]
@@ -153,10 +153,10 @@ class PromptEncoder:
         """Encodes new texts, all at once."""
         about = self.vocabulary.text
         size = about["max_tokens"]
-        new = {text: features.clean(text) for text in texts if text not in self.texts}
+        new = {text: features.clean_text(text) for text in texts if text not in self.texts}
         if not new:
             return
-        self.encoder = self.encoder or load_same_encoder(about)
+        self.encoder = self.encoder or load_text_encoder(about)
         found = self.encoder.encode(list(new.values()), size)
         for row, (text, plain) in enumerate(new.items()):
             self.texts[text] = found.tokens[row], found.mask[row], found.pooled[row]
@@ -195,7 +195,7 @@ class PromptEncoder:
         return Condition(*map(stack, zip(*rows, strict=True))), weights, plain
 
 
-def load_same_encoder(about):
+def load_text_encoder(about):
     """The text encoder that a model was trained with.
 
     Raises:
@@ -210,14 +210,14 @@ def load_same_encoder(about):
     return encoder
 
 
-def labels_and_terms(text, vocabulary):
+def parse_labels(text, vocabulary):
     """(labels asked for together, ((strength, label), ...)) of a text as this file's head says."""
     if not vocabulary.labels:
         raise ValueError(f"labels {text!r}: this checkpoint was trained without condition.labels")
     together, terms = [], []
     for part in filter(None, map(str.strip, BETWEEN.split(text))):
         sign, factor, name = TERM.fullmatch(part).groups()
-        label = known(name.strip(), vocabulary.labels)
+        label = find_label(name.strip(), vocabulary.labels)
         if sign or factor:
             terms.append((float(factor or 1) * (-1 if sign == "-" else 1), label))
         else:
@@ -227,7 +227,7 @@ def labels_and_terms(text, vocabulary):
     return tuple(together), tuple(terms)
 
 
-def numbers_of(text, vocabulary):
+def parse_scalars(text, vocabulary):
     """{name: value} of "tempo=120, start=0"."""
     told = {}
     for part in filter(None, re.split(r"[,;\s]+", text.strip())):

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from specdiff_jax.conditioning import labels
+from specdiff_jax.conditioning import label_names
 from specdiff_jax.data import cache
 from specdiff_jax.runtime.logs import log
 
@@ -123,7 +123,7 @@ def parse_labels(entries, text):
     """The labels that a text lists with commas between them; ValueError where no song has one."""
     there = sorted({label for entry in entries for label in entry["labels"]})
     named = text.split(",") if text else ()
-    return {labels.known(name.strip(), there, "of the songs") for name in named}
+    return {label_names.find_label(name.strip(), there, "of the songs") for name in named}
 
 
 def balance_labels(songs, share):

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from specdiff_jax.audio.ingest import Intake, ingest
-from specdiff_jax.conditioning import labels
+from specdiff_jax.conditioning import label_names
 from specdiff_jax.data import cache, prepare
 from specdiff_jax.data.crops import pcm_to_float
 from specdiff_jax.downstream import index as indexing
@@ -91,7 +91,9 @@ def songs_with(index, told):
     there = sorted({label for song in index.songs for label in song["labels"]})
     if not there:
         raise ValueError(f"search.labels={told!r}: no song of {index.folder} has a label")
-    wanted = {labels.known(name.strip(), there, "of the songs") for name in told.split(",")}
+    wanted = {
+        label_names.find_label(name.strip(), there, "of the songs") for name in told.split(",")
+    }
     songs = [i for i, song in enumerate(index.songs) if wanted <= set(song["labels"])]
     if not songs:
         raise ValueError(f"search.labels={told!r}: no song has all of them")

@@ -70,6 +70,6 @@ def heard(job):
 
 def read(job, params, texts):
     """Vectors of texts, by the encoder that captions were read by.  # -> [K, E]"""
-    encoder = prompts.load_same_encoder(job.text)
+    encoder = prompts.load_text_encoder(job.text)
     pooled = encoder.encode(list(texts), job.text["max_tokens"]).pooled
     return np.asarray(job.read(params, jnp.asarray(pooled, jnp.float32)))

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from specdiff_jax.conditioning.prompts import UNCONDITIONAL, Prompt
-from specdiff_jax.conditioning.text_encoders.encoder import unit
+from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
 from specdiff_jax.data import crops
 from specdiff_jax.evaluation import label_classifier
 from specdiff_jax.evaluation.metrics.bootstrap import bootstrap
@@ -68,7 +68,7 @@ def likeness(vectors, texts, seed=0):
       {"similarity", "shuffled"}: mean cosine over windows with its 95 % interval over clips, and
       the same with each text dealt to another clip.
     """
-    alike = (unit(vectors) @ unit(texts).T).mean(axis=1)  # [M clips, M texts]
+    alike = (l2_normalize(vectors) @ l2_normalize(texts).T).mean(axis=1)  # [M clips, M texts]
     order = np.random.default_rng(seed).permutation(len(texts))  # one cycle: none keeps its own
     pairs = {"similarity": np.diagonal(alike), "shuffled": alike[order, np.roll(order, 1)]}
     return {key: dataclasses.asdict(bootstrap(values, seed=seed)) for key, values in pairs.items()}

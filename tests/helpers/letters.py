@@ -14,7 +14,7 @@ from tests.helpers import synth
 from tests.helpers.nano import RATE, small_config
 
 
-def made_up(place, revision=None):
+def load_letters(place, revision=None):
     """A text encoder that counts letters: no download, and other words are other features."""
 
     def encode(texts, max_tokens):
@@ -25,14 +25,14 @@ def made_up(place, revision=None):
         mask = counts.any(axis=2)
         cut = tuple(max_tokens if len(text) > max_tokens else None for text in texts)
         pooled = counts.sum(axis=1).astype(np.float32) + 0.1
-        return text_features_of.Features(counts, mask, pooled, cut)
+        return text_features_of.TextFeatures(counts, mask, pooled, cut)
 
-    return text_features_of.Encoder("letters", "1", "weights", 8, 8, encode)
+    return text_features_of.TextEncoder("letters", "1", "weights", 8, 8, encode)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def letters():
-    text_encoders.TEXT_ENCODERS["letters"] = made_up
+    text_encoders.TEXT_ENCODERS["letters"] = load_letters
     yield
     del text_encoders.TEXT_ENCODERS["letters"]
 

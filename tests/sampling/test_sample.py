@@ -10,7 +10,7 @@ import soundfile
 
 from specdiff_jax.conditioning import text_encoders
 from specdiff_jax.sampling import replay, sample
-from tests.helpers.letters import RATE, letters, made_up, workdir  # noqa: F401  fixtures
+from tests.helpers.letters import RATE, letters, load_letters, workdir  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.slow
 
@@ -164,14 +164,14 @@ def test_long_and_odd_prompts_are_read_as_far_as_they_go_and_said(config, capsys
 
 
 def test_another_encoder_than_the_trained_one_is_refused(config):
-    other = dataclasses.replace(made_up("letters"), sha256="other")
+    other = dataclasses.replace(load_letters("letters"), sha256="other")
     text_encoders.TEXT_ENCODERS["letters"] = lambda *_: other
     try:
         config.sample.prompt = "low"
         with pytest.raises(ValueError, match="has weights other, the checkpoint was trained with"):
             sample.run(config)
     finally:
-        text_encoders.TEXT_ENCODERS["letters"] = made_up
+        text_encoders.TEXT_ENCODERS["letters"] = load_letters
 
 
 def test_a_model_without_conditions_takes_no_prompt(trained_nano, nano):

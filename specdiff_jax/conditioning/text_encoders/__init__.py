@@ -22,4 +22,4 @@ def load(name, revision=None):
     return TEXT_ENCODERS[kind](place, revision)
 
 
-TEXT_ENCODERS = {"minilm": minilm.encoder, "hf": huggingface.encoder}
+TEXT_ENCODERS = {"minilm": minilm.load, "hf": huggingface.load}

@@ -24,7 +24,7 @@ PARTS = {
 }
 
 
-def parameters(tensors):
+def convert_params(tensors):
     """Weights by their usual names, layer by layer -> what `forward` takes, layers stacked."""
     depth = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer"))
 

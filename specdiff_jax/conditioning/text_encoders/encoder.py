@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Features(NamedTuple):
+class TextFeatures(NamedTuple):
     """Of T texts, each given L places for its tokens.
 
     Attributes:
@@ -26,7 +26,7 @@ class Features(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoder:
+class TextEncoder:
     """A frozen text encoder.
 
     Attributes:
@@ -44,10 +44,10 @@ class Encoder:
     sha256: str
     width: int
     pooled_width: int
-    encode: Callable[[list[str], int], Features] = dataclasses.field(repr=False)
+    encode: Callable[[list[str], int], TextFeatures] = dataclasses.field(repr=False)
 
 
-def clean(text):
+def clean_text(text):
     """A prompt on one line, without control characters, lone surrogates or odd white space.
 
     Raises:
@@ -60,17 +60,17 @@ def clean(text):
     return " ".join(words)
 
 
-def cut(encoding):
+def find_cut(encoding):
     """Where a `tokenizers.Encoding` was truncated: a character of its text, or None."""
     return max(end for _, end in encoding.offsets) if encoding.overflowing else None
 
 
-def unit(vectors):
+def l2_normalize(vectors):
     """Vectors of length one.  # [T, P] -> [T, P]"""
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
 
 
-def prepared(texts, max_tokens, most):
+def clean_texts(texts, max_tokens, most):
     """The texts cleaned.
 
     Raises:
@@ -80,4 +80,4 @@ def prepared(texts, max_tokens, most):
         raise ValueError("there are no texts to encode")
     if not 3 <= max_tokens <= most:
         raise ValueError(f"max_tokens={max_tokens}: this text encoder takes from 3 to {most}")
-    return [clean(text) for text in texts]
+    return [clean_text(text) for text in texts]

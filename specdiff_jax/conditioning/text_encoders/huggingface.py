@@ -10,12 +10,18 @@ import pathlib
 import numpy as np
 import tqdm
 
-from specdiff_jax.conditioning.text_encoders.encoder import Encoder, Features, cut, prepared, unit
+from specdiff_jax.conditioning.text_encoders.encoder import (
+    TextEncoder,
+    TextFeatures,
+    clean_texts,
+    find_cut,
+    l2_normalize,
+)
 
 BATCH = 32  # texts at once
 
 
-def encoder(place, revision):
+def load(place, revision):
     """The text encoder of a folder or a Hub name.
 
     A text is pooled as CLAP projects it, else by the mean of its tokens.
@@ -33,8 +39,8 @@ def encoder(place, revision):
         ) from error
     if not place:
         raise ValueError("text encoder 'hf:' lacks the name of a model or a folder")
-    folder, revision = located(place, revision)
-    weights = weights_of(folder, place)
+    folder, revision = find_folder(place, revision)
+    weights = find_weights(folder, place)
     if not any((folder / name).exists() for name in VOCABULARIES):  # the library invents one
         raise ValueError(f"hf:{place} holds no tokenizer: none of {', '.join(VOCABULARIES)}")
     try:
@@ -47,7 +53,7 @@ def encoder(place, revision):
     encode = functools.partial(_encode, model, tokenizer)
     probe = encode(["a"], 3)
     widths = probe.tokens.shape[-1], probe.pooled.shape[-1]
-    return Encoder(f"hf:{place}", revision, digest(weights), *widths, encode)
+    return TextEncoder(f"hf:{place}", revision, sha256_of_files(weights), *widths, encode)
 
 
 def read_model(transformers, folder, safe):
@@ -71,7 +77,7 @@ def read_model(transformers, folder, safe):
     return model.eval()
 
 
-def located(place, revision):
+def find_folder(place, revision):
     """(folder of a model, its commit or 'local'); what is missing comes from the Hub."""
     path = pathlib.Path(place).expanduser()
     if path.is_dir():
@@ -93,7 +99,7 @@ def located(place, revision):
     return folder, folder.name  # the Hub's cache calls a folder by its commit
 
 
-def weights_of(folder, place):
+def find_weights(folder, place):
     """The files that hold a model's weights, in order."""
     for pattern in ("*.safetensors", "*.bin"):
         if found := sorted(folder.glob(pattern)):
@@ -101,7 +107,7 @@ def weights_of(folder, place):
     raise ValueError(f"hf:{place} holds neither .safetensors nor .bin")
 
 
-def digest(paths):
+def sha256_of_files(paths):
     """sha256 over the names and contents of files."""
     total = hashlib.sha256()
     for path in paths:
@@ -112,19 +118,19 @@ def digest(paths):
 
 
 def _encode(model, tokenizer, texts, max_tokens):
-    texts = prepared(texts, max_tokens, most_tokens(model, tokenizer))
+    texts = clean_texts(texts, max_tokens, max_tokens_of(model, tokenizer))
     batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
     done = [
         _batch(model, tokenizer, batch, max_tokens)
         for batch in tqdm.tqdm(batches, "captions", unit=" batches", disable=len(batches) < 8)
     ]
     tokens, mask, pooled, truncated = zip(*done, strict=True)
-    return Features(
+    return TextFeatures(
         np.concatenate(tokens), np.concatenate(mask), np.concatenate(pooled), sum(truncated, ())
     )
 
 
-def most_tokens(model, tokenizer):
+def max_tokens_of(model, tokenizer):
     """Tokens that a model's positions and its tokenizer allow."""
     places = getattr(model.config, "max_position_embeddings", MOST_TOKENS)
     return min(places, tokenizer.model_max_length, MOST_TOKENS)
@@ -144,8 +150,8 @@ def _batch(model, tokenizer, texts, max_tokens):
         pooled = out.text_embeds.float().numpy()
     else:
         pooled = tokens.sum(1) / mask.sum(1, keepdims=True)
-    cuts = tuple(cut(encoding) for encoding in given.encodings)
-    return tokens.astype(np.float16), mask, unit(pooled), cuts
+    cuts = tuple(find_cut(encoding) for encoding in given.encodings)
+    return tokens.astype(np.float16), mask, l2_normalize(pooled), cuts
 
 
 READ = ("*.json", "*.txt", "*.model")

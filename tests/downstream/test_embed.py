@@ -81,10 +81,11 @@ def veiled(tmp_path_factory):
     return listed(tmp_path_factory.mktemp("veiled"), made_up)
 
 
-def made(songs, caches, folder, **fields):
+def made(songs, caches, folder, trainable="all", **fields):
     config = small_config(songs, caches, folder)
     config.model.depth = 1  # what comes after the block that is read never learns
-    config.embed.update(dim=16, queries=1, windows=4)
+    config.embed.update(dim=16)
+    config.head.update(pool_queries=1, windows=4, trainable=trainable)
     config.embed.update(fields)
     config.optimizer.update(
         learning_rate=0.01, lr_schedule="constant", ema_decay=0.5, weight_decay=0.0
@@ -104,7 +105,7 @@ def config(songs, caches, tmp_path):
 def worded(songs, caches, tmp_path_factory):
     """An embedding trained with captions on a held trunk, and an index of all songs by it."""
     folder = tmp_path_factory.mktemp("worded")
-    config = made(songs, caches, folder, learns="held", text="letters", max_tokens=12)
+    config = made(songs, caches, folder, trainable="head", text="letters", max_tokens=12)
     config.train.update(num_steps=60, eval_every=30, checkpoint_every=30)
     embed.run(config)
     indexing.run(config)
@@ -205,7 +206,8 @@ def test_labels_bring_songs_together_that_are_called_the_same(songs, caches, tmp
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
-    config.embed.update(text="letters", max_tokens=12, kinds=("pitch",), trunk_rate=0.5)
+    config.embed.update(text="letters", max_tokens=12, kinds=("pitch",))
+    config.head.backbone_lr_scale = 0.5
     config.augment.update(gain_db=6.0, time_roll=0.5)
     embed.trained(job_of(config))
     whole = newest(config)
@@ -249,7 +251,7 @@ def test_a_song_finds_itself_by_the_run_s_name_from_any_config(worded, tmp_path)
     ("fields", "message"),
     [
         ({"block": 0}, "search.block=0 is for a trunk, not for 'embed:"),
-        ({"noise": 0.1}, "search.noise_level=0.1 is for a trunk, not for 'embed:"),
+        ({"noise_level": 0.1}, "search.noise_level=0.1 is for a trunk, not for 'embed:"),
         ({"embedder": "embed:nowhere"}, "embed:nowhere: no embedding was trained there"),
         ({"embedder": "embed:"}, "embedder 'embed:' names no run"),
     ],
@@ -284,12 +286,12 @@ def test_without_captions_it_reads_no_text(config):
         ({"embed.temperature": -1.0}, "embed.temperature=-1.0 is not above 0"),
         ({"embed.dim": 1}, "embed.dim=1 is less than 2"),
         ({"head.windows": 1}, "head.windows=1: a window finds another"),
-        ({"head.block": 1}, "head.block=1: the trunk has blocks 0 to 0"),
+        ({"head.block": 1}, "head.block=1: the backbone has blocks 0 to 0"),
         (
-            {"head.trainable": "held", "head.backbone_lr_scale": 0.5},
-            "head.backbone_lr_scale=0.5 needs a trunk",
+            {"head.trainable": "head", "head.backbone_lr_scale": 0.5},
+            "head.backbone_lr_scale=0.5 needs a trainable backbone",
         ),
-        ({"head.trainable": "held_first"}, "head.frozen_steps and head.trainable='held_first'"),
+        ({"head.trainable": "head_first"}, "head.frozen_steps and head.trainable='head_first'"),
         ({"embed.min_songs": 2}, "embed.min_songs=2 is not used without embed.kinds"),
         ({"embed.max_tokens": 12}, "embed.max_tokens=12 is not used without embed.text"),
         ({"embed.text_weight": 2.0}, "embed.text_weight=2.0 is not used without embed.text"),
@@ -304,7 +306,7 @@ def test_without_captions_it_reads_no_text(config):
         ({"augment.mix_up": 0.3}, "augment.mix_up would mix songs"),
         (
             {"finetune.trainable": "block_0"},
-            "finetune.trainable is not used by --mode=embed; see embed",
+            "finetune.trainable is not used by --mode=embed; see head",
         ),
         ({"condition.labels": True}, "condition: --mode=embed tells the trunk nothing"),
         ({"data.max_songs": 1}, "one train song alone holds two crops"),

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -12,6 +13,7 @@ from absl.testing import flagsaver
 
 from specdiff_jax import main
 from specdiff_jax.audio import files
+from specdiff_jax.config import build
 from specdiff_jax.data import prepare
 from specdiff_jax.diffusion import schedules
 from specdiff_jax.downstream import embedders, search, vector_index
@@ -35,7 +37,7 @@ def without_processes(monkeypatch):
             except ValueError as error:
                 yield job, None, str(error)
 
-    monkeypatch.setattr(indexing.workers, "in_order", in_order)
+    monkeypatch.setattr(indexing.worker_pool, "in_order", in_order)
 
 
 @pytest.fixture(scope="module")
@@ -265,11 +267,11 @@ def test_a_window_s_vector_is_the_mean_of_a_block_s_tokens_and_depends_on_nothin
     for block, noise in ((1, 0.2), (0, 0.3)):
         other = embedders.of_trained(one, block, noise)
         assert np.abs(other.embed(waves) - found).max() > 1e-3 and other.sha256 != ear.sha256
-    model = embedders.build.model(one.config, one.rep.shape, one.vocabulary)
-    schedule, t = embedders.build.schedule(one.config), np.full(8, np.float32(0.2))
-    eps = embedders.jax.random.normal(embedders.jax.random.key(0), (1, *one.rep.shape))
+    model = build.model(one.config, one.rep.shape, one.vocabulary)
+    schedule, t = build.schedule(one.config), np.full(8, np.float32(0.2))
+    eps = jax.random.normal(jax.random.key(0), (1, *one.rep.shape))
     x_t = schedules.q_sample(schedule, one.rep.encode(waves), t, eps)
-    tokens = embedders.jax.jit(model.apply)({"params": one.params}, x_t, t)[1][0].mean(axis=1)
+    tokens = jax.jit(model.apply)({"params": one.params}, x_t, t)[1][0].mean(axis=1)
     np.testing.assert_allclose(found, indexing.unit(np.asarray(tokens)), atol=1e-5)
 
 
@@ -313,14 +315,20 @@ def test_other_embedders_do_as_well_and_know_their_own_index(config, tmp_path):
         ({"query": "QUERY", "seconds": (2.0, 1.0)}, r"is not \(from, to\)"),
         ({"query": "QUERY", "seconds": (9.0, 10.0)}, "holds no samples between"),
         ({"query": "QUERY", "block": 0}, "was built by .*block None"),
-        ({"query": "QUERY", "noise": 0.2}, "set search.embedder, block and noise as they were"),
+        (
+            {"query": "QUERY", "noise_level": 0.2},
+            "set search.embedder, block and noise as they were",
+        ),
         ({"query": "QUERY", "block": 2}, "search.block=2: .* has blocks 0 to 1"),
-        ({"query": "QUERY", "noise": 1.0}, "search.noise_level=1.0 is not at least 0 and below 1"),
-        ({"query": "QUERY", "embedder": "logmel", "noise": 0.1}, "is for a trunk, not for"),
+        (
+            {"query": "QUERY", "noise_level": 1.0},
+            "search.noise_level=1.0 is not at least 0 and below 1",
+        ),
+        ({"query": "QUERY", "embedder": "logmel", "noise_level": 0.1}, "is for a trunk, not for"),
         ({"query": "QUERY", "embedder": "logmell"}, "embedder 'logmell' is unknown"),
         ({"query": "QUERY", "embedder": "trunk:nowhere"}, "nowhere"),
         ({"query": "QUERY", "index": "nowhere"}, "there is none at nowhere; build it with"),
-        ({"query": "QUERY", "count": 0}, "search.num_results=0"),
+        ({"query": "QUERY", "num_results": 0}, "search.num_results=0"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(built, fields, message):

@@ -1,6 +1,7 @@
 """Tagging: what is planted is found, what is held stays, what is chosen never sees the test."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 
@@ -49,10 +50,11 @@ def songs(tmp_path_factory):
     return folder / "songs.csv"
 
 
-def tagged(songs, caches, folder, **fields):
+def tagged(songs, caches, folder, **head):
     config = small_config(songs, caches, folder)
-    config.tag.update(kinds=("instrument",), windows=3, queries=1, robustness=False)
-    config.tag.update(fields)
+    config.tag.update(kinds=("instrument",), robustness=False)
+    config.head.update(windows=3, pool_queries=1)
+    config.head.update(head)
     config.optimizer.update(
         learning_rate=0.02, lr_schedule="constant", ema_decay=0.5, weight_decay=0.0
     )
@@ -68,7 +70,7 @@ def config(songs, caches, tmp_path):
 @pytest.fixture(scope="module")
 def probe(songs, caches, tmp_path_factory):
     """A linear probe trained to the end, on a random trunk."""
-    config = tagged(songs, caches, tmp_path_factory.mktemp("probe"), learns="held")
+    config = tagged(songs, caches, tmp_path_factory.mktemp("probe"), trainable="head")
     config.train.update(num_steps=60, eval_every=60, checkpoint_every=60, steps_per_dispatch=10)
     config.head.noise_level = 0.02
     tag.run(config)
@@ -118,13 +120,13 @@ def test_a_held_trunk_stays_to_the_bit_and_has_no_optimiser_state(probe):
 
 def test_what_comes_after_the_block_never_learns(config):
     job = job_of(config)
-    learns = flat(backbone.learning(config, "tag", jax.eval_shape(job.init).params))
+    learns = flat(backbone.learning(config, jax.eval_shape(job.init).params))
     first = {name.split("/")[1] for name, yes in learns.items() if name[0] == "t" and yes}
     assert first == {"patch_in", "time", "block_0"}
 
 
-def test_a_trunk_held_first_moves_after_so_many_steps_at_its_own_rate(config):
-    config.tag.update(learns="held_first", held_steps=2, trunk_rate=0.25)
+def test_a_trunk_head_first_moves_after_so_many_steps_at_its_own_rate(config):
+    config.head.update(trainable="head_first", frozen_steps=2, backbone_lr_scale=0.25)
     scaled = backbone.of_trunk(0.25, 2)
     updates, seen = {"trunk": {"w": jnp.ones(())}, "head": {"w": jnp.ones(())}}, []
     state = scaled.init(updates)
@@ -204,7 +206,7 @@ def test_a_trunk_begins_as_the_run_it_is_of_whatever_that_was_told(songs, caches
     first.condition.update(modality_dropout=0.1, token_dropout=0.1)
     prepare.run(first)
     train.run(first)
-    config = tagged(songs, caches, tmp_path, learns="held")
+    config = tagged(songs, caches, tmp_path, trainable="head")
     config.finetune.init_from = first.workdir
     job, old = job_of(config), trained_model.load(first.workdir)
     state = job.start()
@@ -326,17 +328,17 @@ def test_without_weights_the_loss_is_that_of_scikit_learn():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"head.block": 2}, "head.block=2: the trunk has blocks 0 to 1"),
+        ({"head.block": 2}, "head.block=2: the backbone has blocks 0 to 1"),
         ({"head.noise_level": 1.0}, "head.noise_level=1.0 is not at least 0 and below 1"),
-        ({"head.trainable": "hold"}, "head.trainable='hold' is not one of all, held"),
+        ({"head.trainable": "hold"}, "head.trainable='hold' is not one of all, head"),
         (
-            {"head.trainable": "held_first"},
-            "head.frozen_steps and head.trainable='held_first' need",
+            {"head.trainable": "head_first"},
+            "head.frozen_steps and head.trainable='head_first' need",
         ),
-        ({"head.frozen_steps": 3}, "head.frozen_steps and head.trainable='held_first' need"),
+        ({"head.frozen_steps": 3}, "head.frozen_steps and head.trainable='head_first' need"),
         (
-            {"head.trainable": "held", "head.backbone_lr_scale": 0.1},
-            "head.backbone_lr_scale=0.1 needs a trunk",
+            {"head.trainable": "head", "head.backbone_lr_scale": 0.1},
+            "head.backbone_lr_scale=0.1 needs a trainable backbone",
         ),
         ({"tag.mix_up": 0.7}, "tag.mix_up=0.7 is not between 0 and 0.5"),
         ({"tag.freq_masks": (1, 99)}, "tag.freq_masks=.* is not .how many, widest up to 32"),
@@ -364,10 +366,10 @@ def test_one_tag_only_is_refused(config):
     songs = prepare.songs_of(config, "train", 100)
     entries = tuple(entry | {"labels": ["instrument:bell"]} for entry in songs.entries)
     with pytest.raises(ValueError, match="leave one tag only .instrument:bell."):
-        tag_labels.tags_of(tag_labels.data.dataclasses.replace(songs, entries=entries), (), 1)
+        tag_labels.tags_of(dataclasses.replace(songs, entries=entries), (), 1)
     entries = tuple(entry | {"labels": []} for entry in songs.entries)
     with pytest.raises(ValueError, match="the songs have no labels at all"):
-        tag_labels.tags_of(tag_labels.data.dataclasses.replace(songs, entries=entries), (), 1)
+        tag_labels.tags_of(dataclasses.replace(songs, entries=entries), (), 1)
 
 
 def test_a_workdir_without_a_tagger_is_refused(config):

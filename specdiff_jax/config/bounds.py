@@ -1,11 +1,8 @@
-"""Which numbers make sense in a config, field by field; what the others would do is never tried.
-
-A field that is None is unset, and one that a config does not have is of another time: both pass.
-"""
+"""The allowed range of every number of a config. A field that is None is unset and passes."""
 
 import math
 
-NUMBERS = {  # what is said of a number, and whether it is so
+RANGES = {  # in words: the test
     "at least 1": lambda x: x >= 1,
     "at least 0": lambda x: x >= 0,
     "above 0": lambda x: x > 0,
@@ -100,19 +97,19 @@ FIELDS = {
 
 
 def check(config):
-    """Raises ValueError where a number of a config makes no sense."""
+    """Raise ValueError where a number of a config is out of its range."""
     for words, names in FIELDS.items():
         for name in names:
             check_number(name, value_of(config, name), words)
 
 
 def check_number(name, value, words):
-    """Raises ValueError unless `value` is None or finite and what `words`, of NUMBERS, say."""
-    if value is not None and not (math.isfinite(value) and NUMBERS[words](value)):
+    """Raise ValueError unless `value` is None or finite and what `words`, of RANGES, demand."""
+    if value is not None and not (math.isfinite(value) and RANGES[words](value)):
         raise ValueError(f"{name}={value} is not {words}")
 
 
 def value_of(config, name):
-    """The value of "section.field" or "field"; None where a config has none."""
+    """Return the value of "section.field" or "field"; None where a config has none."""
     *section, field = name.split(".")
     return (config.get(section[0], {}) if section else config).get(field)

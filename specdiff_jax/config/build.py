@@ -38,7 +38,7 @@ MODEL_CHOICES = {
 
 
 def representation(config):
-    """The configured Representation, not fitted yet."""
+    """Return the configured Representation, not fitted yet."""
     fields = set_fields(config.representation, "stats_crops")
     kind = fields["kind"]
     own = choose(representations.OPTIONS, "representation.kind", kind)
@@ -53,21 +53,21 @@ def representation(config):
 
 
 def schedule(config):
-    """The configured noise Schedule."""
+    """Return the configured noise Schedule."""
     fields = set_fields(config.schedule, "kind", "log_snr_shift")
     kind, shift = config.schedule.kind, config.schedule.log_snr_shift
     maker = choose(schedules.SCHEDULES, "schedule.kind", kind)
-    made = call("schedule.", maker, fields, f"schedule.kind={kind!r}")
+    result = call("schedule.", maker, fields, f"schedule.kind={kind!r}")
     if shift and kind == "edm":
         raise ValueError(
             f"schedule.log_snr_shift={shift} is not used by schedule.kind='edm'; set it to 0 and "
             "change sigma_min and sigma_max"
         )
-    return schedules.shifted(made, shift) if shift else made
+    return schedules.shifted(result, shift) if shift else result
 
 
 def model(config, shape, vocabulary=None):
-    """The configured DiT for tensors of `shape` (F, T, C) that knows a conditions.Vocabulary."""
+    """Return the configured DiT for tensors of `shape` (F, T, C) and a Vocabulary."""
     fields = set_fields(config.model)
     for name, options in MODEL_CHOICES.items():
         choose(dict.fromkeys(options), f"model.{name}", fields[name])
@@ -98,7 +98,7 @@ def model(config, shape, vocabulary=None):
 
 
 def num_steps(config, crops):
-    """Training steps: train.num_steps, or train.num_epochs over `crops` of all songs."""
+    """Return train.num_steps, or the steps of train.num_epochs over `crops` of all songs."""
     steps, epochs = config.train.num_steps, config.train.num_epochs
     if (steps is None) == (epochs is None):
         raise ValueError("train: set one of num_steps and num_epochs, and leave the other None")
@@ -106,7 +106,7 @@ def num_steps(config, crops):
 
 
 def augmentation(config):
-    """{name: parameters} of the augmentations that are on; see audio/augment.py.
+    """Return {name: parameters} of the augmentations that are on; see audio/augment.py.
 
     Raises:
       ValueError: a pair that makes no sense, or a strength that would be ignored.
@@ -135,13 +135,13 @@ def augmentation(config):
 
 
 def objective(config, rep, schedule):
-    """The configured training Objective."""
+    """Return the configured training Objective."""
     d, kind = config.diffusion, config.schedule.kind
     choose(predictions.PREDICTIONS, "diffusion.prediction", d.prediction)
     if (d.prediction == "edm") != (kind == "edm"):
         raise ValueError(
             f"diffusion.prediction={d.prediction!r} cannot use schedule.kind={kind!r}: prediction "
-            "'edm' and schedule 'edm' need each other (they alone scale what the network sees)"
+            "'edm' and schedule 'edm' need each other (they alone scale the network's input)"
         )
     if d.prediction == "eps" and d.loss_weighting in ("v", "velocity", "edm"):
         raise ValueError(
@@ -161,7 +161,7 @@ def objective(config, rep, schedule):
         f"diffusion.{name}={d[name]!r}",
     )
     times = part(objectives.TIMES, "timestep_sampling")
-    times(jax.random.key(0), 1, schedule)  # refuses schedules that it cannot use
+    times(jax.random.key(0), 1, schedule)  # raises for schedules that it cannot use
     perceptual = None
     if d.stft_loss_weight is not None:
         if rep.kind != "complex":
@@ -169,9 +169,9 @@ def objective(config, rep, schedule):
                 f"diffusion.stft_loss_weight={d.stft_loss_weight} needs "
                 f"representation.kind='complex': {rep.kind!r} has no phase; unset it"
             )
-        perceptual = lambda found, x_0: (
-            d.stft_loss_weight
-            * spectral_loss(*(rep.decode(x).reshape(len(x), -1, rep.samples) for x in (found, x_0)))
+        decode = lambda x: rep.decode(x).reshape(len(x), -1, rep.samples)  # [B, A, N]
+        perceptual = lambda x_0_hat, x_0: (
+            d.stft_loss_weight * spectral_loss(decode(x_0_hat), decode(x_0))
         )
     return objectives.Objective(
         prediction=d.prediction,

@@ -1,7 +1,7 @@
-"""Config sections as keyword arguments, so that no option is ever silently ignored.
+"""Config sections as keyword arguments, so that no option is silently ignored.
 
-None means unset; a set field that the chosen maker does not take is an error, and so is a choice
-that does not exist.
+None means unset. A set field that the chosen function does not take is an error, and so is a
+choice that does not exist.
 """
 
 import difflib
@@ -10,7 +10,7 @@ import inspect
 
 
 def choose(options, field, value):
-    """options[value], or an error that names the field, the choices and the nearest one."""
+    """Return options[value], or raise a ValueError with the field, the choices and the nearest."""
     if value in options:
         return options[value]
     near = difflib.get_close_matches(str(value), options, n=1)
@@ -18,19 +18,19 @@ def choose(options, field, value):
     raise ValueError(f"{field}={value!r} is not one of {', '.join(options)}{hint}")
 
 
-def set_fields(section, *apart):
-    """The fields of a section that are set, except those named."""
-    return {k: v for k, v in section.items() if v is not None and k not in apart}
+def set_fields(section, *excluded):
+    """Return the fields of a section that are set, except those named."""
+    return {k: v for k, v in section.items() if v is not None and k not in excluded}
 
 
 def prefixed(section, prefix):
-    """{name: value} of the set fields called prefix + name."""
-    chosen = {k: v for k, v in section.items() if k.startswith(prefix) and v is not None}
-    return {name.removeprefix(prefix): value for name, value in chosen.items()}
+    """Return {name: value} of the set fields called prefix + name."""
+    fields = {k: v for k, v in section.items() if k.startswith(prefix) and v is not None}
+    return {name.removeprefix(prefix): value for name, value in fields.items()}
 
 
 def refuse_unused(path, fields, used, chosen):
-    """Raises where a set field would be ignored by what was chosen.
+    """Raise ValueError where the chosen function would ignore a set field.
 
     `path` goes before a field's name in the message, as "schedule." or "diffusion.times_".
     """
@@ -39,7 +39,7 @@ def refuse_unused(path, fields, used, chosen):
 
 
 def call(path, maker, fields, chosen):
-    """maker(**fields), refusing fields it does not take and naming those it misses."""
+    """Return maker(**fields); refuse fields that it does not take and name those it lacks."""
     parameters = inspect.signature(maker).parameters
     refuse_unused(path, fields, parameters, chosen)
     for name, parameter in parameters.items():
@@ -49,7 +49,7 @@ def call(path, maker, fields, chosen):
 
 
 def bind(path, function, fields, chosen):
-    """`function`, or None, with `fields` for its optional arguments, refusing all others."""
+    """Return `function`, or None, with its optional arguments bound; refuse all other fields."""
     parameters = inspect.signature(function).parameters.values() if function else ()
     optional = [p.name for p in parameters if p.default is not p.empty]
     refuse_unused(path, fields, optional, chosen)
@@ -57,11 +57,11 @@ def bind(path, function, fields, chosen):
 
 
 def must_divide(part_name, part, whole_name, whole):
-    """Raises ValueError unless `part` divides `whole`."""
+    """Raise ValueError unless `part` divides `whole`."""
     if part < 1 or whole % part:
         raise ValueError(f"{part_name}={part} must divide {whole_name}={whole}")
 
 
 def json_equal(value):
-    """A value as JSON gives it back: tuples become lists."""
+    """Return a value as JSON gives it back: tuples become lists."""
     return list(value) if isinstance(value, tuple) else value

@@ -112,7 +112,7 @@ def test_check_names_the_field(field, value, message):
 def test_bounds_are_of_existing_fields():
     config = base.get_config()
     names = [name for names in bounds.FIELDS.values() for name in names]
-    assert len(set(names)) == len(names) and set(bounds.FIELDS) <= set(bounds.NUMBERS)
+    assert len(set(names)) == len(names) and set(bounds.FIELDS) <= set(bounds.RANGES)
     for name in names:
         section, _, field = name.rpartition(".")
         assert field in (config[section] if section else config), name

@@ -1,10 +1,16 @@
-"""What the command line sets and a mode does not hear is an error; what says the same is none."""
+"""Overrides that a mode ignores are errors; those equal to the checkpoint are allowed."""
 
 import pytest
 
 from specdiff_jax.config import overrides
 from specdiff_jax.evaluation import inputs
 from specdiff_jax.sampling import sample
+from specdiff_jax.training import trained_model
+
+
+def check(config, mode, names):
+    saved = lambda: trained_model.read_saved(config.workdir)["config"]
+    overrides.check(config, mode, names, saved)
 
 
 @pytest.fixture
@@ -25,11 +31,11 @@ def trained(nano, trained_nano):
 def test_override_of_a_model_field_is_refused(trained, field, value, there):
     section, name = field.split(".")
     trained[section][name] = value
-    for mode in overrides.FROM_CHECKPOINT:
+    for mode in overrides.CHECKPOINT_MODES:
         with pytest.raises(ValueError, match=f"{field}=.* by --mode={mode}: .* with {there}"):
-            overrides.check(trained, mode, [field])
-    overrides.check(trained, "sample", [])  # of a config file, which may be of another run
-    overrides.check(trained, "train", [field])
+            check(trained, mode, [field])
+    check(trained, "sample", [])  # of a config file, which may be of another run
+    check(trained, "train", [field])
 
 
 def test_config_file_of_another_model_is_logged(trained, capsys):
@@ -41,12 +47,12 @@ def test_config_file_of_another_model_is_logged(trained, capsys):
     assert "another diffusion.skip_variance, model.depth than" in capsys.readouterr().err
     trained.model.update(width=1, heads=1, mlp="gelu")
     sample.load_for_sampling(trained)
-    assert " and 2 more than the config: that counts" in capsys.readouterr().err
+    assert " and 2 more than the config: the checkpoint" in capsys.readouterr().err
 
 
 def test_override_equal_to_the_checkpoint_is_allowed(trained):
     trained.model.attention = "plain"
-    overrides.check(trained, "sample", ["model.depth", "model.patch", "model.attention", "seed"])
+    check(trained, "sample", ["model.depth", "model.patch", "model.attention", "seed"])
     made, _ = sample.load_for_sampling(trained)
     assert made.config.model.attention == "plain"
 
@@ -55,7 +61,7 @@ def test_edit_fields_are_refused_by_modes_that_ignore_them(nano):
     nano.edit.kind = "variation"
     for mode in ("evaluate", "prepare", "report", "sweep", "tag"):
         with pytest.raises(ValueError, match=f"edit.kind='variation' is not used by --mode={mode}"):
-            overrides.check(nano, mode, [])
+            check(nano, mode, [])
 
 
 def test_window_overlap_without_windows_is_refused(nano):
@@ -65,9 +71,9 @@ def test_window_overlap_without_windows_is_refused(nano):
         with pytest.raises(
             ValueError, match="sample.window_overlap=0.75 is of the windows of longer"
         ):
-            overrides.check(nano, "train", ["sample.window_overlap"])
+            check(nano, "train", ["sample.window_overlap"])
     nano.sample.long_form = "windows"
-    overrides.check(nano, "train", ["sample.window_overlap"])
+    check(nano, "train", ["sample.window_overlap"])
 
 
 def test_evaluate_refuses_clips_of_another_length(trained):

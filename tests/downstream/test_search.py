@@ -369,12 +369,12 @@ def test_the_flags_reach_the_fields_of_their_mode(nano):
     asked = {"query": "a.wav", "query_seconds": "1,2.5", "labels": "odd"}
     with flagsaver.as_parsed(mode="search", json="a.json", page="a.html", **asked):
         main.refuse_unused_flags()
-        main.tell(made)
+        main.apply_flags(made)
     assert (made.search.query, made.search.seconds) == ("a.wav", (1.0, 2.5))
     assert made.search.labels == "odd" and made.sample.labels is None
     with flagsaver.as_parsed(mode="sample", labels="odd"):
         main.refuse_unused_flags()
-        main.tell(made)
+        main.apply_flags(made)
     assert made.sample.labels == "odd"
 
 
@@ -391,4 +391,4 @@ def test_the_flags_reach_the_fields_of_their_mode(nano):
 def test_flags_that_make_no_sense_are_refused(nano, flags, message):
     with flagsaver.as_parsed(**flags), pytest.raises(ValueError, match=message):
         main.refuse_unused_flags()
-        main.tell(nano)
+        main.apply_flags(nano)

@@ -18,7 +18,7 @@ from configs import ablations
 from specdiff_jax.config import build
 from specdiff_jax.data import crops, prepare
 from specdiff_jax.diffusion import linear_denoisers, losses, schedules
-from specdiff_jax.models.dit import forward_flops
+from specdiff_jax.models.dit import count_flops
 from specdiff_jax.sampling import check_config, sample
 from specdiff_jax.training import checkpoints, diffusion_job, train
 
@@ -29,7 +29,7 @@ def config_of(name, size, seed, steps, workdir):
     """The arm's config, its steps scaled to the control's compute."""
     config, control = (ablations.get_config(f"{n}:{size}") for n in (name, "control"))
     work = [
-        sum(forward_flops(build.model(c, build.representation(c).shape))) for c in (config, control)
+        sum(count_flops(build.model(c, build.representation(c).shape))) for c in (config, control)
     ]
     every = config.train.steps_per_dispatch
     steps = max(1, round(steps * work[1] / work[0] / every)) * every
@@ -52,7 +52,10 @@ def evaluate(config):
     @jax.jit
     def measured(params, wave, key):
         denoise = build.denoiser(config, job.model, params, job.schedule)
-        levels, x_0 = schedules.time_of(job.schedule, jnp.asarray(LOG_SNRS)), job.rep.encode(wave)
+        levels, x_0 = (
+            schedules.invert_log_snr(job.schedule, jnp.asarray(LOG_SNRS)),
+            job.rep.encode(wave),
+        )
         return (
             losses.x0_error_by_level(denoise, x_0, levels, job.schedule, key),
             losses.variational_bound(denoise, x_0, job.schedule, key, points=32, max_log_snr=6.0),
@@ -62,7 +65,7 @@ def evaluate(config):
     pairs = [measured(state.ema_params, wave, key) for wave, key in zip(batches, keys, strict=True)]
     by_level, bound = (np.mean([np.asarray(p[i]) for p in pairs], axis=0) for i in (0, 1))
     fitted = linear_denoisers.fit(job.train_batches(), job.model.patch)
-    moments = linear_denoisers.held_out_moments(fitted, job.valid_batches(), job.model.patch)
+    moments = linear_denoisers.measure_moments(fitted, job.valid_batches(), job.model.patch)
     alpha, sigma = np.sqrt(1 / (1 + np.exp(-LOG_SNRS))), np.sqrt(1 / (1 + np.exp(LOG_SNRS)))
     frame = [
         linear_denoisers.x0_error(fitted["linear_frame"][2], moments["linear_frame"], a, s)

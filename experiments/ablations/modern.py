@@ -22,7 +22,7 @@ from experiments.ablations.arm import evaluate
 from experiments.lib.tables import RESULTS, write_of_device
 from specdiff_jax.config import build
 from specdiff_jax.data import prepare
-from specdiff_jax.models.dit import forward_flops
+from specdiff_jax.models.dit import count_flops
 from specdiff_jax.sampling import check_config
 from specdiff_jax.training import diffusion_job, preflight, train
 
@@ -74,7 +74,7 @@ def measure(name, minutes, frames, batch, source):
     row = {"device": jax.devices()[0].device_kind, "name": name, "minutes": minutes}
     row |= {"frames": frames, "batch": batch, "dtype": made.dtype, "steps": steps}
     row |= {"parameters": facts["parameters"], "seconds_a_step": facts["seconds_a_step"]}
-    row |= {"full_length_forward_gflop": sum(forward_flops(made)) / 1e9}
+    row |= {"full_length_forward_gflop": sum(count_flops(made)) / 1e9}
     return row | evaluate(config) | {"songs": source}
 
 

@@ -41,7 +41,7 @@ ARMS = [
 
 def moments(x_0, axes):
     """Sums of each clip's excerpts and of their products.  # [B, F, T, C] -> [B, K], [B, K, K]"""
-    cut = linear_denoisers.by_patch(x_0, (x_0.shape[1], FRAMES))[0]  # [B * T / FRAMES, d]
+    cut = linear_denoisers.group_by_patch(x_0, (x_0.shape[1], FRAMES))[0]  # [B * T / FRAMES, d]
     vectors = (cut.astype(np.float64) @ axes).reshape(len(x_0), -1, axes.shape[1])
     return vectors.mean(axis=1), np.einsum("bni,bnj->bij", vectors, vectors) / vectors.shape[1]
 
@@ -124,7 +124,7 @@ def main():
     config.sample.time_grid = "aligned"
     curve = generator.read_curve(trained)
     real = [np.concatenate(list(job.encoded(songs, 512))) for songs in (job.songs, job.valid_songs)]
-    vectors = linear_denoisers.by_patch(real[0], (rep.shape[0], FRAMES))[0]
+    vectors = linear_denoisers.group_by_patch(real[0], (rep.shape[0], FRAMES))[0]
     axes = np.linalg.eigh(np.cov(vectors.T))[1][:, -COMPONENTS:]
     train, held_out = (moments(x_0, axes) for x_0 in real)
     rows = [{"sampler": "real", "grid": "", "evaluations": 0} | distance(train, held_out)]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from experiments.lib.stopwatch import fastest
 from experiments.lib.tables import RESULTS, write_of_device
 from specdiff_jax.models.attention import ATTENTIONS
-from specdiff_jax.models.matmul import fast_dtype
+from specdiff_jax.models.matmul import resolve_dtype
 
 WIDTH = 256
 ROUNDS = 10
@@ -34,7 +34,7 @@ def programs(attend, x):
 
 def rows_of(name, tokens, heads, together):
     """A row for each part of one form of attention."""
-    dtype = fast_dtype("auto")
+    dtype = resolve_dtype("auto")
     shape = (max(1, together // tokens), tokens, heads, WIDTH // heads)
     keys = jax.random.split(jax.random.key(0), 3)
     if name == "plain" and 4 * shape[0] * heads * tokens**2 > MOST:

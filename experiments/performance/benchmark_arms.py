@@ -19,7 +19,7 @@ from specdiff_jax.conditioning.vocabulary import Vocabulary
 from specdiff_jax.config import build
 from specdiff_jax.diffusion.losses import diffusion_loss
 from specdiff_jax.diffusion.samplers import SAMPLERS
-from specdiff_jax.models.dit import num_tokens
+from specdiff_jax.models.dit import count_tokens
 from specdiff_jax.runtime import xla_options
 from specdiff_jax.sampling import generator
 from specdiff_jax.training import optimizers
@@ -166,7 +166,7 @@ def train_step(config, shape, count=1):
 
 
 def about(model, shape):
-    tokens = num_tokens(model.shape, model.patch)
+    tokens = count_tokens(model.shape, model.patch)
     return {"tokens": tokens, "batch": shape[0], "dtype": model.dtype}
 
 

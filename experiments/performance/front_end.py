@@ -19,7 +19,7 @@ from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.data import crops as crops_module
 from specdiff_jax.data import feeding, prepare
 from specdiff_jax.diffusion.schedules import q_sample
-from specdiff_jax.models.dit import forward_flops
+from specdiff_jax.models.dit import count_flops
 from specdiff_jax.training.diffusion_job import DiffusionJob
 
 
@@ -61,7 +61,7 @@ def measure(size, batch, repeats):
 
     whole = fastest(step, 1 + repeats)
     m = job.model
-    flops = 3 * sum(forward_flops(m))
+    flops = 3 * sum(count_flops(m))
     return {
         "config": size,
         "batch": batch,

@@ -23,7 +23,7 @@ from configs import modern
 from experiments.lib.stopwatch import fastest
 from experiments.lib.tables import RESULTS, write_of_device
 from specdiff_jax.config import build
-from specdiff_jax.models.dit import forward_flops
+from specdiff_jax.models.dit import count_flops
 
 MIDDLE = {"tokens": 1024, "width": 256, "depth": 4, "batch": 4}
 AXES = {
@@ -53,7 +53,7 @@ def step_of(point):
     drawn = lambda s: jnp.asarray(0.02 * rng.standard_normal(s.shape, np.float32))
     params = jax.tree.map(drawn, shapes)
     loss = lambda params: jnp.mean(jnp.square(model.apply({"params": params}, x, t, None)[0] - 1))
-    flops = 3 * point["batch"] * sum(forward_flops(model))
+    flops = 3 * point["batch"] * sum(count_flops(model))
     return jax.jit(jax.grad(loss)).lower(params).compile(), params, flops
 
 

@@ -12,7 +12,7 @@ import jax
 from configs import modern
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.config import build
-from specdiff_jax.models.dit import forward_flops, num_tokens
+from specdiff_jax.models.dit import count_flops, count_tokens
 from specdiff_jax.training import train_state
 
 PEAK = 989e12  # bf16 FLOP/s of an H100 SXM, dense (NVIDIA's data sheet)
@@ -34,8 +34,8 @@ def model_of(size):
     model = build.model(config, rep.shape)
     shapes = jax.eval_shape(lambda: train_state.init_params(config, model, rep.shape))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    flops = 3 * sum(forward_flops(model))
-    return parameters, flops, num_tokens(rep.shape, model.patch), rep, model
+    flops = 3 * sum(count_flops(model))
+    return parameters, flops, count_tokens(rep.shape, model.patch), rep, model
 
 
 def plan(size, gpus):

@@ -21,9 +21,9 @@ from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.blocks import BLOCKS, REMATS
 from specdiff_jax.models.dit import DiT
 from specdiff_jax.models.layers import MLPS, TIME_FEATURES
-from specdiff_jax.models.matmul import fast_dtype
+from specdiff_jax.models.matmul import resolve_dtype
 from specdiff_jax.models.norms import NORMS
-from specdiff_jax.models.positions import POSITIONS, axial_angles, grid_of
+from specdiff_jax.models.positions import POSITIONS, axial_angles, patch_grid
 
 MODEL_CHOICES = {
     "block": BLOCKS,
@@ -63,7 +63,7 @@ def schedule(config):
             f"schedule.log_snr_shift={shift} is not used by schedule.kind='edm'; set it to 0 and "
             "change sigma_min and sigma_max"
         )
-    return schedules.shifted(result, shift) if shift else result
+    return schedules.shift_log_snr(result, shift) if shift else result
 
 
 def model(config, shape, vocabulary=None):
@@ -88,12 +88,12 @@ def model(config, shape, vocabulary=None):
         )
     if fields["attention"] == "cudnn" and jax.default_backend() != "gpu":
         raise ValueError("model.attention='cudnn' needs an NVIDIA GPU; here is none, so set 'auto'")
-    grid = grid_of(shape, fields["patch"])
+    grid = patch_grid(shape, fields["patch"])
     if fields["positions"] != "learned":  # refuses sizes that do not fit
         rotary = fields["positions"] == "rotary"
         axial_angles(grid, fields["width"] // (fields["heads"] if rotary else 1))
     inputs = vocabulary and vocabulary.inputs(config.condition.cross_heads or 0)
-    fields |= {"patch": tuple(fields["patch"]), "dtype": fast_dtype(fields["dtype"])}
+    fields |= {"patch": tuple(fields["patch"]), "dtype": resolve_dtype(fields["dtype"])}
     return DiT(shape=shape, inputs=inputs, **fields)
 
 
@@ -160,7 +160,7 @@ def objective(config, rep, schedule):
         own[name],
         f"diffusion.{name}={d[name]!r}",
     )
-    times = part(objectives.TIMES, "timestep_sampling")
+    times = part(objectives.TIMESTEP_SAMPLING, "timestep_sampling")
     times(jax.random.key(0), 1, schedule)  # raises for schedules that it cannot use
     perceptual = None
     if d.stft_loss_weight is not None:
@@ -176,7 +176,7 @@ def objective(config, rep, schedule):
     return objectives.Objective(
         prediction=d.prediction,
         times=times,
-        weight=part(objectives.WEIGHTS, "loss_weighting"),
+        weight=part(objectives.LOSS_WEIGHTING, "loss_weighting"),
         distance=part(objectives.LOSSES, "loss"),
         perceptual=perceptual,
     )

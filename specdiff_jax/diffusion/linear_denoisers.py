@@ -12,19 +12,19 @@ is mean((1 - alpha g)^2 mu + sigma^2 g^2). No noise is drawn.
 import numpy as np
 
 
-def by_band(x_0, patch):
+def group_by_band(x_0, patch):
     """Each number alone, a group for each (band, channel).  # [F * C, B * T, 1]"""
     b, f, t, c = x_0.shape
     return x_0.transpose(1, 3, 0, 2).reshape(f * c, b * t, 1)
 
 
-def by_frame(x_0, patch):
+def group_by_frame(x_0, patch):
     """Whole frames, one group.  # [1, B * T, F * C]"""
     b, f, t, c = x_0.shape
     return x_0.transpose(0, 2, 1, 3).reshape(1, b * t, f * c)
 
 
-def by_patch(x_0, patch):
+def group_by_patch(x_0, patch):
     """The network's patches, a group for each row of them.  # [F / pf, B * T / pt, pf * pt * C]"""
     (b, f, t, c), (pf, pt) = x_0.shape, patch
     cut = x_0.reshape(b, f // pf, pf, t // pt, pt, c).transpose(1, 0, 3, 2, 4, 5)
@@ -38,18 +38,18 @@ def fit(batches, patch):
       batches: iterable of x_0 [B, F, T, C], numpy, read once.
       patch: (bins, frames) of the network.
     """
-    sums = {name: [0, 0.0, 0.0] for name in CUTS}  # count, sum of v, sum of v v^T
+    sums = {name: [0, 0.0, 0.0] for name in GROUPINGS}  # count, sum of v, sum of v v^T
     for x_0 in batches:
-        for name, cut in CUTS.items():
+        for name, cut in GROUPINGS.items():
             vectors = cut(np.asarray(x_0, np.float32), patch)  # [G, n, d]
             products = np.matmul(vectors.transpose(0, 2, 1), vectors)
             sums[name][0] += vectors.shape[1]
             sums[name][1] += vectors.sum(axis=1, dtype=np.float64)
             sums[name][2] += products.astype(np.float64)
-    return {name: eigen(*of_cut) for name, of_cut in sums.items()}
+    return {name: eigendecompose(*of_cut) for name, of_cut in sums.items()}
 
 
-def eigen(count, first, second):
+def eigendecompose(count, first, second):
     """Mean, eigenvectors and eigenvalues of the covariance, from sums of v and v v^T."""
     mean = first / count
     covariance = second / count - mean[:, :, None] * mean[:, None, :]
@@ -57,16 +57,16 @@ def eigen(count, first, second):
     return mean, vectors, np.maximum(values, 0.0)
 
 
-def held_out_moments(fitted, batches, patch):
+def measure_moments(fitted, batches, patch):
     """{cut: mu of the module docstring, [G, d]}: mean squared projections of other data."""
-    totals, counts = dict.fromkeys(CUTS, 0.0), dict.fromkeys(CUTS, 0)
+    totals, counts = dict.fromkeys(GROUPINGS, 0.0), dict.fromkeys(GROUPINGS, 0)
     for x_0 in batches:
-        for name, cut in CUTS.items():
+        for name, cut in GROUPINGS.items():
             mean, vectors, _ = fitted[name]
             centred = cut(np.asarray(x_0, np.float64), patch) - mean[:, None]
             totals[name] = totals[name] + (np.matmul(centred, vectors) ** 2).sum(axis=1)
             counts[name] += centred.shape[1]
-    return {name: totals[name] / counts[name] for name in CUTS}
+    return {name: totals[name] / counts[name] for name in GROUPINGS}
 
 
 def x0_error(values, moments, alpha, sigma):
@@ -75,4 +75,8 @@ def x0_error(values, moments, alpha, sigma):
     return float(np.mean((1 - alpha * gain) ** 2 * moments + sigma**2 * gain**2))
 
 
-CUTS = {"band_wiener": by_band, "linear_frame": by_frame, "linear_patch": by_patch}
+GROUPINGS = {
+    "band_wiener": group_by_band,
+    "linear_frame": group_by_frame,
+    "linear_patch": group_by_patch,
+}

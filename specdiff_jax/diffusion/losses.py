@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from specdiff_jax.diffusion.predictions import target, to_x0_eps
-from specdiff_jax.diffusion.schedules import alpha_sigma, q_sample, time_of
+from specdiff_jax.diffusion.schedules import alpha_sigma, invert_log_snr, q_sample
 
 
 def diffusion_loss(model, x_0, key, schedule, objective):
@@ -83,7 +83,7 @@ def variational_bound(denoise, x_0, schedule, key, points=64, max_log_snr=10.0):
     low, high = jnp.maximum(last, -20.0), max_log_snr
     jitter_key, noise_key = jax.random.split(key)
     cells = (jnp.arange(points) + jax.random.uniform(jitter_key, (points,))) / points
-    times = time_of(schedule, low + (high - low) * cells)
+    times = invert_log_snr(schedule, low + (high - low) * cells)
     _, errors = errors_by_level(denoise, x_0, times, schedule, noise_key)
     decoded = (np.log(2 * np.pi * np.e) - high) / 2
     return decoded + jnp.exp(low) * jnp.mean(x_0**2) / 2 + (high - low) / 2 * jnp.mean(errors)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax.diffusion.schedules import time_of
+from specdiff_jax.diffusion.schedules import invert_log_snr
 
-SMALLEST = 0.05  # sigma counted in a weight: at less, one example would outweigh a batch
+MIN_SIGMA = 0.05  # sigma counted in a weight: at less, one example would outweigh a batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def log_normal_times(key, batch, schedule, mean=-0.5, std=1.2):
     `mean` is for data of unit deviation: the paper's -1.2 at sigma_data = 0.5 is -0.5 here.
     """
     log_sigma = mean + std * jax.random.normal(key, (batch,))
-    return time_of(schedule, -2 * log_sigma)
+    return invert_log_snr(schedule, -2 * log_sigma)
 
 
 # Weights of the squared x_0 error. With weight "v" any prediction has the loss of v-prediction,
@@ -61,7 +61,7 @@ def log_normal_times(key, batch, schedule, mean=-0.5, std=1.2):
 
 def snr(alpha, sigma):
     """alpha^2 / sigma^2: the loss of eps-prediction (Ho et al. 2020, eq. 14)."""
-    return (alpha / jnp.maximum(sigma, SMALLEST)) ** 2
+    return (alpha / jnp.maximum(sigma, MIN_SIGMA)) ** 2
 
 
 def min_snr(alpha, sigma, gamma=5.0):
@@ -81,12 +81,12 @@ def sigmoid(alpha, sigma, bias=0.0):
 
 def v(alpha, sigma):
     """(alpha^2 + sigma^2)^2 / sigma^2: the loss of v-prediction."""
-    return ((alpha**2 + sigma**2) / jnp.maximum(sigma, SMALLEST)) ** 2
+    return ((alpha**2 + sigma**2) / jnp.maximum(sigma, MIN_SIGMA)) ** 2
 
 
 def velocity(alpha, sigma):
     """(alpha + sigma)^2 / sigma^2: the loss of a rectified flow's velocity."""
-    return ((alpha + sigma) / jnp.maximum(sigma, SMALLEST)) ** 2
+    return ((alpha + sigma) / jnp.maximum(sigma, MIN_SIGMA)) ** 2
 
 
 def edm(alpha, sigma):
@@ -105,14 +105,14 @@ def huber(error, delta=1.0):
     return jnp.where(size <= delta, size**2, delta * (2 * size - delta))
 
 
-TIMES = {
+TIMESTEP_SAMPLING = {
     "discrete": discrete_times,
     "uniform": uniform_times,
     "stratified": stratified_times,
     "logit_normal": logit_normal_times,
     "log_normal": log_normal_times,
 }
-WEIGHTS = {
+LOSS_WEIGHTING = {
     "target": None,
     "snr": snr,
     "min_snr": min_snr,

@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from specdiff_jax.diffusion.schedules import time_of
+from specdiff_jax.diffusion.schedules import invert_log_snr
 
 
 def item_keys(seed, indices):
@@ -26,12 +26,12 @@ def item_noise(keys, step, shape):
     return jax.vmap(draw)(keys)
 
 
-def strides(times):
+def step_inputs(times):
     """(t, the cleaner time after it, index) of each step, to scan over."""
     return times[:-1], times[1:], jnp.arange(len(times) - 1)
 
 
-def at(x, t):
+def batch_time(x, t):
     """One time for every item.  # [B]"""
     return jnp.full(x.shape[0], t)
 
@@ -45,7 +45,7 @@ def ddim(denoise, x_T, times, schedule, keys, eta=0.0):
 
     def step(x_t, inputs):
         t, s, i = inputs  # from t to the earlier, cleaner s
-        x_0, eps = denoise(x_t, at(x_t, t))
+        x_0, eps = denoise(x_t, batch_time(x_t, t))
         alpha_s, sigma_s = schedule.alpha(s), schedule.sigma(s)
         ratio = schedule.alpha(t) / alpha_s  # alpha_{t|s}
         variance = jnp.maximum(schedule.sigma(t) ** 2 - (ratio * sigma_s) ** 2, 0.0)
@@ -56,7 +56,7 @@ def ddim(denoise, x_T, times, schedule, keys, eta=0.0):
             x_s += noise_std * item_noise(keys, i + 1, x_t.shape[1:])
         return x_s, None
 
-    return jax.lax.scan(step, x_T, strides(times))[0]
+    return jax.lax.scan(step, x_T, step_inputs(times))[0]
 
 
 def ddpm(denoise, x_T, times, schedule, keys):
@@ -74,11 +74,11 @@ def euler(denoise, x_T, times, schedule, keys):
 
     def step(x_t, inputs):
         t, s, _ = inputs
-        x_0, eps = denoise(x_t, at(x_t, t))
+        x_0, eps = denoise(x_t, batch_time(x_t, t))
         slope = lambda f: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
         return x_t + (s - t) * (slope(schedule.alpha) * x_0 + slope(schedule.sigma) * eps), None
 
-    x_t = jax.lax.scan(step, x_T, strides(times[:-1]))[0]
+    x_t = jax.lax.scan(step, x_T, step_inputs(times[:-1]))[0]
     return ddim(denoise, x_t, times[-2:], schedule, keys)
 
 
@@ -95,7 +95,7 @@ def heun(denoise, x_T, times, schedule, keys, churn=0.0):
         """x_t with more noise, and the time that it is at then."""
         if not gamma:
             return x_t, t
-        up = time_of(schedule, schedule.log_snr(t) - 2 * math.log1p(gamma))
+        up = invert_log_snr(schedule, schedule.log_snr(t) - 2 * math.log1p(gamma))
         alpha_up, more = schedule.alpha(up), ratio(up) ** 2 - ratio(t) ** 2
         noise = jnp.sqrt(jnp.maximum(more, 0.0)) * item_noise(keys, i + 1, x_t.shape[1:])
         return alpha_up * (x_t / schedule.alpha(t) + noise), up
@@ -103,12 +103,12 @@ def heun(denoise, x_T, times, schedule, keys, churn=0.0):
     def step(x_t, inputs):
         t, s, i = inputs
         x_t, t = stirred(x_t, t, i)
-        x_0, eps = denoise(x_t, at(x_t, t))
+        x_0, eps = denoise(x_t, batch_time(x_t, t))
         x_s = schedule.alpha(s) * x_0 + schedule.sigma(s) * eps
-        _, eps_s = denoise(x_s, at(x_s, s))
+        _, eps_s = denoise(x_s, batch_time(x_s, s))
         return x_s + schedule.alpha(s) * (ratio(s) - ratio(t)) / 2 * (eps_s - eps), None
 
-    x_t = jax.lax.scan(step, x_T, strides(times[:-1]))[0]
+    x_t = jax.lax.scan(step, x_T, step_inputs(times[:-1]))[0]
     return ddim(denoise, x_t, times[-2:], schedule, keys)  # at the data there is no second slope
 
 
@@ -123,7 +123,7 @@ def dpmpp_2m(denoise, x_T, times, schedule, keys, noisy=False):
     def step(carry, inputs):
         x_t, x_0_before, h_before = carry
         t, s, i = inputs
-        x_0, _ = denoise(x_t, at(x_t, t))
+        x_0, _ = denoise(x_t, batch_time(x_t, t))
         h = (schedule.log_snr(s) - schedule.log_snr(t)) / 2  # infinite where s is the data
         first_order = (i == 0) | ~jnp.isfinite(h)
         weight = jnp.where(first_order, 0.0, h / h_before / 2)
@@ -137,7 +137,7 @@ def dpmpp_2m(denoise, x_T, times, schedule, keys, noisy=False):
         return (x_s, x_0, h), None
 
     start = (x_T, jnp.zeros_like(x_T), jnp.ones(()))
-    return jax.lax.scan(step, start, strides(times))[0][0]
+    return jax.lax.scan(step, start, step_inputs(times))[0][0]
 
 
 def dpmpp_2m_sde(denoise, x_T, times, schedule, keys):
@@ -171,7 +171,7 @@ def unipc(denoise, x_T, times, schedule, keys):
     def step(carry, inputs):
         x_t, x_before, before, earlier, t_before, h, h_before = carry
         t, s, i = inputs
-        here, _ = denoise(x_t, at(x_t, t))
+        here, _ = denoise(x_t, batch_time(x_t, t))
         better = corrected(x_before, (here, before, earlier), t_before, t, h, h_before, i)
         x_t = jnp.where(i > 0, better, x_t)
         h_next = (schedule.log_snr(s) - schedule.log_snr(t)) / 2
@@ -182,7 +182,7 @@ def unipc(denoise, x_T, times, schedule, keys):
 
     nothing, one = jnp.zeros_like(x_T), jnp.ones(())
     start = (x_T, nothing, nothing, nothing, times[0], one, one)
-    return jax.lax.scan(step, start, strides(times))[0][0]
+    return jax.lax.scan(step, start, step_inputs(times))[0][0]
 
 
 SAMPLERS = {

@@ -13,8 +13,8 @@ import numpy as np
 
 # Times of the table that inverts log_snr: close at both ends, where it runs away. 1 - 2^-24 is the
 # last float32 before 1.
-TOWARDS = np.geomspace(2.0**-24, 0.5, 2000)
-KNOTS = np.concatenate([[0, 1e-12, 1e-9], TOWARDS, 1 - TOWARDS[-2::-1], [1]]).astype(np.float32)
+DISTANCES = np.geomspace(2.0**-24, 0.5, 2000)
+KNOTS = np.concatenate([[0, 1e-12, 1e-9], DISTANCES, 1 - DISTANCES[-2::-1], [1]]).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def with_eps(x_0, x_t, t, schedule):
     return x_0, (x_t - alpha * x_0) / jnp.maximum(sigma, 1e-8)
 
 
-def time_of(schedule, log_snr):
+def invert_log_snr(schedule, log_snr):
     """The t at which `schedule` has this log_snr, the nearest end where it has none.  # any shape
 
     By a table of log_snr over t, straight between its knots.
@@ -139,7 +139,7 @@ def check_order(low_name, low, high_name, high):
         raise ValueError(f"{low_name}={low} is not below {high_name}={high}")
 
 
-def shifted(schedule, log_snr_shift):
+def shift_log_snr(schedule, log_snr_shift):
     """The variance-preserving schedule whose log_snr is `schedule`'s plus `log_snr_shift`.
 
     Negative shifts put more noise at every t, for larger tensors (Hoogeboom et al. 2023, eq. 10).

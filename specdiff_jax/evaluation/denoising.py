@@ -79,7 +79,7 @@ def by_level(trained, job, crops):
 
     @jax.jit
     def errors(params, x_0, said, keys):
-        return reconstruction.errors(told(params, said), x_0, keys, levels, schedule)
+        return reconstruction.errors_by_item(told(params, said), x_0, keys, levels, schedule)
 
     found = [
         [part[:, :kept] for part in errors(trained.params, x_0, said, keys)]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from specdiff_jax.models.matmul import ATTENDED
+from specdiff_jax.models.matmul import ATTENTION_OUTPUT
 from specdiff_jax.runtime import mesh
 
 BLOCK = 256  # queries (forward) or keys (backward) at a time
@@ -43,14 +43,14 @@ def auto(q, k, v):
     return blockwise(q, k, v) if q.shape[1] >= 1024 else plain(q, k, v)
 
 
-def over_heads(function, arrays):
+def map_heads(function, arrays):
     """vmap over the first axis; a loop on a CPU, whose batched products run at a fifth the rate."""
     if jax.default_backend() == "cpu":
         return jax.lax.map(lambda one: function(*one), arrays)
     return jax.vmap(function)(*arrays)
 
 
-def in_blocks(x):
+def split_blocks(x):
     """[L, d] -> [L / block, block, d]."""
     return x.reshape(-1, math.gcd(len(x), BLOCK), x.shape[-1])
 
@@ -62,13 +62,13 @@ def attend(q, k, v):
 
 
 def attend_forward(q, k, v):
-    found = over_heads(head_forward, (q, k, v))
-    out, log_sum = (checkpoint_name(x, ATTENDED) for x in found)
+    found = map_heads(head_forward, (q, k, v))
+    out, log_sum = (checkpoint_name(x, ATTENTION_OUTPUT) for x in found)
     return out, (q, k, v, out, log_sum)
 
 
 def attend_backward(residuals, out_gradient):
-    return over_heads(head_backward, (*residuals, out_gradient))
+    return map_heads(head_backward, (*residuals, out_gradient))
 
 
 def head_forward(q, k, v):
@@ -82,7 +82,7 @@ def head_forward(q, k, v):
         out = dot(weights.astype(v.dtype), v) / total
         return out.astype(q.dtype), (top + jnp.log(total))[:, 0]
 
-    out, log_sum = jax.lax.map(rows, in_blocks(q))
+    out, log_sum = jax.lax.map(rows, split_blocks(q))
     return out.reshape(q.shape), log_sum.reshape(-1)
 
 
@@ -100,7 +100,7 @@ def head_backward(q, k, v, out, log_sum, g):
         return dq, (dot(d_scores, q).astype(k.dtype), dv.astype(v.dtype))
 
     start = jnp.zeros(q.shape[::-1], jnp.float32)
-    dq, (dk, dv) = jax.lax.scan(columns, start, (in_blocks(k), in_blocks(v)))
+    dq, (dk, dv) = jax.lax.scan(columns, start, (split_blocks(k), split_blocks(v)))
     return dq.T.astype(q.dtype), dk.reshape(k.shape), dv.reshape(v.shape)
 
 

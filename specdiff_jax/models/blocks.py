@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from specdiff_jax.models.attention import ATTENTIONS
 from specdiff_jax.models.layers import MLPS, CrossAttention, SelfAttention
-from specdiff_jax.models.matmul import ATTENDED, PRODUCT
-from specdiff_jax.models.norms import NAMES, NORMS, LearnedScaleShift
+from specdiff_jax.models.matmul import ATTENTION_OUTPUT, MATMUL_OUTPUT
+from specdiff_jax.models.norms import NAMES, NORMS, ScaleShift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ class BlockConfig:
 
     def learned(self, x, index):
         """What moves the norm of that number of a block where time does not."""
-        return LearnedScaleShift(self.norm, x.shape[-1], name=f"{NAMES[self.norm]}_{index}")()
+        return ScaleShift(self.norm, x.shape[-1], name=f"{NAMES[self.norm]}_{index}")()
 
 
-QUIET = 0.1  # size of what is told where it modulates
+CONDITION_SCALE = 0.1  # size of what is told where it modulates
 
 
 class PreLnBlock(nn.Module):
@@ -81,7 +81,7 @@ class Modulation(nn.Module):
         time = nn.RMSNorm(use_scale=False, name="unit")(time)
         moved = nn.Dense(size, kernel_init=zeros, name="time")(nn.silu(time))
         if told is not None:
-            quiet = QUIET * told[0]
+            quiet = CONDITION_SCALE * told[0]
             moved += nn.Dense(size, use_bias=False, kernel_init=zeros, name="told")(quiet)
         return [part.astype(self.dtype) for part in jnp.split(moved[:, None], self.count, axis=-1)]
 
@@ -118,7 +118,7 @@ class Stack(nn.Module):
 
     @nn.compact
     def __call__(self, tokens, time, angles, told=None):
-        block = rematted(BLOCKS[self.block], self.remat, self.scan)
+        block = apply_remat(BLOCKS[self.block], self.remat, self.scan)
         if self.scan:
             return self.scanned(block, tokens, time, angles, told)
         features = []
@@ -145,7 +145,7 @@ class Stack(nn.Module):
 BLOCKS = {"pre_ln": PreLnBlock, "adaln_zero": AdaLnZeroBlock}
 
 
-def keep(*names):
+def save_named(*names):
     """A policy that keeps what has one of the names, and what cuDNN's attention gave."""
     named = jax.checkpoint_policies.save_only_these_names(*names)
     cudnn = lambda primitive, *_, **__: primitive.name.startswith("dot_product_attention_fwd")
@@ -154,13 +154,15 @@ def keep(*names):
 
 REMATS = {  # what is kept for the backward pass
     "none": None,  # all
-    "dots": keep(PRODUCT, ATTENDED),  # results of linear layers and attention, not what is between
-    "attention": keep(ATTENDED),  # results of attention, and what enters each block
+    "dots": save_named(
+        MATMUL_OUTPUT, ATTENTION_OUTPUT
+    ),  # results of linear layers and attention, not what is between
+    "attention": save_named(ATTENTION_OUTPUT),  # results of attention, and what enters each block
     "block": jax.checkpoint_policies.nothing_saveable,  # what enters each block
 }
 
 
-def rematted(block, remat, scan):
+def apply_remat(block, remat, scan):
     """A block class whose backward pass recomputes what REMATS[remat] does not keep."""
     if REMATS[remat] is None:
         return block

@@ -9,8 +9,8 @@ import numpy as np
 from specdiff_jax.models.blocks import BlockConfig, Modulation, Stack
 from specdiff_jax.models.conditioning import ConditionEmbedding, Inputs
 from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchEmbed, PatchUnembed, TimeEmbedding
-from specdiff_jax.models.norms import NORMS, LearnedScaleShift
-from specdiff_jax.models.positions import axial_angles, grid_of, sincos
+from specdiff_jax.models.norms import NORMS, ScaleShift
+from specdiff_jax.models.positions import axial_angles, patch_grid, sincos
 
 
 class DiT(nn.Module):
@@ -48,7 +48,7 @@ class DiT(nn.Module):
 
     @nn.compact
     def __call__(self, x_t, t, condition=None):
-        dtype, grid = jnp.dtype(self.dtype), grid_of(self.shape, self.patch)
+        dtype, grid = jnp.dtype(self.dtype), patch_grid(self.shape, self.patch)
         time = TimeEmbedding(self.width, TIME_FEATURES[self.time_embedding], name="time")(t)
         told = None
         if self.inputs:
@@ -79,7 +79,7 @@ class DiT(nn.Module):
             shift, scale = Modulation(2, dtype, name="final_modulation")(time, told)
             moved = [1 + scale, shift]
         else:
-            moved = LearnedScaleShift(self.norm, self.width, name="final_norm")()
+            moved = ScaleShift(self.norm, self.width, name="final_norm")()
         patch_out = PatchUnembed(
             self.patch, self.shape, gated, dtype, NORMS[self.norm], name="patch_out"
         )
@@ -102,17 +102,17 @@ class DiT(nn.Module):
         return tokens
 
 
-def num_tokens(shape, patch):
+def count_tokens(shape, patch):
     """Tokens of one example, registers aside."""
-    return math.prod(grid_of(shape, patch))
+    return math.prod(patch_grid(shape, patch))
 
 
-def forward_flops(model):
+def count_flops(model):
     """Multiply-adds x 2 of one example's forward pass: (linear layers, attention products).
 
     Elementwise work and the embeddings of time and condition are left out, below 1% of either.
     """
-    m, patches = model, num_tokens(model.shape, model.patch)
+    m, patches = model, count_tokens(model.shape, model.patch)
     patch_size = m.patch[0] * m.patch[1] * m.shape[2]
     embed = patch_size * m.width
     if m.bottleneck:

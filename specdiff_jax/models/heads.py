@@ -45,7 +45,9 @@ class EmbeddingHead(nn.Module):
 
     @nn.compact
     def __call__(self, tokens):
-        return unit(Dense(self.size, name="projection")(attention_pool(self, tokens, self.queries)))
+        return l2_normalize(
+            Dense(self.size, name="projection")(attention_pool(self, tokens, self.queries))
+        )
 
 
 class TextHead(nn.Module):
@@ -55,7 +57,7 @@ class TextHead(nn.Module):
 
     @nn.compact
     def __call__(self, pooled):
-        return unit(Dense(self.size, name="projection")(pooled))
+        return l2_normalize(Dense(self.size, name="projection")(pooled))
 
 
 def attention_pool(module, tokens, queries):
@@ -69,7 +71,7 @@ def attention_pool(module, tokens, queries):
     return means.reshape(len(means), -1)
 
 
-def unit(vectors):
+def l2_normalize(vectors):
     """Of length one, and zero where there is nothing, with a gradient everywhere.  # [B, E]"""
     square = jnp.sum(vectors**2, axis=-1, keepdims=True)
     return vectors * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

@@ -164,10 +164,10 @@ class SwiGlu(nn.Module):
     def __call__(self, x, *moved):
         wide = 2 * swiglu_width(self.ratio, x.shape[-1])
         both = DenseAfter(self.norm, wide, self.dtype, name="Dense_0")(x, *moved)
-        return DenseAfter(gated, x.shape[-1], self.dtype, name="Dense_1")(both)
+        return DenseAfter(swiglu, x.shape[-1], self.dtype, name="Dense_1")(both)
 
 
-def gated(both):
+def swiglu(both):
     """silu(a) * b of rows [a, b].  # [N, 2 W] -> [N, W]"""
     gate, value = jnp.split(both, 2, axis=-1)
     return nn.silu(gate) * value

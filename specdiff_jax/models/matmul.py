@@ -15,8 +15,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 from specdiff_jax.runtime import mesh
 
-PRODUCT, ATTENDED = "product", "attended"  # what a backward pass may keep, see blocks.REMATS
-LARGE = 1024  # rows; of more, memory is worth asking after
+MATMUL_OUTPUT, ATTENTION_OUTPUT = (
+    "product",
+    "attended",
+)  # what a backward pass may keep, see blocks.REMATS
+BRANCH_ROWS = 1024  # rows; of more, memory is worth asking after
 barrier = jax.lax.optimization_barrier
 
 
@@ -24,25 +27,25 @@ def identity(x):
     return x
 
 
-def flat(x):
+def flatten_rows(x):
     return x.reshape(-1, x.shape[-1])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def product(function, x, others, w):
+def recompute_matmul(function, x, others, w):
     """function(x, *others) @ w, which keeps x and not what it becomes; see `matmul`."""
     y = function(x, *others)
-    return (flat(y) @ w).reshape(*y.shape[:-1], w.shape[-1])
+    return (flatten_rows(y) @ w).reshape(*y.shape[:-1], w.shape[-1])
 
 
-def product_forward(function, x, others, w):
-    return product(function, x, others, w), (x, others, w)
+def recompute_matmul_forward(function, x, others, w):
+    return recompute_matmul(function, x, others, w), (x, others, w)
 
 
-def product_backward(function, kept, g):
+def recompute_matmul_backward(function, kept, g):
     x, others, w = kept
     both = functools.partial(gradients, function)
-    if jax.default_backend() != "cpu" or len(flat(x)) <= LARGE or mesh.is_sharded():
+    if jax.default_backend() != "cpu" or len(flatten_rows(x)) <= BRANCH_ROWS or mesh.is_sharded():
         return both(barrier(x), others, w, g)
     given = (x, others, w, g)
     broken = lambda *given: jax.tree.map(lambda y: jnp.full_like(y, jnp.nan), given[:3])
@@ -50,17 +53,17 @@ def product_backward(function, kept, g):
     return jax.lax.cond(g.reshape(-1)[0] < jnp.inf, both, broken, *given)
 
 
-product.defvjp(product_forward, product_backward)
+recompute_matmul.defvjp(recompute_matmul_forward, recompute_matmul_backward)
 
 
 def gradients(function, x, others, w, g):
     """Of x, of others and of w, where g is that of function(x, *others) @ w."""
     y, pull = jax.vjp(function, x, *others)
-    dx, *d_others = pull((flat(g) @ w.T).reshape(y.shape))
-    return dx, tuple(d_others), transposed_product(flat(y), flat(g))
+    dx, *d_others = pull((flatten_rows(g) @ w.T).reshape(y.shape))
+    return dx, tuple(d_others), transposed_matmul(flatten_rows(y), flatten_rows(g))
 
 
-def transposed_product(x, g):
+def transposed_matmul(x, g):
     """x^T g.  # [N, D], [N, K] -> [D, K]"""
     if jax.default_backend() != "cpu":
         return x.T @ g
@@ -78,9 +81,9 @@ def matmul(x, w, function=identity, others=()):
       others: arrays [B or 1, 1, ...], for all tokens of an example.
     """
     if function is identity and jax.default_backend() != "cpu":
-        return checkpoint_name(x @ w, PRODUCT)
-    y = product(function, x.reshape(-1, *x.shape[-2:]), tuple(others), w)
-    return checkpoint_name(y.reshape(*x.shape[:-1], w.shape[-1]), PRODUCT)
+        return checkpoint_name(x @ w, MATMUL_OUTPUT)
+    y = recompute_matmul(function, x.reshape(-1, *x.shape[-2:]), tuple(others), w)
+    return checkpoint_name(y.reshape(*x.shape[:-1], w.shape[-1]), MATMUL_OUTPUT)
 
 
 def dense_dot_general(x, w, dimension_numbers, precision=None, **_):
@@ -88,7 +91,7 @@ def dense_dot_general(x, w, dimension_numbers, precision=None, **_):
     return matmul(x, w)
 
 
-def fast_dtype(name):
+def resolve_dtype(name):
     """Of the network's arithmetic; "auto" is what the backend is fast in."""
     fast = "bfloat16" if jax.default_backend() == "gpu" else "float32"
     return fast if name == "auto" else name

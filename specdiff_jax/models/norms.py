@@ -27,7 +27,7 @@ def rms_norm(x, scale, shift=0.0):
     return (y * scale + shift).astype(x.dtype)
 
 
-class LearnedScaleShift(nn.Module):
+class ScaleShift(nn.Module):
     """What moves a norm where nothing else does: its own parameters.  # -> [1, 1, D] each"""
 
     kind: str  # a key of NORMS

@@ -10,7 +10,7 @@ FASTEST = math.pi / 2  # radians a token
 SLOWEST = FASTEST / 200
 
 
-def grid_of(shape, patch):
+def patch_grid(shape, patch):
     """(rows, columns) of the patches of one example."""
     return shape[0] // patch[0], shape[1] // patch[1]
 
@@ -67,7 +67,7 @@ def resize_positions(params, model, trained, say):
     """
     if "positions" not in params or model.shape == trained.shape:
         return params
-    grid, new = (grid_of(m.shape, m.patch) for m in (trained, model))
+    grid, new = (patch_grid(m.shape, m.patch) for m in (trained, model))
     say(f"positions: the learned table of {grid} patches is interpolated to {new}")
     return {**params, "positions": resize_table(params["positions"], grid, new)}
 

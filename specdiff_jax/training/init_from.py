@@ -10,7 +10,7 @@ import numpy as np
 from specdiff_jax.audio.representation import from_dict as representation_from_dict
 from specdiff_jax.config import build
 from specdiff_jax.models import weights
-from specdiff_jax.models.positions import grid_of, resize_table
+from specdiff_jax.models.positions import patch_grid, resize_table
 from specdiff_jax.models.weights import flatten_dict, unflatten_dict
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, finetuning, trained_model
@@ -101,7 +101,7 @@ def match_params(fresh, source, config, shape, vocabulary):
         if path not in loaded or reads_other_scalars(path, source.vocabulary, vocabulary):
             outcome = "new"
         elif path == ("positions",) and loaded[path].shape != array.shape:
-            grids = (grid_of(s, config.model.patch) for s in (source.rep.shape, shape))
+            grids = (patch_grid(s, config.model.patch) for s in (source.rep.shape, shape))
             params[path] = np.asarray(resize_table(loaded[path], *grids))
             outcome = "resized"
         elif path[-1] in LABEL_TABLES and source.vocabulary.labels != vocabulary.labels:

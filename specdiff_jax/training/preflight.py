@@ -8,7 +8,7 @@ import time
 import jax
 import numpy as np
 
-from specdiff_jax.models.dit import forward_flops, num_tokens
+from specdiff_jax.models.dit import count_flops, count_tokens
 from specdiff_jax.runtime import distributed, mesh, provenance, roofline, xla_options
 from specdiff_jax.runtime.logs import log, write_json
 from specdiff_jax.training.diffusion_job import DiffusionJob
@@ -43,7 +43,7 @@ def run(config, json_path=None):
 def measure(job):
     """Return all facts as a flat dict of numbers and strings."""
     config, model = job.config, job.model
-    linear, attention = forward_flops(model)
+    linear, attention = count_flops(model)
     state = jax.eval_shape(job.init)
     state_bytes = size_of(state)
     clip_bytes = 2 * job.rep.samples + 500_000  # WAV, PNG and sidecar
@@ -51,7 +51,7 @@ def measure(job):
         "code": provenance.code(),
         "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "tokens": num_tokens(job.rep.shape, model.patch),
+        "tokens": count_tokens(job.rep.shape, model.patch),
         "forward_flops_linear": linear,
         "forward_flops_attention": attention,
         "training_flops_an_example": 3 * (linear + attention),

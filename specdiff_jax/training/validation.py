@@ -37,7 +37,7 @@ def linear_baselines(train_x0, valid_x0, patch, schedule, levels):
     alpha = np.asarray(schedule.alpha(levels), np.float64)
     sigma = np.asarray(schedule.sigma(levels), np.float64)
     fitted = linear_denoisers.fit(train_x0, patch)
-    moments = linear_denoisers.held_out_moments(fitted, valid_x0, patch)
+    moments = linear_denoisers.measure_moments(fitted, valid_x0, patch)
 
     def errors(name, gain=1.0):
         values = gain * fitted[name][2]

@@ -12,7 +12,7 @@ from tests.helpers.gaussian import MAKERS, MEAN, STD, exact_denoiser
 
 
 def objective(prediction, times, **more):
-    return objectives.Objective(prediction, objectives.TIMES[times], **more)
+    return objectives.Objective(prediction, objectives.TIMESTEP_SAMPLING[times], **more)
 
 
 def gaussian_data(count, shape=(64,)):
@@ -82,7 +82,7 @@ def test_a_weighted_x0_error_is_the_loss_of_another_prediction(kind, weight):
 
     key = jax.random.key(5)
     own = objectives.Objective(kind, times)
-    weighted = objectives.Objective("x0", times, objectives.WEIGHTS[weight])
+    weighted = objectives.Objective("x0", times, objectives.LOSS_WEIGHTING[weight])
     expected, found = (
         jax.jit(lambda x_0, p=p, o=o: losses.diffusion_loss(says(p), x_0, key, schedule, o)[0])(x_0)
         for p, o in ((kind, own), ("x0", weighted))
@@ -182,16 +182,16 @@ def test_discrete_times_are_the_schedule_s_own_and_all_of_them():
         objectives.discrete_times(jax.random.key(4), 2, MAKERS["cosine"]())
 
 
-@pytest.mark.parametrize("name", linear_denoisers.CUTS)
+@pytest.mark.parametrize("name", linear_denoisers.GROUPINGS)
 def test_linear_baselines_equal_their_own_simulation(name):
     """The closed form against drawing noise and applying the filter, on held-out data."""
     rng, patch = np.random.default_rng(0), (4, 2)
     mixing = rng.normal(size=(8, 8)) / 2
     make = lambda count: (rng.normal(size=(count, 6, 8)) @ mixing).transpose(0, 2, 1)[..., None] + 1
     train, held_out = make(400), make(100)
-    cut = linear_denoisers.CUTS[name]
+    cut = linear_denoisers.GROUPINGS[name]
     fitted = linear_denoisers.fit([train[:150], train[150:]], patch)
-    moments = linear_denoisers.held_out_moments(fitted, [held_out], patch)[name]
+    moments = linear_denoisers.measure_moments(fitted, [held_out], patch)[name]
     mean, vectors, values = fitted[name]
     alpha, sigma = 0.8, 0.6
     closed = linear_denoisers.x0_error(values, moments, alpha, sigma)
@@ -209,7 +209,7 @@ def test_more_covariance_is_never_worse_on_its_own_data():
     rng = np.random.default_rng(1)
     x_0 = np.cumsum(rng.normal(size=(300, 8, 6, 1)), axis=1)
     fitted = linear_denoisers.fit([x_0], (8, 2))
-    moments = linear_denoisers.held_out_moments(fitted, [x_0], (8, 2))
+    moments = linear_denoisers.measure_moments(fitted, [x_0], (8, 2))
     error = {
         name: linear_denoisers.x0_error(fitted[name][2], moments[name], 0.7, 0.7) for name in fitted
     }

@@ -21,7 +21,9 @@ def gaussian(count, shape=(16, 32, 1)):
 @pytest.fixture(scope="module")
 def found():
     keys = samplers.item_keys(0, np.arange(256))
-    return reconstruction.errors(exact_denoiser(SCHEDULE), gaussian(256), keys, LEVELS, SCHEDULE)
+    return reconstruction.errors_by_item(
+        exact_denoiser(SCHEDULE), gaussian(256), keys, LEVELS, SCHEDULE
+    )
 
 
 def test_the_error_of_the_exact_denoiser_is_the_posterior_variance_within_a_percent(found):
@@ -37,7 +39,7 @@ def test_the_error_of_eps_is_snr_times_that_of_x_0(found):
 
 def test_an_item_has_the_same_error_in_any_batch(found):
     keys = samplers.item_keys(0, np.arange(10, 13))
-    few = reconstruction.errors(
+    few = reconstruction.errors_by_item(
         exact_denoiser(SCHEDULE), gaussian(256)[10:13], keys, LEVELS, SCHEDULE
     )
     np.testing.assert_allclose(few[0], found[0][:, 10:13], rtol=1e-4)

@@ -241,7 +241,7 @@ def test_the_cost_of_a_stride_bounds_what_it_does_to_the_end():
     """A denoiser held still from a to b, then the exact flow: within the bound, not far below."""
     places = np.linspace(-8, 8, 33)
     error = (VARIANCES / (1 + np.exp(places)[:, None] * VARIANCES)).mean(axis=1)
-    cost = time_grids.stride_costs(places, error)
+    cost = time_grids.step_costs(places, error)
     y = lambda n: np.sqrt(VARIANCES + n**2)  # x / alpha of the flow, deviation by deviation
     shares = []
     for a, b in itertools.combinations(range(33), 2):
@@ -255,16 +255,16 @@ def test_the_cost_of_a_stride_bounds_what_it_does_to_the_end():
 
 
 def test_the_aligned_grid_is_the_cheapest_of_all(monkeypatch):
-    monkeypatch.setattr(time_grids, "FINE", 11)
+    monkeypatch.setattr(time_grids, "NUM_PLACES", 11)
     schedule, levels, errors = MAKERS["cosine"](), [0.1, 0.4, 0.8], [0.02, 0.1, 0.5]
-    seen, stride_costs = [], time_grids.stride_costs
+    seen, stride_costs = [], time_grids.step_costs
     monkeypatch.setattr(
-        time_grids, "stride_costs", lambda *of: seen.append(stride_costs(*of)) or seen[0]
+        time_grids, "step_costs", lambda *of: seen.append(stride_costs(*of)) or seen[0]
     )
     found = np.asarray(time_grids.aligned(schedule, 5, levels, errors))
     total = lambda stops: sum(seen[0][a, b] for a, b in itertools.pairwise(stops))
     all_stops = [(0, *between, 10) for between in itertools.combinations(range(1, 10), 3)]
-    places = np.linspace(time_grids.NOISIEST, time_grids.CLEANEST, 11)
+    places = np.linspace(time_grids.MIN_LOG_SNR, time_grids.MAX_LOG_SNR, 11)
     best = places[list(min(all_stops, key=total))]
     np.testing.assert_allclose(schedule.log_snr(found[:-1]), best, atol=0.1)
 

@@ -56,16 +56,18 @@ def test_variance_is_preserved(name):
 
 def test_a_shift_shifts_log_snr_by_itself():
     plain, t = schedules.cosine(), jnp.linspace(0.05, 0.95, 50)
-    moved = schedules.shifted(plain, -3.0).log_snr(t) - plain.log_snr(t)
+    moved = schedules.shift_log_snr(plain, -3.0).log_snr(t) - plain.log_snr(t)
     np.testing.assert_allclose(moved, -3.0, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_time_of_inverts_log_snr(name):
     schedule, t = MAKERS[name](), jnp.linspace(0.01, 0.99, 99)
-    np.testing.assert_allclose(schedules.time_of(schedule, schedule.log_snr(t)), t, atol=1e-3)
+    np.testing.assert_allclose(
+        schedules.invert_log_snr(schedule, schedule.log_snr(t)), t, atol=1e-3
+    )
     wanted = jnp.array([-6.0, 0.0, 6.0, 9.0])
-    found = schedule.log_snr(schedules.time_of(schedule, wanted))
+    found = schedule.log_snr(schedules.invert_log_snr(schedule, wanted))
     np.testing.assert_allclose(found, wanted, atol=0.02)
 
 

@@ -64,7 +64,7 @@ def test_modern_has_the_base_s_parameters_and_fewer_flops():
     import jax.numpy as jnp
 
     from configs import base
-    from specdiff_jax.models.dit import forward_flops
+    from specdiff_jax.models.dit import count_flops
 
     work = []
     for config in (modern.get_config(), base.get_config()):
@@ -72,7 +72,7 @@ def test_modern_has_the_base_s_parameters_and_fewer_flops():
         model = build.model(config, build.representation(config).shape)
         x_t = jnp.zeros((1, *model.shape))
         params = jax.eval_shape(model.init, jax.random.key(0), x_t, jnp.zeros(1))["params"]
-        work.append((sum(p.size for p in jax.tree.leaves(params)), sum(forward_flops(model))))
+        work.append((sum(p.size for p in jax.tree.leaves(params)), sum(count_flops(model))))
     assert work[0][0] == pytest.approx(work[1][0], rel=0.02) and work[0][1] <= work[1][1]
     with pytest.raises(ValueError, match="has XS, S, B, L, XL, not 'huge'"):
         modern.get_config("huge")
@@ -248,7 +248,7 @@ def test_retrieval_of_an_experiment_is_by_song_with_the_query_left_out():
 
 
 def test_for_a_gpu_that_is_not_there_a_model_takes_what_a_gpu_is_fast_in():
-    ours = {"backend": jax.default_backend(), "dtype": matmul.fast_dtype("auto")}
+    ours = {"backend": jax.default_backend(), "dtype": matmul.resolve_dtype("auto")}
     with compile_for_gpu.pretended():
-        assert matmul.fast_dtype("auto") == "bfloat16" and xla_options.options() is None
-    assert ours == {"backend": jax.default_backend(), "dtype": matmul.fast_dtype("auto")}
+        assert matmul.resolve_dtype("auto") == "bfloat16" and xla_options.options() is None
+    assert ours == {"backend": jax.default_backend(), "dtype": matmul.resolve_dtype("auto")}

@@ -8,7 +8,7 @@ MAKERS = {
     "rectified_flow": schedules.rectified_flow,
     "sigmoid": schedules.sigmoid,
     "zero_terminal": lambda: schedules.ddpm_linear(zero_terminal_snr=True),
-    "shifted": lambda: schedules.shifted(schedules.cosine(), -2.0),
+    "shifted": lambda: schedules.shift_log_snr(schedules.cosine(), -2.0),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from configs import base
 from specdiff_jax.config import build
 from specdiff_jax.models import attention, layers, matmul, positions
-from specdiff_jax.models.dit import DiT, forward_flops, num_tokens
+from specdiff_jax.models.dit import DiT, count_flops, count_tokens
 
 SMALL = {
     "shape": (16, 24, 2),
@@ -68,8 +68,8 @@ def test_the_base_has_the_published_number_of_parameters():
 
 
 def test_flops_by_formula_are_the_slides():
-    linear, attention = forward_flops(build.model(base.get_config(), (512, 1024, 2)))
-    assert num_tokens((512, 1024, 2), (8, 8)) == 8192
+    linear, attention = count_flops(build.model(base.get_config(), (512, 1024, 2)))
+    assert count_tokens((512, 1024, 2), (8, 8)) == 8192
     assert linear / 1e12 == pytest.approx(0.05, abs=0.005)
     assert attention / 1e12 == pytest.approx(0.28, abs=0.01)
 
@@ -78,7 +78,7 @@ def test_flops_by_formula_are_xla_s():
     model = DiT(**SMALL)
     params = drawn(model, X_T[:1], T[:1])
     compiled = jax.jit(model.apply).lower(params, X_T[:1], T[:1]).compile()
-    formula = sum(forward_flops(model))
+    formula = sum(count_flops(model))
     assert compiled.cost_analysis()["flops"] == pytest.approx(formula, rel=0.25)
 
 
@@ -268,7 +268,7 @@ def test_every_option_uses_all_its_parameters_and_its_input(change):
     if not model.scan:  # XLA counts a scan's body once
         compiled = jax.jit(model.apply).lower(params, X_T, T).compile()
         found = compiled.cost_analysis()["flops"] / len(X_T)
-        assert found == pytest.approx(sum(forward_flops(model)), rel=0.35)
+        assert found == pytest.approx(sum(count_flops(model)), rel=0.35)
 
 
 def test_a_scan_over_blocks_is_the_loop():

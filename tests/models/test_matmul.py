@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from specdiff_jax.models.layers import gated
-from specdiff_jax.models.matmul import LARGE, identity, matmul
+from specdiff_jax.models.layers import swiglu
+from specdiff_jax.models.matmul import BRANCH_ROWS, identity, matmul
 from specdiff_jax.models.norms import layer_norm
 from specdiff_jax.runtime import xla_options
 
@@ -14,7 +14,7 @@ from specdiff_jax.runtime import xla_options
 FUNCTIONS = {
     "same": (identity, 1, ()),
     "gelu": (jax.nn.gelu, 1, ()),
-    "gated": (gated, 2, ()),
+    "gated": (swiglu, 2, ()),
     "norm of all": (layer_norm, 1, (1, 1)),
     "norm of each": (layer_norm, 1, (2, 2)),
 }
@@ -24,7 +24,7 @@ def drawn(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
-@pytest.mark.parametrize("tokens", [LARGE + 6, LARGE // 2])
+@pytest.mark.parametrize("tokens", [BRANCH_ROWS + 6, BRANCH_ROWS // 2])
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("widths", [(16, 40), (40, 16)])
 def test_the_gradients_are_those_of_the_plain_product(name, tokens, widths):
@@ -43,13 +43,13 @@ def test_the_gradients_are_those_of_the_plain_product(name, tokens, widths):
 @pytest.mark.parametrize("at", [0, -1])
 def test_a_gradient_that_is_not_finite_stays_so(broken, at):
     """The train step looks for one, and leaves its state as it was."""
-    x, w = drawn(1, LARGE + 6, 8), drawn(8, 8, seed=1)
-    toward = drawn(1, LARGE + 6, 8, seed=2).at[0, at, at].set(broken)
+    x, w = drawn(1, BRANCH_ROWS + 6, 8), drawn(8, 8, seed=1)
+    toward = drawn(1, BRANCH_ROWS + 6, 8, seed=2).at[0, at, at].set(broken)
     found = jax.grad(lambda w: jnp.sum(toward * matmul(x, w, jax.nn.gelu)))(w)
     assert not np.isfinite(found).all()
 
 
-def peak(layer, depth=4, rows=8 * LARGE, width=64):
+def peak(layer, depth=4, rows=8 * BRANCH_ROWS, width=64):
     """Temporary bytes of a gradient through `depth` layers, and of one hidden array."""
     weights = [(drawn(width, 4 * width), drawn(4 * width, width))] * depth
 

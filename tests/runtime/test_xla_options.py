@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from specdiff_jax.models.matmul import LARGE, matmul
+from specdiff_jax.models.matmul import BRANCH_ROWS, matmul
 from specdiff_jax.runtime import xla_options
 
 CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's options")
@@ -17,7 +17,7 @@ CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's options
 @CPU
 def test_a_lean_program_gives_the_same_gradient_in_less_memory():
     drawn = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape)
-    x, weights = drawn(0, 1, LARGE, 64), [(drawn(1, 64, 256) / 8, drawn(2, 256, 64) / 16)] * 4
+    x, weights = drawn(0, 1, BRANCH_ROWS, 64), [(drawn(1, 64, 256) / 8, drawn(2, 256, 64) / 16)] * 4
 
     def loss(weights):
         y = x

@@ -3,8 +3,8 @@
 Waveform -> STFT -> DDPM noise in closed form -> diffusion transformer that predicts the clean
 spectrogram -> mean-square error, Adam. 5,388,802 parameters.
 
-A field that is None is unset, on the command line too (`--config.schedule.steps=None`). A field
-that the chosen kind would ignore must stay None: setting it is an error, not a silence.
+A field that is None is unset, on the command line too (`--config.schedule.steps=None`). Setting a
+field that the chosen kind would ignore is an error.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -18,53 +18,51 @@ UNSET_STR = lambda: config_dict.placeholder(str)
 
 
 def get_config(size="base"):
-    """The config for `--config=configs/base.py` or `--config=configs/base.py:tiny`."""
+    """Return the config for `--config=configs/base.py` or `--config=configs/base.py:tiny`."""
     config = ConfigDict()
     config.name = "base"
-    config.seed = 0  # of everything random: initial weights, crops, t, noise
-    config.workdir = "runs/base"  # checkpoints, logs, samples and report.html go here
+    config.seed = 0  # of initial weights, crops, t and noise
+    config.workdir = "runs/base"  # checkpoints, logs, samples and report.html
 
     config.data = data = ConfigDict()
-    data.source = "songbook"  # 300 pieces ("songbook:900": so many); or a folder of sound files,
+    data.source = "songbook"  # 300 pieces ("songbook:900": 900); or a folder of sound files,
     # a .jsonl or .csv list of songs, a Hugging Face name or local path
     data.cache_dir = "~/.cache/specdiff_jax"  # prepared songs, shared by all runs
-    data.songbook_seconds = UNSET_FLOAT()  # songbook only: seconds a piece, 30 where unset
+    data.songbook_seconds = UNSET_FLOAT()  # songbook only: length of a piece, 30 where unset
     data.folder_labels = UNSET_BOOL()  # folder only: names of sub-folders are labels, not albums
-    data.split = UNSET_STR()  # Hub only: one split; where unset all of them, kept as they are
+    data.split = UNSET_STR()  # Hub only: use this split alone; all splits where unset
     data.revision = UNSET_STR()  # Hub only: branch, tag or commit; pinned in the manifest
     data.streaming = UNSET_BOOL()  # Hugging Face only: read rows without storing the data set
     data.audio_column = UNSET_STR()  # Hugging Face only, "audio" where unset
-    data.caption_column = UNSET_STR()  # Hugging Face only; a text or a list of them
+    data.caption_column = UNSET_STR()  # Hugging Face only: a text or a list of texts
     data.artist_column = UNSET_STR()  # Hugging Face only: splits never divide an artist
     data.album_column = UNSET_STR()  # Hugging Face only: used where there is no artist
-    data.label_column = UNSET_STR()  # Hugging Face only; several with commas between them
+    data.label_column = UNSET_STR()  # Hugging Face only: several, separated by commas
     data.license_column = UNSET_STR()  # Hugging Face only
     data.tempo_column = UNSET_STR()  # Hugging Face only: beats a minute
     data.song_column = UNSET_STR()  # Hugging Face only: rows with the same value are one song
     data.channels = 1  # 1 mono, 2 stereo
-    data.loudness = "as_is"  # as_is; peak or lufs: every song is brought to level_db
+    data.loudness = "as_is"  # as_is; peak or lufs: every song is scaled to level_db
     data.level_db = UNSET_FLOAT()  # peak: dBFS of the loudest sample; lufs: LUFS of the song
     data.trim_db = UNSET_FLOAT()  # cut silence below this (dBFS) from both ends of every song
-    data.max_error_fraction = 0.05  # more files left out than this stops the preparation
-    data.valid_fraction = 0.1  # held out, by artist: validation, health, reference clips
-    data.test_fraction = 0.1  # held out, by artist, for `evaluate`
-    data.include_labels = (
-        UNSET_STR()
-    )  # labels with commas between them: songs that have one of them
-    data.exclude_labels = UNSET_STR()  # labels: songs that have none of them
-    data.max_songs = UNSET_INT()  # of the training songs left, at most so many
-    data.placement = "auto"  # "device": all songs on it; "host": read by a thread; "auto": by size
-    data.device_gigabytes = 8.0  # int16 songs up to this size live on the device
+    data.max_error_fraction = 0.05  # a larger share of rejected files stops the preparation
+    data.valid_fraction = 0.1  # held out by artist, for validation and the round trip
+    data.test_fraction = 0.1  # held out by artist, for --mode=evaluate
+    data.include_labels = UNSET_STR()  # comma-separated: only songs with one of these labels
+    data.exclude_labels = UNSET_STR()  # comma-separated: only songs with none of these labels
+    data.max_songs = UNSET_INT()  # use at most so many training songs
+    data.placement = "auto"  # device: all songs in its memory; host: read by a thread; auto
+    data.device_gigabytes = 8.0  # auto: int16 songs up to this size are placed on the device
 
-    config.augment = augment = ConfigDict()  # inside the step, on training crops; unset is off
-    augment.speed_semitones = UNSET_FLOAT()  # pitch and time together, uniform in +- so many
+    config.augment = augment = ConfigDict()  # of training crops, inside the step; unset is off
+    augment.speed_semitones = UNSET_FLOAT()  # resample by up to +- so many semitones
     augment.time_roll = UNSET_FLOAT()  # start anywhere in this first fraction of the crop
-    augment.swap = UNSET_FLOAT()  # stereo only: probability that left and right change places
-    augment.polarity = UNSET_FLOAT()  # probability of turning the wave upside down
-    augment.low_pass_hz = UNSET_PAIR()  # (lowest, highest) cut-off, uniform in its logarithm
+    augment.swap = UNSET_FLOAT()  # stereo only: probability of swapping the channels
+    augment.polarity = UNSET_FLOAT()  # probability of inverting the sign of the wave
+    augment.low_pass_hz = UNSET_PAIR()  # (lowest, highest) cut-off, log-uniform
     augment.mix_up = UNSET_FLOAT()  # largest weight of another crop of the batch, at most 0.5
     augment.noise_db = UNSET_PAIR()  # (lowest, highest) signal-to-noise ratio of added white noise
-    augment.gain_db = UNSET_FLOAT()  # level, uniform in +- so many
+    augment.gain_db = UNSET_FLOAT()  # gain, uniform in +- so many dB
 
     config.representation = representation = ConfigDict()
     representation.kind = "complex"  # complex, log_magnitude, log_mel, polar
@@ -73,89 +71,74 @@ def get_config(size="base"):
     representation.hop = 256  # samples between frames
     representation.frames = 1024  # a crop of 1023 * 256 samples = 11.9 s
     representation.n_mels = UNSET_INT()  # log_mel only: bands
-    representation.floor_db = UNSET_FLOAT()  # logarithmic kinds: quieter than this is silence
-    representation.power = OPTIONAL(0.5)  # complex only: |X| ** power, which tames the peaks
-    representation.griffin_lim_iters = UNSET_INT()  # kinds without a phase: Griffin-Lim rounds
-    representation.standardize = "band"  # mean and std for each "band", or one "global" pair
-    representation.stats_crops = 256  # training crops that mean and std are taken from
+    representation.floor_db = UNSET_FLOAT()  # logarithmic kinds: the floor below full scale
+    representation.power = OPTIONAL(0.5)  # complex only: |X| ** power compresses the peaks
+    representation.griffin_lim_iters = UNSET_INT()  # kinds without phase
+    representation.standardize = "band"  # mean and std of each "band", or one "global" pair
+    representation.stats_crops = 256  # training crops that mean and std are computed from
 
-    config.condition = condition = ConfigDict()  # what can be asked of the model; here nothing
+    config.condition = condition = ConfigDict()  # what the model is conditioned on; here nothing
     condition.labels = False  # the songs' labels, any number a song
-    condition.min_songs = UNSET_INT()  # labels: those that fewer songs have are not learned
-    condition.label_balance = (
-        UNSET_FLOAT()
-    )  # labels: songs with one that less than this share of the
-    # songs have come more often
-    condition.text = UNSET_STR()  # the captions' encoder: minilm, or hf:NAME of the Hub or a folder
-    condition.max_tokens = UNSET_INT()  # text: longer captions are cut
-    condition.cross_heads = UNSET_INT()  # heads of each block that read what is said, word by word
+    condition.min_songs = UNSET_INT()  # labels: those of fewer training songs are not used
+    condition.label_balance = UNSET_FLOAT()  # labels: repeat songs with a label that a smaller
+    # share of the songs has
+    condition.text = UNSET_STR()  # encoder of the captions: minilm, or hf:NAME_OR_FOLDER
+    condition.max_tokens = UNSET_INT()  # text: longer captions are truncated
+    condition.cross_heads = UNSET_INT()  # cross-attention heads of each block
     condition.scalars = ()  # of tempo (beats a minute), start (of the crop in its song), length
-    condition.dropout = UNSET_FLOAT()  # probability of asking for nothing: guidance needs it
-    condition.modality_dropout = UNSET_FLOAT()  # and of leaving out all labels, or the text
-    condition.token_dropout = (
-        UNSET_FLOAT()
-    )  # each label, number, token of text is left out at a rate
-    # up to this
+    condition.dropout = UNSET_FLOAT()  # probability of dropping all conditions, for guidance
+    condition.modality_dropout = UNSET_FLOAT()  # and of dropping all labels, or the text
+    condition.token_dropout = UNSET_FLOAT()  # highest rate of dropping single labels, scalars
+    # and tokens of text
 
     config.schedule = schedule = ConfigDict()
     schedule.kind = "ddpm_linear"  # ddpm_linear, cosine, sigmoid, rectified_flow, edm
     schedule.steps = OPTIONAL(1000)  # ddpm_linear only: T
     schedule.beta_min = OPTIONAL(1e-4)  # ddpm_linear only
     schedule.beta_max = OPTIONAL(0.02)  # ddpm_linear only
-    schedule.zero_terminal_snr = UNSET_BOOL()  # ddpm_linear only: nothing of x_0 is left at t = 1
+    schedule.zero_terminal_snr = UNSET_BOOL()  # ddpm_linear only: alpha = 0 at t = 1
     schedule.start = UNSET_FLOAT()  # sigmoid only, -3 where unset
     schedule.end = UNSET_FLOAT()  # sigmoid only, 3 where unset
-    schedule.sigma_min = UNSET_FLOAT()  # edm only, 0.004 where unset: the data's deviation is 1
+    schedule.sigma_min = UNSET_FLOAT()  # edm only, 0.004 where unset: sigma_data is 1
     schedule.sigma_max = UNSET_FLOAT()  # edm only, 160 where unset
     schedule.rho = UNSET_FLOAT()  # edm only, 7 where unset
     schedule.log_snr_shift = 0.0  # below zero: more noise at every t, for larger tensors
 
     config.diffusion = diffusion = ConfigDict()
-    diffusion.prediction = "x0"  # what the network says: x0, eps, v, velocity, edm
-    diffusion.skip_variance = UNSET_FLOAT()  # x0 only: mean-square error that the network alone
-    # cannot go below, because its patches are wider than its tokens; x_t is trusted up to there
-    diffusion.timestep_sampling = (
-        "discrete"  # t drawn from 1/T ... T/T; uniform, stratified in [0, 1);
-    )
-    # logit_normal: the middle most; log_normal: of sigma / alpha, EDM's
-    diffusion.timestep_sampling_mean = (
-        UNSET_FLOAT()
-    )  # logit_normal (0 where unset), log_normal (-0.5)
-    diffusion.timestep_sampling_std = (
-        UNSET_FLOAT()
-    )  # logit_normal (1 where unset), log_normal (1.2)
-    diffusion.loss_weighting = (
-        "target"  # target: the error of what is predicted; or of the x_0 error:
-    )
-    # snr, min_snr, sigmoid, v, velocity, edm ("v" with prediction "x0": x-prediction, v-loss)
+    diffusion.prediction = "x0"  # x0, eps, v, velocity, edm
+    diffusion.skip_variance = UNSET_FLOAT()  # x0 only: blend the output with x_t as EDM's c_skip
+    # does; the mean-square error that the network cannot fall below with wide patches
+    diffusion.timestep_sampling = "discrete"  # of t: discrete 1/T ... T/T; uniform, stratified,
+    # logit_normal in (0, 1); log_normal in sigma / alpha (EDM)
+    diffusion.timestep_sampling_mean = UNSET_FLOAT()  # logit_normal (0), log_normal (-0.5)
+    diffusion.timestep_sampling_std = UNSET_FLOAT()  # logit_normal (1), log_normal (1.2)
+    diffusion.loss_weighting = "target"  # target: the error of the prediction's own target; or of
+    # the x_0 error: snr, min_snr, sigmoid, v, velocity, edm
     diffusion.loss_weighting_gamma = UNSET_FLOAT()  # min_snr only, 5 where unset
     diffusion.loss_weighting_bias = UNSET_FLOAT()  # sigmoid only, 0 where unset
     diffusion.loss = "mse"  # mse, huber
     diffusion.loss_delta = UNSET_FLOAT()  # huber only, 1 where unset
-    diffusion.stft_loss_weight = (
-        UNSET_FLOAT()
-    )  # complex only: multi-resolution STFT loss of the sound
+    diffusion.stft_loss_weight = UNSET_FLOAT()  # complex only: multi-resolution STFT loss
 
     config.model = model = ConfigDict()
     model.patch = (8, 8)  # (bins, frames) of one token: 64 x 128 = 8192 tokens
-    model.width = 256  # numbers a token
+    model.width = 256  # of a token
     model.depth = 4  # blocks
     model.heads = 4  # attention heads, must divide width
     model.mlp_ratio = 4  # hidden width of a block's MLP over width
     model.mlp = "gelu"  # gelu, swiglu (as many parameters)
     model.norm = "layer"  # layer, rms
-    model.qk_norm = False  # norm queries and keys: scores cannot run away
-    model.block = "pre_ln"  # pre_ln: time added to the tokens; adaln_zero: time gates each branch
-    model.positions = "learned"  # learned: a table, one row a token; sincos: a fixed one; rotary:
-    # angles in attention
+    model.qk_norm = False  # normalize queries and keys
+    model.block = "pre_ln"  # pre_ln: time is added to the tokens; adaln_zero
+    model.positions = "learned"  # learned: a table; sincos: a fixed one; rotary
     model.time_embedding = "dense"  # dense: Dense(1 -> width) of t; fourier: sinusoids of t
-    model.bottleneck = UNSET_INT()  # embed each patch in so many numbers first, then in width
-    model.registers = 0  # tokens that belong to no patch
-    model.long_skips = False  # the second half of the blocks sees the first half's tokens (U-ViT)
+    model.bottleneck = UNSET_INT()  # width of a first, smaller embedding of each patch
+    model.registers = 0  # tokens without a patch
+    model.long_skips = False  # skips from the first half of the blocks to the second (U-ViT)
     model.scan = False  # one compiled body for all blocks
     model.attention = "auto"  # plain, blockwise (never an L x L map), cudnn (GPU, bfloat16)
-    model.remat = "none"  # recompute in the backward pass, for memory: none, dots (all but matrix
-    # products), attention (all but what it gave), block (all); a CPU gains by it only with scan
+    model.remat = "none"  # recompute in the backward pass: none, dots (all but matrix products),
+    # attention (all but its output), block (all); on a CPU only with scan
     model.dtype = "auto"  # of the arithmetic: float32, bfloat16; auto: bfloat16 on a GPU, else
     # float32; parameters are always float32
 
@@ -169,22 +152,24 @@ def get_config(size="base"):
     optimizer.weight_decay = UNSET_FLOAT()  # adamw and muon only
     optimizer.clip_norm = UNSET_FLOAT()  # clip gradients to this global norm
     optimizer.grad_accum_steps = 1  # micro-batches a step; must divide batch_size
-    optimizer.ema_kind = "constant"  # of the average that validation and sampling use:
-    # constant; power: as long as a part of the run; schedule_free: the optimiser's own
-    optimizer.ema_decay = UNSET_FLOAT()  # constant only: of one step
+    optimizer.ema_kind = "constant"  # of the average that is validated and sampled: constant
+    # decay; power: a share of the run; schedule_free: the optimizer's own
+    optimizer.ema_decay = UNSET_FLOAT()  # constant only
     optimizer.ema_decay = 0.999
-    optimizer.ema_rel_std = UNSET_FLOAT()  # power only: its width, as a part of the run
+    optimizer.ema_rel_std = UNSET_FLOAT()  # power only: its width as a share of the run
 
-    config.finetune = finetune = ConfigDict()  # another model's weights to begin from
+    config.finetune = finetune = ConfigDict()  # start from the weights of another model
     finetune.init_from = UNSET_STR()  # a run, RUN@STEP, or a folder of --mode=export
-    finetune.refit_statistics = False  # mean and std of these songs, not of those trained on
-    finetune.trainable = UNSET_STR()  # an expression: only parameters whose name it finds learn
-    finetune.last_blocks = UNSET_INT()  # only so many blocks and what follows them learn
-    finetune.unfreeze_every = UNSET_INT()  # so many steps later each block further from the output
-    finetune.layer_decay = UNSET_FLOAT()  # learning rate of each such block, of the one after it
-    finetune.lora_rank = UNSET_INT()  # learn updates of this rank, and hold all that there is
-    finetune.lora_alpha = UNSET_FLOAT()  # their size: they are added times alpha / rank
-    finetune.lora_layers = UNSET_STR()  # an expression for the weights that have some
+    finetune.refit_statistics = False  # mean and std of these songs instead of the source's
+    finetune.trainable = UNSET_STR()  # regular expression: train parameters whose name matches
+    finetune.last_blocks = UNSET_INT()  # train so many blocks and what follows them
+    finetune.unfreeze_every = (
+        UNSET_INT()
+    )  # unfreeze one more block every so many steps
+    finetune.layer_decay = UNSET_FLOAT()  # learning rate of a block over that of the next one
+    finetune.lora_rank = UNSET_INT()  # train updates of this rank and freeze all the rest
+    finetune.lora_alpha = UNSET_FLOAT()  # the updates are scaled by alpha / rank
+    finetune.lora_layers = UNSET_STR()  # regular expression: weights that get updates
 
     config.train = train = ConfigDict()
     train.batch_size = 8  # crops a step
@@ -193,143 +178,134 @@ def get_config(size="base"):
     train.steps_per_dispatch = 1  # steps in one XLA program; all intervals are multiples of it
     train.eval_every = 50  # steps
     train.checkpoint_every = 50  # steps
-    train.max_to_keep = 2  # newest checkpoints to keep
+    train.max_to_keep = 2  # newest checkpoints
 
     config.mesh = mesh = ConfigDict()  # the batch is split over all devices of all processes
-    mesh.data = UNSET_INT()  # copies of the train state; as many as fsdp leaves devices for
-    mesh.fsdp = 1  # devices that a copy is split over: more where it does not fit one
+    mesh.data = UNSET_INT()  # replicas of the train state; all devices / fsdp where unset
+    mesh.fsdp = 1  # devices that a replica is sharded over
 
     config.profile_steps = UNSET_INT()  # trace so many steps, once warm, into workdir/profile
 
     config.valid = valid = ConfigDict()
     valid.crops = 8  # fixed held-out crops
-    valid.num_noise_levels = 10  # noise levels, the middles of equal bins of t
-    valid.baseline_crops = 128  # training crops that the linear baselines are computed from
+    valid.num_noise_levels = 10  # the centers of equal bins of t
+    valid.baseline_crops = 128  # training crops that the linear denoisers are fitted to
 
     config.sample = sample = ConfigDict()
     sample.sampler = "ddim"  # ddim, ddpm, euler, heun, dpmpp_2m, dpmpp_2m_sde, unipc
     sample.eta = 0.0  # ddim only: 0 deterministic, 1 ancestral
-    sample.churn = 0.0  # heun only: noise added and taken away again, EDM's S_churn
-    sample.time_grid = (
-        "uniform"  # where to ask: uniform (in t), log_snr, karras, aligned (to the model)
-    )
+    sample.churn = 0.0  # heun only: EDM's S_churn
+    sample.time_grid = "uniform"  # uniform (in t), log_snr, karras, aligned (to the model's errors)
     sample.nfe = 50  # network evaluations, at most
-    sample.seconds = UNSET_FLOAT()  # any length; a clip of training where unset
-    sample.long_form = (
-        "windows"  # longer clips by overlapping windows that must agree, or all at once
-    )
-    # by "positions" further than trained
-    sample.window_overlap = 0.5  # of neighbouring windows
-    sample.prompt = UNSET_STR()  # what to play, in words (--prompt)
-    sample.infer_labels = True  # a text without labels also asks for those that it names
-    sample.labels = UNSET_STR()  # "flute, organ", or each on its own: "+flute -drums 1.5*fast"
+    sample.seconds = UNSET_FLOAT()  # of a clip, any length; as trained where unset
+    sample.long_form = "windows"  # longer clips: overlapping "windows" that agree at every step,
+    # or whole, by "positions" beyond those trained
+    sample.window_overlap = 0.5  # of neighboring windows
+    sample.prompt = UNSET_STR()  # a text (--prompt)
+    sample.infer_labels = True  # a prompt without labels also sets the labels that it names
+    sample.labels = UNSET_STR()  # "flute, organ" together, or composed: "+flute -drums 1.5*fast"
     sample.scalars = UNSET_STR()  # "tempo=120, start=0"
-    sample.negative_prompt = UNSET_STR()  # in words, what not to
-    sample.prompts = UNSET_STR()  # a .jsonl file, a line each with these fields
-    sample.guidance_scale = UNSET_FLOAT()  # how far to exaggerate what was asked for, 1 where unset
-    sample.guidance_rescale = UNSET_FLOAT()  # of guidance: 1 brings the deviation back to normal
-    sample.guidance_interval = UNSET_PAIR()  # of guidance: (low, high) of t, everywhere where unset
-    sample.autoguidance_scale = (
-        UNSET_FLOAT()
-    )  # away from what a worse checkpoint says, 1 is not at all
+    sample.negative_prompt = UNSET_STR()  # a text
+    sample.prompts = UNSET_STR()  # a .jsonl file, an object with these fields a line
+    sample.guidance_scale = UNSET_FLOAT()  # classifier-free guidance, 1 (none) where unset
+    sample.guidance_rescale = UNSET_FLOAT()  # phi: 1 restores the unguided standard deviation
+    sample.guidance_interval = UNSET_PAIR()  # guide within (low, high) of t; everywhere where unset
+    sample.autoguidance_scale = UNSET_FLOAT()  # guidance by a worse checkpoint; 1 is none
     sample.autoguidance_step = UNSET_INT()  # of that checkpoint, the newest where unset
     sample.autoguidance_workdir = UNSET_STR()  # of that checkpoint, the same where unset
-    sample.num_samples = 4  # clips, of each prompt and each edit where there are some
+    sample.num_samples = 4  # clips of each prompt and each edit
     sample.batch_size = 4  # clips at a time; clip k is the same for any
     sample.seed = 0
-    sample.ema = True  # sample from the moving average
+    sample.ema = True  # sample from the averaged parameters
     sample.checkpoint_step = UNSET_INT()  # the newest where unset
-    sample.lora_scale = UNSET_FLOAT()  # of what LoRA learned, 1 where unset
+    sample.lora_scale = UNSET_FLOAT()  # of LoRA's updates, 1 where unset
 
     config.edit = edit = ConfigDict()  # of real music, with --mode=sample; unset is none
     edit.kind = UNSET_STR()  # variation, interpolation, inpaint, continuation
     edit.file = UNSET_STR()  # the sound to edit
     edit.offset = UNSET_FLOAT()  # seconds into it where the clip begins, 0 where unset
-    edit.strength = UNSET_FLOAT()  # variation, interpolation: the noise level t to begin from
+    edit.strength = UNSET_FLOAT()  # variation, interpolation: the t that sampling starts from
     edit.second_file = UNSET_STR()  # interpolation: the second sound
-    edit.second_offset = UNSET_FLOAT()  # interpolation: seconds into that, 0 where unset
-    edit.weight = UNSET_FLOAT()  # interpolation: 0 the first, 1 the second, 0.5 where unset
-    edit.seconds = UNSET_PAIR()  # inpaint: (from, to) is made anew
-    edit.hertz = UNSET_PAIR()  # inpaint: (low, high) is made anew
-    edit.prefix_seconds = UNSET_FLOAT()  # continuation: what is kept of the file
+    edit.second_offset = UNSET_FLOAT()  # interpolation: seconds into it, 0 where unset
+    edit.weight = UNSET_FLOAT()  # interpolation: of the second sound, 0.5 where unset
+    edit.seconds = UNSET_PAIR()  # inpaint: (from, to) is generated
+    edit.hertz = UNSET_PAIR()  # inpaint: (low, high) is generated
+    edit.prefix_seconds = UNSET_FLOAT()  # continuation: how much of the file is kept
     edit.list = UNSET_STR()  # a .jsonl file, an edit with these fields a line
 
-    config.evaluate = evaluate = ConfigDict()  # --mode=evaluate: clips made as `sample` says
-    evaluate.split = "test"  # of the songs: what clips are held against; "valid" to choose by
-    evaluate.clips = 256  # of each checkpoint, and of each control
+    config.evaluate = evaluate = ConfigDict()  # --mode=evaluate: clips sampled as `sample` says
+    evaluate.split = "test"  # the songs that clips are compared with; "valid" to choose by
+    evaluate.clips = 256  # of each checkpoint and of each control
     evaluate.reference_clips = 1024  # of each half of the held-out music, at most
-    evaluate.embedders = ("musicnn", "logmel")  # or path:FOLDER; what distances are measured in
-    evaluate.conditioning = (
-        UNSET_STR()
-    )  # captions, labels, nothing; the most the model hears, if unset
-    evaluate.compare_to = ()  # other runs' workdirs: the same noises and wishes, side by side
-    evaluate.folder = UNSET_STR()  # of sound files, to evaluate instead of a checkpoint
-    evaluate.allow_missing = False  # go on, and say so, where one of them cannot be read
+    evaluate.embedders = ("musicnn", "logmel")  # or path:FOLDER
+    evaluate.conditioning = UNSET_STR()  # captions, labels, unconditional; where unset the first
+    # of these that the models take
+    evaluate.compare_to = ()  # workdirs of other runs: same noise, same conditions
+    evaluate.folder = UNSET_STR()  # of sound files to evaluate instead of a checkpoint
+    evaluate.allow_missing = False  # continue, with a warning, where a file cannot be read
     evaluate.crops = 256  # of held-out music, denoised at every noise level
-    evaluate.num_reconstructions = 8  # of them rebuilt from noise, at nine levels
-    evaluate.listening_clips = 0  # clips of each checkpoint in a blind listening test; 0 is none
+    evaluate.num_reconstructions = 8  # of these crops, at nine noise levels
+    evaluate.listening_clips = 0  # of each checkpoint in a blind listening test; 0 is none
 
     config.sweep = sweep = ConfigDict()  # --mode=sweep: all combinations, best on valid, then test
-    sweep.samplers = ("dpmpp_2m/karras", "ddim/uniform")  # sampler/grid
-    sweep.nfe = (5, 10, 20, 50)  # sample.nfe
-    sweep.guidance_scale = (
-        1.0,
-    )  # of what is asked for; more than 1 where the model hears something
+    sweep.samplers = ("dpmpp_2m/karras", "ddim/uniform")  # sampler/time_grid
+    sweep.nfe = (5, 10, 20, 50)
+    sweep.guidance_scale = (1.0,)
 
-    config.export = export = ConfigDict()  # --mode=export: weights to give away
-    export.repo = UNSET_STR()  # OWNER/NAME on the Hugging Face Hub to upload them to
+    config.export = export = ConfigDict()  # --mode=export: a folder with weights and model card
+    export.repo = UNSET_STR()  # OWNER/NAME on the Hugging Face Hub to upload it to
 
-    config.search = search = ConfigDict()  # --mode=index embeds data.source, --mode=search asks it
-    search.embedder = UNSET_STR()  # embed:WORKDIR, trunk:WORKDIR, musicnn, logmel, path:FOLDER;
+    config.search = search = ConfigDict()  # --mode=index embeds data.source, --mode=search queries
+    search.embedder = UNSET_STR()  # embed:WORKDIR, backbone:WORKDIR, musicnn, logmel, path:FOLDER;
     # this run's own where unset
-    search.block = UNSET_INT()  # trunk only: whose tokens are read, 0 the first; the middle one
-    search.noise_level = UNSET_FLOAT()  # trunk only: t of what it is shown, 0.1 where unset
+    search.block = UNSET_INT()  # backbone only: whose tokens are used; the middle one where unset
+    search.noise_level = UNSET_FLOAT()  # backbone only: t of its input, 0.1 where unset
     search.hop = UNSET_FLOAT()  # seconds between windows; half a window where unset
     search.index = UNSET_STR()  # its folder; "index" in the workdir where unset
     search.query = UNSET_STR()  # a sound file (--query)
     search.seconds = UNSET_PAIR()  # (from, to) of it (--query_seconds)
-    search.text = UNSET_STR()  # in words, where the embedder reads some (--text)
-    search.labels = UNSET_STR()  # only songs that have all of these (--labels); alone: the typical
+    search.text = UNSET_STR()  # a description, where the embedder takes text (--text)
+    search.labels = UNSET_STR()  # only songs with all of these (--labels)
     search.num_results = 10  # songs, at most
 
     config.head = head = ConfigDict()  # --mode=tag and embed: a head on the backbone of init_from
     head.block = 0  # the block whose tokens the head reads, 0 the first
-    head.noise_level = 0.1  # t of the x_t that the backbone gets, 0 is clean
-    head.pool_queries = 4  # of attention pooling: so many weighted means of the tokens
+    head.noise_level = 0.1  # t of the backbone's input, 0 is clean
+    head.pool_queries = 4  # of attention pooling
     head.trainable = "all"  # all; head: the backbone is frozen; head_first: frozen for frozen_steps
     head.frozen_steps = UNSET_INT()  # head_first only
     head.backbone_lr_scale = UNSET_FLOAT()  # all, head_first: the backbone's learning rate over
     # the head's, 1 where unset
     head.windows = 8  # of each held-out song, evenly spread
-    head.patience = UNSET_INT()  # validations without a better score that end the training
+    head.patience = UNSET_INT()  # validations without a better score that stop the training
 
-    config.tag = tag = ConfigDict()  # --mode=tag: a head on the trunk of finetune.init_from
-    tag.kinds = ()  # of labels "kind:value" that are tags; all labels where empty
-    tag.min_songs = 3  # labels that fewer training songs have are no tags
-    tag.class_balance = 0.0  # 0: every song counts alike; 1: every tag does, however rare
-    tag.mix_up = UNSET_FLOAT()  # largest weight of another crop, and of its tags, at most 0.5
-    tag.freq_masks = UNSET_PAIR()  # (how many, widest in bins) bands of a training crop are hidden
-    tag.time_masks = UNSET_PAIR()  # (how many, longest in frames) spans of it
+    config.tag = tag = ConfigDict()  # --mode=tag
+    tag.kinds = ()  # labels "kind:value" of these kinds are tags; all labels where empty
+    tag.min_songs = 3  # labels of fewer training songs are no tags
+    tag.class_balance = 0.0  # 0: every song counts alike; 1: every tag does
+    tag.mix_up = UNSET_FLOAT()  # largest weight of another crop and of its tags, at most 0.5
+    tag.freq_masks = UNSET_PAIR()  # SpecAugment: (how many, widest in bins)
+    tag.time_masks = UNSET_PAIR()  # SpecAugment: (how many, longest in frames)
     tag.robustness = True  # also score the test songs under noise, gain, low-pass, mp3, pitch shift
     tag.write_sidecars = False  # --predict: also write NAME.tags.json beside each file
 
-    config.embed = embed = ConfigDict()  # --mode=embed: vectors for search, on the same trunk
-    embed.dim = 128  # numbers a vector
+    config.embed = embed = ConfigDict()  # --mode=embed: vectors for search
+    embed.dim = 128  # of a vector
     embed.loss = "softmax"  # two crops of a song against the batch: softmax (NT-Xent, SupCon, CLIP)
     # or sigmoid (SigLIP)
-    embed.temperature = UNSET_FLOAT()  # softmax only: of crops; that of texts is learned
+    embed.temperature = UNSET_FLOAT()  # softmax only: of crops; that of texts is trained
     embed.temperature = 0.1
-    embed.kinds = ()  # of labels "kind:value" that bring songs together; none where empty
-    embed.min_songs = UNSET_INT()  # kinds only, 1 where unset: labels of fewer songs do not count
-    embed.text = UNSET_STR()  # the captions' encoder, as condition.text: texts in the same space
-    embed.max_tokens = UNSET_INT()  # text only: longer captions are cut
-    embed.text_weight = UNSET_FLOAT()  # text only: of its loss, 1 where unset
+    embed.kinds = ()  # songs that share a label "kind:value" are positives; none where empty
+    embed.min_songs = UNSET_INT()  # kinds only: labels of fewer songs do not count, 1 where unset
+    embed.text = UNSET_STR()  # encoder of the captions, as condition.text: texts in the same space
+    embed.max_tokens = UNSET_INT()  # text only: longer captions are truncated
+    embed.text_weight = UNSET_FLOAT()  # text only: weight of its loss, 1 where unset
 
-    config.demo = demo = ConfigDict()  # the page of --mode=demo, which begins with what sample says
+    config.demo = demo = ConfigDict()  # the page of --mode=demo, which starts from `sample`
     demo.host = "127.0.0.1"  # this machine alone; "0.0.0.0" for all that can reach it
     demo.port = 7860
-    demo.queue = 8  # orders that may wait; more are turned away
-    demo.max_clips = 8  # of one order
+    demo.queue = 8  # requests that may wait; more are rejected
+    demo.max_clips = 8  # of one request
     demo.max_nfe = 1000  # network evaluations of a clip
     demo.max_seconds = 60.0  # of a clip
     demo.max_upload_mb = 20.0
@@ -343,10 +319,10 @@ def get_config(size="base"):
 
 
 def shrink(config):
-    """What a CPU can learn from in minutes: log-mel, and few, large patches."""
+    """Cut the config to what a CPU trains in minutes: log-mel, and few, large patches."""
     config.name = "tiny"
     config.workdir = "runs/tiny"
-    config.data.source = "songbook:900"  # 300 pieces are learned by heart after 4000 steps
+    config.data.source = "songbook:900"  # 300 pieces are memorized after 4000 steps
     config.representation.update(
         kind="log_mel", n_mels=128, floor_db=-80.0, griffin_lim_iters=60, power=None, frames=256
     )

@@ -163,9 +163,7 @@ def get_config(size="base"):
     finetune.refit_statistics = False  # mean and std of these songs instead of the source's
     finetune.trainable = UNSET_STR()  # regular expression: train parameters whose name matches
     finetune.last_blocks = UNSET_INT()  # train so many blocks and what follows them
-    finetune.unfreeze_every = (
-        UNSET_INT()
-    )  # unfreeze one more block every so many steps
+    finetune.unfreeze_every = UNSET_INT()  # unfreeze one more block every so many steps
     finetune.layer_decay = UNSET_FLOAT()  # learning rate of a block over that of the next one
     finetune.lora_rank = UNSET_INT()  # train updates of this rank and freeze all the rest
     finetune.lora_alpha = UNSET_FLOAT()  # the updates are scaled by alpha / rank

@@ -46,7 +46,7 @@ def evaluate(config):
     """x_0 error and bound of the trained average, beside what a linear denoiser of frames gives."""
     job = diffusion_job.DiffusionJob(config)
     state = job.restore(checkpoints.require_step(config.workdir))
-    waves = crops.fixed_waves(job.valid_songs, job.rep, config.valid.crops)
+    waves = crops.read_fixed_waves(job.valid_songs, job.rep, config.valid.crops)
     batches = waves[: len(waves) // 16 * 16].reshape(-1, 16, *waves.shape[1:])
 
     @jax.jit

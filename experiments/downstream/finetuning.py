@@ -108,7 +108,7 @@ def held_out_sound(config, chosen):
     config = config.copy_and_resolve_references()
     config.data.max_songs = None
     for split in ("train", "valid", "test"):
-        songs = prepare.songs_of(config, split, job.rep.samples)
+        songs = prepare.load_split(config, split, job.rep.samples)
         songs = take_songs(songs, np.array([e["name"] not in learned for e in songs.entries]))
         count = int(songs.lengths.min() // job.rep.samples)
         pieces = crops.pcm_to_wave(crops.read_spread_crops(songs, job.rep.samples, count))

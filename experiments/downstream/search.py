@@ -124,7 +124,7 @@ def answered(index, queries):
 
 def exported(config, count, folder):
     """Prepared songs as files with their labels beside them; how many seconds they are."""
-    place, seconds = prepare.cache_of(config), 0.0
+    place, seconds = prepare.locate_cache(config), 0.0
     manifest = cache.read_manifest(place)
     shards = cache.open_shards(place, manifest)
     songs = sorted(manifest["songs"], key=lambda song: song["split"] == "train")[:count]

@@ -15,7 +15,7 @@ from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.config import build
 from specdiff_jax.data import prepare, songs
-from specdiff_jax.data.crops import fixed_waves
+from specdiff_jax.data.crops import read_fixed_waves
 from specdiff_jax.evaluation import ceiling
 
 LOG = {"power": None, "floor_db": -80.0}
@@ -33,9 +33,9 @@ def measure(kind, clips):
     config.representation.frames = 256
     config.representation.update(kind=kind, **KINDS[kind])
     prepare.run(config)
-    rep, cache = build.representation(config), prepare.cache_of(config)
+    rep, cache = build.representation(config), prepare.locate_cache(config)
     train = songs.load_songs(cache, "train", rep.samples)
-    rep = representations.fit(rep, fixed_waves(train, rep, 128))
+    rep = representations.fit(rep, read_fixed_waves(train, rep, 128))
     held_out = songs.load_songs(cache, "valid", rep.samples)
     _, waves = ceiling.held_out_clips(held_out, rep.samples, clips)
     _, snr, distance = ceiling.round_trip(rep, waves)

@@ -21,7 +21,7 @@ from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.config import build
 from specdiff_jax.data import crops, prepare
-from specdiff_jax.data.crops import fixed_waves
+from specdiff_jax.data.crops import read_fixed_waves
 from specdiff_jax.data.songs import load_songs
 from specdiff_jax.evaluation.metrics import memorization
 
@@ -83,10 +83,10 @@ def main():
     told = parser.parse_args()
     config = base.get_config("tiny")
     prepare.run(config)
-    rep, place = build.representation(config), prepare.cache_of(config)
+    rep, place = build.representation(config), prepare.locate_cache(config)
     songs = {name: load_songs(place, name, rep.samples) for name in ("train", "valid", "test")}
     train = songs["train"]
-    rep = representations.fit(rep, fixed_waves(train, rep, 64))
+    rep = representations.fit(rep, read_fixed_waves(train, rep, 64))
     valid, test = (held_out(songs[name], rep, told.held_out) for name in ("valid", "test"))
 
     changes = kinds(rep, test[0])

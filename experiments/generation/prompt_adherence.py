@@ -96,7 +96,7 @@ def asked(entries):
 
 def plainly(line):
     """What a paraphrase asks for in the words that captions use: is it the words or the wish?"""
-    players = captions.cast(line["ensemble"] or "solo", line["instruments"])
+    players = captions.name_cast(line["ensemble"] or "solo", line["instruments"])
     tempo = f", {line['tempo']} in tempo" if line["tempo"] else ""
     return f"Music for {players}{tempo}{', in ' + line['mode'] if line['mode'] else ''}."
 
@@ -166,7 +166,7 @@ def main():
     args = parser.parse_args()
     trained = trained_model.load(args.workdir)
     rep, rate = trained.rep, trained.rep.sample_rate
-    place = prepare.cache_of(trained.config)
+    place = prepare.locate_cache(trained.config)
     log("obedience: the judge learns from real training music")
     waves, entries = real(load_songs(place, "train", rep.samples), rep.samples, CROPS)
     judge = Judge(statistics(waves, rate), entries, KINDS)

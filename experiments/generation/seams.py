@@ -101,7 +101,7 @@ def main():
     config.sample.nfe = args.evaluations or config.sample.nfe
     rep_out = generator.lengthen(trained.config, trained.rep)
     song = dataclasses.replace(rep, frames=rep.frames_for(SONG_SECONDS, config.model.patch[1]))
-    waves = crops.fixed_waves(diffusion_job.DiffusionJob(config).valid_songs, song, SONGS)
+    waves = crops.read_fixed_waves(diffusion_job.DiffusionJob(config).valid_songs, song, SONGS)
     songs, rows = jax.jit(song.encode)(waves), []
     for overlap in OVERLAPS:
         config.sample.window_overlap = overlap

@@ -35,7 +35,7 @@ def make_files(folder, count):
     """`count` mp3 files, each of four songbook pieces end to end, no two the same."""
     config = base.get_config("tiny")
     prepare.run(config)
-    songs = load_songs(prepare.cache_of(config), "train", 1)
+    songs = load_songs(prepare.locate_cache(config), "train", 1)
     rng = np.random.default_rng(0)
     for index in range(count):
         chosen = rng.choice(len(songs.starts), 4, replace=False)

@@ -31,9 +31,9 @@ class Writer:
     """
 
     def __init__(self, cache):
-        self.folder = partial_of(cache)
+        self.folder = locate_partial(cache)
         self.folder.mkdir(parents=True, exist_ok=True)
-        spool.clear(self.folder)
+        spool.remove_leftovers(self.folder)
         self.shards, self.songs, self.skipped, self.more, self.landmarks = [], [], [], [], []
         self.seen = 0
         while (index := self.folder / f"shard-{len(self.shards):05d}.json").exists():
@@ -57,7 +57,7 @@ class Writer:
 
     def add(self, entry, song, landmarks):
         """Appends a song: its manifest entry without a place, and its samples, an `Aside`."""
-        spool.move(song, self.file)
+        spool.append_song(song, self.file)
         place = {"shard": len(self.shards), "start": self.samples, "samples": song.samples}
         self.songs.append(entry | place | {"sha256": song.sha256})
         self.landmarks.append(landmarks)
@@ -86,7 +86,7 @@ class Writer:
 
     def publish(self, manifest):
         """Writes the manifest, and gives the whole its name in one step."""
-        spool.clear(self.folder)  # a worker that was killed leaves one
+        spool.remove_leftovers(self.folder)  # a worker that was killed leaves one
         write_json(self.folder / "manifest.json", manifest)
         whole = self.folder.rename(self.folder.with_name(self.folder.name.removesuffix(".partial")))
         # Only now: killed among these, a cache that still grows would lack some.
@@ -95,13 +95,13 @@ class Writer:
         return whole
 
 
-def partial_of(cache):
+def locate_partial(cache):
     """Where a cache grows."""
     return cache.with_name(cache.name + ".partial")
 
 
 @contextlib.contextmanager
-def locked(cache):
+def lock_cache(cache):
     """Only one process prepares a cache; another waits here, then finds it whole."""
     folder = cache.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,11 +113,11 @@ def locked(cache):
         lock = None
     with lock or contextlib.nullcontext():
         if lock:
-            hold(lock, cache)
+            acquire_lock(lock, cache)
         yield
 
 
-def hold(lock, cache):
+def acquire_lock(lock, cache):
     """Waits until the lock is this process's."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,7 +136,7 @@ def read_manifest(cache):
         raise ValueError(f"{path} is damaged ({error}); {mend}") from error
 
 
-def verify(cache):
+def verify_cache(cache):
     """Reads every song once and returns the manifest, a dict.
 
     Raises:

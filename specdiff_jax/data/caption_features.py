@@ -13,13 +13,13 @@ ARRAYS = ("tokens", "mask", "pooled")
 ABOUT = ("name", "revision", "sha256", "width", "pooled_width")
 
 
-def place_of(folder, name, max_tokens):
+def locate_features(folder, name, max_tokens):
     """The file of one encoder's features."""
     plain = "".join(c if c.isalnum() else "-" for c in name)
     return pathlib.Path(folder) / f"text-{plain}-{max_tokens}.npz"
 
 
-def prepare(folder, name, max_tokens, field="condition.text"):
+def prepare_features(folder, name, max_tokens, field="condition.text"):
     """Writes the features of every caption of a cache folder, unless they are there.
 
     Args:
@@ -28,7 +28,7 @@ def prepare(folder, name, max_tokens, field="condition.text"):
     Raises:
       ValueError: no song has a caption, or the encoder cannot be had.
     """
-    path = place_of(folder, name, max_tokens)
+    path = locate_features(folder, name, max_tokens)
     if path.exists():
         return
     songs = cache.read_manifest(folder)["songs"]
@@ -50,9 +50,9 @@ def prepare(folder, name, max_tokens, field="condition.text"):
     partial.rename(path)
 
 
-def read(folder, name, max_tokens):
+def read_features(folder, name, max_tokens):
     """(about the encoder, ({caption: row}, (tokens, mask, pooled))) as `prepare` kept them."""
-    with np.load(place_of(folder, name, max_tokens)) as kept:
+    with np.load(locate_features(folder, name, max_tokens)) as kept:
         about = json.loads(str(kept["about"]))
         arrays = tuple(kept[name] for name in ARRAYS)
     row_of = {caption: row for row, caption in enumerate(about.pop("captions"))}

@@ -15,40 +15,40 @@ FEEDS = ("auto", "device", "host")
 COLUMNS = tuple(f"{name}_column" for name in huggingface.COLUMNS)
 
 
-def source(config):
+def iterate_items(config):
     """An iterator of Song, More and Skipped over the configured collection."""
-    kind, name = kind_of(config), place_of(config)
+    kind, name = detect_kind(config), expand_source(config)
     fields = {k: v for k, v in set_fields(config.data).items() if k in OPTIONS + COLUMNS}
     if kind == "songbook":
-        maker = lambda songbook_seconds=songbook.SECONDS: songbook.songs(
-            songbook.pieces_of(name), songbook_seconds
+        maker = lambda songbook_seconds=songbook.SECONDS: songbook.render_songs(
+            songbook.parse_num_pieces(name), songbook_seconds
         )
         return call("data.", maker, fields, "the songbook")
     if kind == "folder":
-        maker = lambda folder_labels=False: folder.songs(name, folder_labels)
+        maker = lambda folder_labels=False: folder.iterate_songs(name, folder_labels)
         return call("data.", maker, fields, "a folder of sound files")
     if kind == "manifest":
-        return call("data.", lambda: manifest.songs(name), fields, "a list of songs")
+        return call("data.", lambda: manifest.iterate_songs(name), fields, "a list of songs")
     columns = {k.removesuffix("_column"): fields.pop(k) for k in COLUMNS if k in fields}
-    maker = functools.partial(huggingface.songs, name, columns)
+    maker = functools.partial(huggingface.iterate_songs, name, columns)
     if kind == "hub":
-        fields["revision"] = revision(config)
+        fields["revision"] = resolve_revision(config)
     return call("data.", maker, fields, "a Hugging Face source")
 
 
-def place_of(config):
+def expand_source(config):
     """data.source, its ~ written out: no shell does that behind a =."""
     return os.path.expanduser(config.data.source)
 
 
-def kind_of(config):
+def detect_kind(config):
     """songbook, folder, manifest, local (a Hugging Face data set on disk) or hub.
 
     Raises:
       ValueError: none of these.
     """
-    name, path = config.data.source, pathlib.Path(place_of(config))
-    if songbook.pieces_of(name):
+    name, path = config.data.source, pathlib.Path(expand_source(config))
+    if songbook.parse_num_pieces(name):
         return "songbook"
     if path.suffix in manifest.SUFFIXES and path.is_file():
         return "manifest"
@@ -67,44 +67,44 @@ def kind_of(config):
 
 
 @functools.lru_cache
-def commit(name, revision):
+def resolve_commit(name, revision):
     """`huggingface.pinned`, asked once a process."""
-    return huggingface.pinned(name, revision)
+    return huggingface.resolve_commit(name, revision)
 
 
-def revision(config):
+def resolve_revision(config):
     """The commit of a Hub source; None elsewhere."""
-    if kind_of(config) != "hub":
+    if detect_kind(config) != "hub":
         return None
-    return commit(config.data.source, config.data.revision)
+    return resolve_commit(config.data.source, config.data.revision)
 
 
-def fingerprint(config):
+def fingerprint_source(config):
     """What must stay the same for a cache to stay valid, for JSON."""
-    kind, path = kind_of(config), pathlib.Path(place_of(config))
+    kind, path = detect_kind(config), pathlib.Path(expand_source(config))
     if kind == "songbook":
-        return songbook.versions()
+        return songbook.package_versions()
     if kind == "hub":
-        return revision(config)
+        return resolve_revision(config)
     if path.is_dir():
-        return folder.fingerprint(path)
+        return folder.fingerprint_files(path)
     if kind == "manifest":
-        return manifest.fingerprint(path)
+        return manifest.fingerprint_files(path)
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def expected(config):
+def count_expected(config):
     """How many items the progress bar counts to; None where nobody knows."""
-    kind = kind_of(config)
+    kind = detect_kind(config)
     if kind == "songbook":
-        return songbook.pieces_of(config.data.source)
+        return songbook.parse_num_pieces(config.data.source)
     if kind == "folder":
-        return len(files.find(place_of(config), files.SUFFIXES + files.FOREIGN))
+        return len(files.find(expand_source(config), files.SUFFIXES + files.FOREIGN))
     return None
 
 
-def check(config):
+def check_data(config):
     """Refuses wrong values of config.data before any work.
 
     Raises:
@@ -122,10 +122,10 @@ def check(config):
     if d.trim_db is not None and d.trim_db >= 0:
         raise ValueError(f"data.trim_db={d.trim_db} cuts everything: full scale is 0; try -60")
     choose(dict.fromkeys(FEEDS), "data.placement", d.placement)
-    intake(config)
+    build_audio_format(config)
 
 
-def intake(config):
+def build_audio_format(config):
     """The form that songs are brought to.
 
     Raises:

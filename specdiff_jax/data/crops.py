@@ -124,6 +124,6 @@ def read_spread_crops(songs, samples, count):
     return pcm.reshape(*offsets.shape, *pcm.shape[1:])
 
 
-def fixed_waves(songs, samples, count):
+def read_fixed_waves(songs, samples, count):
     """Return evenly spread crops of a split.  # [<= count, N] or [<= count, A, N] float32"""
     return read_tiled_waves(songs, samples, count)[0]

@@ -17,7 +17,7 @@ import tqdm
 from specdiff_jax.audio import fingerprint
 from specdiff_jax.data import audit, cache, caption_features, collection, crops, splits
 from specdiff_jax.data.songs import filter_songs, load_songs, parse_labels
-from specdiff_jax.data.sources.decode import take_aside
+from specdiff_jax.data.sources.decode import decode_to_spool
 from specdiff_jax.data.sources.items import More
 from specdiff_jax.data.sources.songbook import songbook
 from specdiff_jax.reports import spectrogram_image
@@ -25,46 +25,57 @@ from specdiff_jax.runtime import distributed, worker_pool
 from specdiff_jax.runtime.logs import log
 
 FORMAT = 5  # raise it when the cache's layout or the songbook's sound or words change
-FEEDING = ("cache_dir", "placement", "device_gigabytes", "max_error_fraction")  # not what songs are
-SELECTING = ("include_labels", "exclude_labels", "max_songs")  # which of them a run uses
+FEEDING_FIELDS = (
+    "cache_dir",
+    "placement",
+    "device_gigabytes",
+    "max_error_fraction",
+)  # not what songs are
+SELECTION_FIELDS = ("include_labels", "exclude_labels", "max_songs")  # which of them a run uses
 FILE_SECONDS = 300.0  # a file that takes longer to decode is left out
-PICTURES = 6  # spectrograms in the report
+NUM_SPECTROGRAMS = 6  # spectrograms in the report
 
 
 def run(config):
     """Prepares config.data unless its cache is there already and whole; one process alone does."""
-    distributed.first_alone(lambda: prepared(config))
+    distributed.first_alone(lambda: prepare_collection(config))
 
 
-def prepared(config):
-    place = cache_of(config)
-    with cache.locked(place):
+def prepare_collection(config):
+    place = locate_cache(config)
+    with cache.lock_cache(place):
         if (place / "manifest.json").exists():
-            manifest = cache.verify(place)
-            refuse_bad(manifest, place, config)  # the limit may be lower now
+            manifest = cache.verify_cache(place)
+            check_error_fraction(manifest, place, config)  # the limit may be lower now
         else:
             manifest = write_cache(place, config)
         for chosen in (config.data.include_labels, config.data.exclude_labels):
             parse_labels(manifest["songs"], chosen)
         if config.condition.text:
-            caption_features.prepare(place, config.condition.text, config.condition.max_tokens)
+            caption_features.prepare_features(
+                place, config.condition.text, config.condition.max_tokens
+            )
     log(f"data: {place}")
 
 
-def cache_of(config):
+def locate_cache(config):
     """The cache folder that belongs to a config, whether it exists or not."""
     fields = config.data.to_dict()
-    settings = {name: value for name, value in fields.items() if name not in FEEDING + SELECTING}
+    settings = {
+        name: value
+        for name, value in fields.items()
+        if name not in FEEDING_FIELDS + SELECTION_FIELDS
+    }
     settings |= {"format": FORMAT, "sample_rate": config.representation.sample_rate}
-    settings["files"] = collection.fingerprint(config)
+    settings["files"] = collection.fingerprint_source(config)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     label = pathlib.Path(config.data.source).name.replace(":", "-") or "songs"
     return pathlib.Path(os.path.expanduser(config.data.cache_dir)) / f"{label}-{digest}"
 
 
-def songs_of(config, split, samples):
+def load_split(config, split, samples):
     """The Songs of a split that a run uses, selected by data.include_labels and exclude_labels."""
-    d, place = config.data, cache_of(config)
+    d, place = config.data, locate_cache(config)
     songs = load_songs(place, split, samples)
     most = d.max_songs if split == "train" else None
     if not (d.include_labels or d.exclude_labels or most is not None):
@@ -81,24 +92,29 @@ def write_cache(place, config):
 
     A preparation that was killed goes on where it stood.
     """
-    intake, items = collection.intake(config), collection.source(config)  # refuse wrong options
+    intake, items = (
+        collection.build_audio_format(config),
+        collection.iterate_items(config),
+    )  # refuse wrong options
     writer = cache.Writer(place)
     if writer.seen:
         log(f"data: {writer.seen} items were prepared before; going on")
-    one = functools.partial(take_aside, intake=intake, folder=writer.folder)
-    for item, made, reason in done(one, items, writer.seen, collection.expected(config)):
-        record(writer, item, made, reason)
+    one = functools.partial(decode_to_spool, intake=intake, folder=writer.folder)
+    for item, made, reason in decode_items(
+        one, items, writer.seen, collection.count_expected(config)
+    ):
+        record_outcome(writer, item, made, reason)
     writer.close_shard()
     if not writer.songs:
-        list_bad(writer.skipped)
-    manifest = finish(writer, config)
-    audit.write(writer.folder, manifest, spectrograms(writer.folder, manifest))
-    refuse_bad(manifest, writer.folder, config)
-    report(manifest, writer.publish(manifest))
+        log_skipped(writer.skipped)
+    manifest = build_manifest(writer, config)
+    audit.write_report(writer.folder, manifest, render_spectrograms(writer.folder, manifest))
+    check_error_fraction(manifest, writer.folder, config)
+    log_summary(manifest, writer.publish(manifest))
     return manifest
 
 
-def done(one, items, seen, total):
+def decode_items(one, items, seen, total):
     """Yields (item, what `one` made of it or None, reason or None) of items not yet seen."""
     for _ in zip(range(seen), items):  # noqa: B905, the range is the shorter one
         pass
@@ -108,7 +124,7 @@ def done(one, items, seen, total):
             yield outcome
 
 
-def record(writer, item, made, reason):
+def record_outcome(writer, item, made, reason):
     """Writes down what became of an item."""
     if isinstance(item, More):
         more = {"name": item.name, "labels": list(item.labels), "captions": list(item.captions)}
@@ -134,7 +150,7 @@ def record(writer, item, made, reason):
     writer.count_item()
 
 
-def finish(writer, config):
+def build_manifest(writer, config):
     """The manifest: captions merged, duplicates found, splits assigned, everything counted."""
     songs = {song["name"]: song for song in writer.songs}
     for more in writer.more:
@@ -142,9 +158,9 @@ def finish(writer, config):
             for kind in ("labels", "captions"):
                 song[kind] += [text for text in more[kind] if text not in song[kind]]
     log("data: looking for copies")
-    copies = duplicates(writer.songs, writer.landmarks)
+    copies = find_duplicates(writer.songs, writer.landmarks)
     fractions = config.data.valid_fraction, config.data.test_fraction
-    warnings = splits.assign(writer.songs, [(i, j) for i, j, *_ in copies], *fractions)
+    warnings = splits.assign_splits(writer.songs, [(i, j) for i, j, *_ in copies], *fractions)
     name = lambda index: writer.songs[index]["name"]
     named = [
         {"first": name(i), "second": name(j), "kind": kind, "score": float(score)}
@@ -160,7 +176,7 @@ def finish(writer, config):
         )
     return {
         "source": config.data.source,
-        "revision": collection.revision(config),
+        "revision": collection.resolve_revision(config),
         "sample_rate": rate,
         "channels": config.data.channels,
         "found": found,
@@ -172,7 +188,7 @@ def finish(writer, config):
     }
 
 
-def duplicates(songs, landmarks):
+def find_duplicates(songs, landmarks):
     """[(i, j, kind, score)] of songs that hold the same recording; each exact copy once."""
     first, exact, others = {}, [], list(landmarks)
     for index, song in enumerate(songs):
@@ -183,13 +199,13 @@ def duplicates(songs, landmarks):
     return exact + [(i, j, "near", score) for i, j, score in fingerprint.duplicates(others)]
 
 
-def refuse_bad(manifest, folder, config):
+def check_error_fraction(manifest, folder, config):
     """Raises ValueError that lists what is bad where too much is; what is done stays on disk."""
     bad, found = manifest["skipped"], manifest["found"]
     limit = config.data.max_error_fraction
-    if songbook.pieces_of(config.data.source) or len(bad) <= limit * found:
+    if songbook.parse_num_pieces(config.data.source) or len(bad) <= limit * found:
         return
-    list_bad(bad)
+    log_skipped(bad)
     kinds = collections.Counter(skip["reason"].split(" (")[0] for skip in bad).most_common(1)
     raise ValueError(
         f"data: {len(bad)} of {found} files are bad (most often: {kinds[0][0]}), more than "
@@ -198,31 +214,31 @@ def refuse_bad(manifest, folder, config):
     )
 
 
-def list_bad(skipped):
+def log_skipped(skipped):
     """Says what is bad, a line each."""
     for skip in skipped:
-        log(f"bad: {printable(skip['name'])}: {printable(skip['reason'])}")
+        log(f"bad: {make_printable(skip['name'])}: {make_printable(skip['reason'])}")
 
 
-def spectrograms(place, manifest):
+def render_spectrograms(place, manifest):
     """[(name, PNG bytes)] of a few songs, evenly spread."""
     shards = cache.open_shards(place, manifest)
     rate, songs = manifest["sample_rate"], manifest["songs"]
-    step = max(1, len(songs) // PICTURES)
+    step = max(1, len(songs) // NUM_SPECTROGRAMS)
     made = []
-    for song in songs[::step][:PICTURES]:
+    for song in songs[::step][:NUM_SPECTROGRAMS]:
         first = song["start"]
         pcm = shards[song["shard"]][first : first + min(song["samples"], 10 * rate)]
         made.append((song["name"], spectrogram_image.spectrogram_png(crops.pcm_to_wave(pcm), rate)))
     return made
 
 
-def report(manifest, place):
+def log_summary(manifest, place):
     """Logs the size of each split, warnings and every song left out."""
     for skip in manifest["skipped"]:
-        log(f"left out: {printable(skip['name'])}: {printable(skip['reason'])}")
+        log(f"left out: {make_printable(skip['name'])}: {make_printable(skip['reason'])}")
     for warning in manifest["warnings"]:
-        log(f"warning: {printable(warning)}")
+        log(f"warning: {make_printable(warning)}")
     if pairs := manifest["duplicates"]:
         split_of = {song["name"]: song["split"] for song in manifest["songs"]}
         torn = sum(split_of[pair["first"]] != split_of[pair["second"]] for pair in pairs)
@@ -236,6 +252,6 @@ def report(manifest, place):
     log(f"data report: {place / 'data_report.html'}")
 
 
-def printable(text):
+def make_printable(text):
     """Text of a file on one line that any terminal takes."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)[:300]

@@ -7,13 +7,13 @@ from specdiff_jax.audio.fingerprint import groups
 SPLITS = ("train", "valid", "test")
 
 
-def split_number(name):
+def hash_to_fraction(name):
     """A number in [0, 1) that depends on the name alone."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def leak_groups(names, duplicates):
+def join_leak_groups(names, duplicates):
     """The leak group of each song, a name: artists, joined where recordings are the same.
 
     Args:
@@ -29,11 +29,11 @@ def leak_groups(names, duplicates):
     joined = [int(group) for group in groups(len(names), [*same, *duplicates])]
     name_of = {}
     for name, group in zip(names, joined, strict=True):
-        name_of[group] = min(name_of.get(group, name), name, key=split_number)
+        name_of[group] = min(name_of.get(group, name), name, key=hash_to_fraction)
     return [name_of[group] for group in joined]
 
 
-def assign(entries, duplicates, valid_fraction, test_fraction):
+def assign_splits(entries, duplicates, valid_fraction, test_fraction):
     """Sets entry["group"] and entry["split"] of each song and returns warnings, a line each.
 
     A group's hash decides, so a new song never moves an old one; each group is as likely as its
@@ -46,26 +46,29 @@ def assign(entries, duplicates, valid_fraction, test_fraction):
     """
     if not entries:
         raise ValueError("data.source: no song could be read; see the reasons above")
-    names, warnings = leak_groups([entry["artist"] for entry in entries], duplicates), []
+    names, warnings = join_leak_groups([entry["artist"] for entry in entries], duplicates), []
     for kind in ("album", "name") if len(set(names)) < 2 else ():
-        finer = leak_groups([entry.get(kind) or entry["name"] for entry in entries], duplicates)
+        finer = join_leak_groups(
+            [entry.get(kind) or entry["name"] for entry in entries], duplicates
+        )
         if kind == "name" or len(set(finer)) > 1:
             kind = kind.replace("name", "song")
             warnings.append(f"all songs are of {names[0]!r}: split by {kind}, not by artist")
             names = finer
             break
-    ordered = sorted(set(names), key=split_number)
+    ordered = sorted(set(names), key=hash_to_fraction)
     if len(ordered) < 2:
         raise ValueError("data.source: one song only; a held-out split needs at least two")
-    given, leaks = given_splits(entries, names)
+    given, leaks = collect_given_splits(entries, names)
     split_of = {
-        name: given.get(name) or by_hash(name, valid_fraction, test_fraction) for name in ordered
+        name: given.get(name) or split_by_hash(name, valid_fraction, test_fraction)
+        for name in ordered
     }
     free = [name for name in ordered if name not in given]
     for split, name in (("valid", free[0]), ("train", free[-1])) if free else ():
         if split not in split_of.values():
             split_of[name] = split
-    taken = taken_from_train(ordered, split_of, valid_fraction)
+    taken = choose_valid_groups(ordered, split_of, valid_fraction)
     if taken:
         warnings.append(f"the data set gives no valid split: {len(taken)} artists of train are it")
     for entry, name in zip(entries, names, strict=True):
@@ -75,23 +78,23 @@ def assign(entries, duplicates, valid_fraction, test_fraction):
     return warnings + leaks
 
 
-def taken_from_train(ordered, split_of, fraction):
+def choose_valid_groups(ordered, split_of, fraction):
     """Groups of train that become valid where there is none: a data set often gives two splits."""
     train = [name for name in ordered if split_of[name] == "train"]
     if "valid" in split_of.values() or len(train) < 2:
         return set()
-    return {name for name in train[:-1] if split_number(name) < fraction} or {train[0]}
+    return {name for name in train[:-1] if hash_to_fraction(name) < fraction} or {train[0]}
 
 
-def by_hash(name, valid_fraction, test_fraction):
+def split_by_hash(name, valid_fraction, test_fraction):
     """The split of a group that nobody has decided on."""
-    number = split_number(name)
+    number = hash_to_fraction(name)
     if number < valid_fraction:
         return "valid"
     return "test" if number >= 1 - test_fraction else "train"
 
 
-def given_splits(entries, names):
+def collect_given_splits(entries, names):
     """({group: split given by the data set}, warnings about groups that it divides)."""
     found = {}
     for entry, name in zip(entries, names, strict=True):

@@ -14,16 +14,16 @@ import numpy as np
 from specdiff_jax.runtime.worker_pool import Stop
 
 PREFIX = "song-"
-COPIED = 1 << 20  # bytes at a time
+COPY_BYTES = 1 << 20  # bytes at a time
 
 
-class Aside(typing.NamedTuple):
+class SpooledSong(typing.NamedTuple):
     path: pathlib.Path
     samples: int
     sha256: str
 
 
-def put(pcm, folder):
+def write_song(pcm, folder):
     """pcm [N, A] int16 -> Aside.
 
     Raises:
@@ -35,17 +35,17 @@ def put(pcm, folder):
             file.write(pcm)
     except OSError as error:
         raise Stop(f"cannot write into {folder}: {error.strerror}") from error
-    return Aside(pathlib.Path(file.name), len(pcm), hashlib.sha256(pcm).hexdigest())
+    return SpooledSong(pathlib.Path(file.name), len(pcm), hashlib.sha256(pcm).hexdigest())
 
 
-def move(aside, file):
+def append_song(aside, file):
     """Appends the samples to an open file; they are aside no more."""
     with open(aside.path, "rb") as source:
-        shutil.copyfileobj(source, file, COPIED)
+        shutil.copyfileobj(source, file, COPY_BYTES)
     aside.path.unlink()
 
 
-def clear(folder):
+def remove_leftovers(folder):
     """Removes what nobody came for, as of a worker that was killed."""
     for left in folder.glob(f"{PREFIX}*"):
         left.unlink()

@@ -54,7 +54,9 @@ class Backbone:
             self.rep = init_from.take_statistics(old.rep, own)
             self.set_vocabulary(old.vocabulary, old.config.condition.cross_heads)
         if f.init_from is None or f.refit_statistics:
-            self.rep = representations.fit(own, crops_module.fixed_waves(songs, own.samples, crops))
+            self.rep = representations.fit(
+                own, crops_module.read_fixed_waves(songs, own.samples, crops)
+            )
         if f.init_from is None:
             return self.init()
         shape = self.rep.shape

@@ -105,9 +105,9 @@ def captioned(job, songs):
     Raises:
       ValueError: none of them has a caption.
     """
-    place = prepare.cache_of(job.config)
+    place = prepare.locate_cache(job.config)
     e = job.config.embed
-    _, (row_of, (_, _, pooled)) = caption_features.read(place, e.text, e.max_tokens)
+    _, (row_of, (_, _, pooled)) = caption_features.read_features(place, e.text, e.max_tokens)
     there = sorted({caption for entry in songs.entries for caption in entry["captions"]})
     if not there:
         raise ValueError(

@@ -59,7 +59,7 @@ class Embedding:
           ValueError: fewer than two songs, none with a caption, or no tags of the kinds.
         """
         config, e = self.config, self.config.embed
-        self.songs = prepare.songs_of(config, "train", 2 * self.samples)
+        self.songs = prepare.load_split(config, "train", 2 * self.samples)
         self.valid_songs = self.held_out("valid")
         names = ()
         if e.kinds:
@@ -68,9 +68,9 @@ class Embedding:
         refuse_one(self.songs, "train")
         features = None
         if e.text:
-            place = prepare.cache_of(config)
-            caption_features.prepare(place, e.text, e.max_tokens, "embed.text")
-            self.text, features = caption_features.read(place, e.text, e.max_tokens)
+            place = prepare.locate_cache(config)
+            caption_features.prepare_features(place, e.text, e.max_tokens, "embed.text")
+            self.text, features = caption_features.read_features(place, e.text, e.max_tokens)
             if not any(entry["captions"] for entry in self.songs.entries):
                 raise ValueError(f"embed.text={e.text!r}: no train song has a caption; unset it")
         told = vocabulary.Vocabulary(names, (), self.text)
@@ -80,7 +80,7 @@ class Embedding:
         self.tx = self.optimizer(self.num_steps)
 
     def held_out(self, split):
-        songs = prepare.songs_of(self.config, split, 2 * self.rep.samples)
+        songs = prepare.load_split(self.config, split, 2 * self.rep.samples)
         refuse_one(songs, split)
         return songs
 

@@ -42,10 +42,10 @@ def run(config):
                 raise ValueError(
                     f"{section}.{name}={value!r} is not used by --mode=index; unset it"
                 )
-    collection.intake(config)  # refuses wrong options before any work
+    collection.build_audio_format(config)  # refuses wrong options before any work
     vector_index.library()
     embedder, place = embedder_of(config), place_of(config)
-    with cache.locked(place):
+    with cache.lock_cache(place):
         before = vector_index.read(place, whole=True)
         about = about_of(config, embedder, before)
         if before is not None:
@@ -170,11 +170,11 @@ def listened(config, embedder, known, before):
     """Yields (item, (sha256, pcm or None) or None, reason or None) of the collection."""
     d = config.data
     one = functools.partial(
-        content.heard, intake=Intake(embedder.sample_rate, 1, d.loudness, d.level_db)
+        content.decode_if_changed, intake=Intake(embedder.sample_rate, 1, d.loudness, d.level_db)
     )
     hash_of = lambda name: before.songs[known[name]]["sha256"] if name in known else None
-    jobs = ((item, hash_of(item.name)) for item in collection.source(config))
-    total = collection.expected(config)
+    jobs = ((item, hash_of(item.name)) for item in collection.iterate_items(config))
+    total = collection.count_expected(config)
     with tqdm.tqdm(total=total, desc="index", unit=" songs") as bar:
         for (item, _), made, reason in worker_pool.in_order(one, jobs, FILE_SECONDS):
             yield item, made, reason

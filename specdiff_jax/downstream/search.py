@@ -215,7 +215,7 @@ def prepared_songs(config):
 
     A player's last resort: songs that are rendered, or lie within a data set, have no file.
     """
-    place = prepare.cache_of(config)
+    place = prepare.locate_cache(config)
     if config.data.trim_db is not None or not (place / "manifest.json").exists():
         return {}
     manifest = cache.read_manifest(place)

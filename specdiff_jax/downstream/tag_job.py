@@ -40,7 +40,7 @@ class Tagger:
     def take_songs(self):
         """The songs to learn from, their tags, and how long; not needed to predict."""
         config, t = self.config, self.config.tag
-        songs = prepare.songs_of(config, "train", self.samples)
+        songs = prepare.load_split(config, "train", self.samples)
         self.tags = tag_labels.tags_of(songs, t.kinds, t.min_songs)
         self.songs = tag_labels.labelled(songs, self.tags, "train")
         self.valid_songs = self.held_out("valid")
@@ -48,7 +48,7 @@ class Tagger:
         self.tx = self.optimizer(self.num_steps)
 
     def held_out(self, split):
-        songs = prepare.songs_of(self.config, split, self.rep.samples)
+        songs = prepare.load_split(self.config, split, self.rep.samples)
         return tag_labels.labelled(songs, self.tags, split)
 
     def head(self):

@@ -55,7 +55,7 @@ def predicted(job, params, thresholds, path):
 
     The probability is the mean over windows side by side.
     """
-    pcm, *_ = ingest(str(path), collection.intake(job.config))
+    pcm, *_ = ingest(str(path), collection.build_audio_format(job.config))
     least = job.config.model.patch[1] * job.rep.hop
     if len(pcm) < least:
         raise ValueError(f"{len(pcm)} samples are shorter than one patch of {least}")

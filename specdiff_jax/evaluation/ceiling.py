@@ -22,7 +22,7 @@ def run(config):
     step = checkpoints.require_step(workdir)
     saved = checkpoints.read_run(workdir, step)
     rep = representations.from_dict(saved["representation"])
-    songs = prepare.songs_of(config, "valid", rep.samples)
+    songs = prepare.load_split(config, "valid", rep.samples)
     clips, waves = held_out_clips(songs, rep.samples, MEASURED)
     back, snr, distance = round_trip(rep, waves)
     folder = workdir / "reference"

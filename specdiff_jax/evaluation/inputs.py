@@ -50,7 +50,7 @@ def gathered(config):
     trained = checkpoints_of(config) if e.folder is None else {}
     rep = next(iter(trained.values())).rep if trained else fitted(config)
     sounds, missing = (None, []) if e.folder is None else sounds_of(config, rep)
-    songs = functools.partial(prepare.songs_of, config, samples=rep.samples)
+    songs = functools.partial(prepare.load_split, config, samples=rep.samples)
     train, held_out = songs("train"), songs(e.split)
     reference, other = controls.real_halves(held_out, rep.samples, e.reference_clips)
     asking, like, asked = asked_by(config, trained), None, []

@@ -16,7 +16,7 @@ def check(config):
       ValueError: names the field and the remedy.
     """
     bounds.check(config)
-    collection.check(config)
+    collection.check_data(config)
     rep, schedule = build.representation(config), build.schedule(config)
     check_framing(rep.n_fft, rep.hop)
     build.model(config, rep.shape)

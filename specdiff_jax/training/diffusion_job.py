@@ -36,8 +36,8 @@ class DiffusionJob:
         self.config = config
         self.rep = build.representation(config)
         self.samples = samples_needed(self.rep.samples, build.augmentation(config))
-        self.songs = prepare.songs_of(config, "train", self.samples)
-        self.valid_songs = prepare.songs_of(config, "valid", self.rep.samples)
+        self.songs = prepare.load_split(config, "train", self.samples)
+        self.valid_songs = prepare.load_split(config, "valid", self.rep.samples)
         if config.condition.label_balance:
             self.songs = balance_labels(self.songs, config.condition.label_balance)
         self.num_steps = build.num_steps(config, crops.epoch_size(self.songs, self.samples))
@@ -46,8 +46,8 @@ class DiffusionJob:
         text, self.features = None, None
         if config.condition.text:
             c = config.condition
-            text, self.features = caption_features.read(
-                prepare.cache_of(config), c.text, c.max_tokens
+            text, self.features = caption_features.read_features(
+                prepare.locate_cache(config), c.text, c.max_tokens
             )
         self.set_vocabulary(vocabularies.fit(config, self.songs, text))
 
@@ -94,7 +94,7 @@ class DiffusionJob:
         """Take mean and std from evenly spread crops of the training split."""
         count = self.config.representation.stats_crops
         self.rep = representations.fit(
-            self.rep, crops.fixed_waves(self.songs, self.rep.samples, count)
+            self.rep, crops.read_fixed_waves(self.songs, self.rep.samples, count)
         )
 
     def restore(self, step):
@@ -169,7 +169,9 @@ class DiffusionJob:
 
     def x0_error(self, levels):
         """Return the jitted params -> x_0 error of the fixed held-out crops by level.  # [K]"""
-        held_out = crops.fixed_waves(self.valid_songs, self.rep.samples, self.config.valid.crops)
+        held_out = crops.read_fixed_waves(
+            self.valid_songs, self.rep.samples, self.config.valid.crops
+        )
         size = min(self.config.train.batch_size, len(held_out))
         in_batches = lambda x: x[: len(x) // size * size].reshape(-1, size, *x.shape[1:])
         batches, conditions = jax.tree.map(in_batches, (held_out, self.valid_conditions()))
@@ -200,6 +202,6 @@ class DiffusionJob:
     def encode_crops(self, songs, count, size=16):
         """Yield x_0 of evenly spread crops of a split, a batch at a time.  # [<= size, F, T, C]"""
         encode = jax.jit(self.rep.encode)
-        waves = crops.fixed_waves(songs, self.rep.samples, count)
+        waves = crops.read_fixed_waves(songs, self.rep.samples, count)
         for start in range(0, len(waves), size):
             yield np.asarray(encode(waves[start : start + size]))

@@ -12,7 +12,7 @@ import soundfile
 from specdiff_jax.audio import files
 from specdiff_jax.audio.ingest import Intake
 from specdiff_jax.data import cache, prepare
-from specdiff_jax.data.sources.decode import take
+from specdiff_jax.data.sources.decode import decode_item
 from specdiff_jax.data.sources.items import Song
 from specdiff_jax.runtime import worker_pool
 from tests.helpers import synth
@@ -48,7 +48,7 @@ def mutated(data, seed):
 def outcomes(sounds):
     """(made, reason) of each, by `take`: workers that import this file would import jax too."""
     jobs = [Song("song", None, (), (), sound) for sound in sounds]
-    one = functools.partial(take, intake=Intake(RATE))
+    one = functools.partial(decode_item, intake=Intake(RATE))
     return [(made, reason) for _, made, reason in worker_pool.in_order(one, jobs, 60.0, count=2)]
 
 
@@ -154,7 +154,7 @@ def test_names_links_and_permissions(nano, tmp_path, monkeypatch):
     forbid(monkeypatch, folder / "closed")
     nano.data.update(source=str(folder), cache_dir=str(tmp_path / "cache"), max_error_fraction=0.9)
     prepare.run(nano)
-    place = prepare.cache_of(nano)
+    place = prepare.locate_cache(nano)
     manifest = cache.read_manifest(place)
     assert manifest["found"] == 9 == len(manifest["songs"]) + len(manifest["skipped"])
     reasons = {skip["name"]: skip["reason"] for skip in manifest["skipped"]}

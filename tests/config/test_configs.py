@@ -15,7 +15,7 @@ from specdiff_jax.training import checkpoints
 def test_configs_pass_the_check(shipped, size):
     config = shipped.get_config(size)
     check_config.check(config)
-    collection.intake(config)
+    collection.build_audio_format(config)
     assert config.workdir == f"runs/{config.name}"
 
 

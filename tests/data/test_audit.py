@@ -10,6 +10,7 @@ import re
 import pytest
 
 from specdiff_jax.data import audit
+from specdiff_jax.reports import data_report
 from specdiff_jax.reports.charts import bars_html
 
 HOSTILE = [
@@ -93,7 +94,7 @@ def hostile():
 
 def written(folder, manifest, spectrograms=()):
     """(the page, the report) of a manifest."""
-    path = audit.write(folder, manifest, spectrograms)
+    path = audit.write_report(folder, manifest, spectrograms)
     report = json.loads((folder / "data_report.json").read_text())
     return path.read_text("utf-8"), report
 
@@ -201,14 +202,14 @@ def test_counts_add_up(tmp_path):
 
 
 def test_a_histogram_puts_each_value_between_its_names():
-    bars = audit.histogram([4.9, 5.0, 9.9, 10.0, 119, 1e9], audit.DURATIONS)
+    bars = audit.count_bins([4.9, 5.0, 9.9, 10.0, 119, 1e9], audit.DURATIONS)
     assert [bars[0], bars[1], bars[2]] == [
         ["under 5 s", 1],
         ["5 s to 10 s", 2],
         ["10 s to 30 s", 1],
     ]
     assert dict(bars)["1 min to 2 min"] == 1 and bars[-1] == ["30 min or more", 1]
-    assert audit.histogram([], audit.DURATIONS) == []
+    assert audit.count_bins([], audit.DURATIONS) == []
 
 
 def test_labels_together_are_counted_in_both_orders():
@@ -222,14 +223,16 @@ def test_labels_together_are_counted_in_both_orders():
 
 
 def test_the_worst_comes_first_and_the_rest_is_promised(tmp_path):
-    songs = [song(index) for index in range(audit.MAX_ROWS + 12)]
+    songs = [song(index) for index in range(data_report.MAX_ROWS + 12)]
     for one in songs:
         one["facts"]["dc"] = 0.1
     songs[-1]["facts"]["silent_fraction"] = 1.0
     page, report = written(tmp_path, manifest_of(songs))
     rows = rows_of(page, "Accepted, with findings")
-    assert len(rows) == audit.MAX_ROWS and songs[-1]["name"] in rows[0]
-    assert f"The first {audit.MAX_ROWS} of {len(songs):,}; all are in data_report.json." in page
+    assert len(rows) == data_report.MAX_ROWS and songs[-1]["name"] in rows[0]
+    assert (
+        f"The first {data_report.MAX_ROWS} of {len(songs):,}; all are in data_report.json." in page
+    )
     assert len(report["findings"]) == len(songs)
 
 
@@ -239,7 +242,7 @@ def test_chains_of_copies_are_one_group_in_any_order():
     pairs += [pair(names[25], names[26], "exact", 1.0), pair(names[3], names[11], score=0.4)]
     for seed in range(5):
         random.Random(seed).shuffle(pairs)
-        groups = audit.clusters(pairs, {name: "train" for name in names[:25]})
+        groups = audit.group_duplicates(pairs, {name: "train" for name in names[:25]})
         groups.sort(key=lambda group: -len(group["songs"]))
         assert [one["name"] for one in groups[0]["songs"]] == sorted(names[:20])
         assert groups[0]["kind"] == "near" and groups[0]["score"] == 0.4

@@ -21,29 +21,29 @@ def small_shards(monkeypatch):
 
 def whole(config):
     """Manifest and samples of a cache."""
-    place = prepare.cache_of(config)
+    place = prepare.locate_cache(config)
     manifest = cache.read_manifest(place)
     return manifest, [np.array(shard) for shard in cache.open_shards(place, manifest)]
 
 
 def test_a_cache_is_found_again_and_a_changed_setting_makes_another(fresh):
     prepare.run(fresh)
-    place = prepare.cache_of(fresh)
+    place = prepare.locate_cache(fresh)
     stamp = (place / "manifest.json").stat().st_mtime_ns
     fresh.data.placement = "host"  # how it is read, not what it is
     prepare.run(fresh)
-    assert prepare.cache_of(fresh) == place
+    assert prepare.locate_cache(fresh) == place
     assert (place / "manifest.json").stat().st_mtime_ns == stamp
     fresh.data.valid_fraction = 0.3
-    assert prepare.cache_of(fresh) != place
+    assert prepare.locate_cache(fresh) != place
 
 
 def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, monkeypatch):
-    real = prepare.record
+    real = prepare.record_outcome
     prepare.run(fresh)
     expected = whole(fresh)
     assert len(expected[1]) > 4
-    shutil.rmtree(prepare.cache_of(fresh))
+    shutil.rmtree(prepare.locate_cache(fresh))
     decoded = []
 
     def record(writer, item, made, reason):
@@ -53,10 +53,10 @@ def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, mon
         decoded.append(item.name)
         real(writer, item, made, reason)
 
-    monkeypatch.setattr(prepare, "record", record)
+    monkeypatch.setattr(prepare, "record_outcome", record)
     with pytest.raises(KeyboardInterrupt):
         prepare.run(fresh)
-    assert not prepare.cache_of(fresh).exists()
+    assert not prepare.locate_cache(fresh).exists()
     prepare.run(fresh)
     again = decoded[8:]
     assert again[0] == decoded[6] and len(again) == 16 - 6  # three shards of two were safe
@@ -64,25 +64,25 @@ def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, mon
     assert manifest == expected[0]
     for ours, theirs in zip(shards, expected[1], strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert not cache.partial_of(prepare.cache_of(fresh)).exists()
+    assert not cache.locate_partial(prepare.locate_cache(fresh)).exists()
 
 
 def test_songs_aside_are_moved_cleared_or_a_reason_to_stop(tmp_path):
     pcm = np.arange(18, dtype=np.int16).reshape(9, 2)
-    left, song = spool.put(pcm + 1, tmp_path), spool.put(pcm[:, ::-1], tmp_path)
+    left, song = spool.write_song(pcm + 1, tmp_path), spool.write_song(pcm[:, ::-1], tmp_path)
     with open(tmp_path / "pcm", "wb") as shard:
-        spool.move(song, shard)
+        spool.append_song(song, shard)
     np.testing.assert_array_equal(np.fromfile(tmp_path / "pcm", np.int16), pcm[:, ::-1].ravel())
-    spool.clear(tmp_path)
+    spool.remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["pcm"] and left.samples == 9
     with pytest.raises(Stop, match="cannot write into .*gone: No such file"):
-        spool.put(pcm, tmp_path / "gone")
+        spool.write_song(pcm, tmp_path / "gone")
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing"])
 def test_damage_is_found_before_training(fresh, damage):
     prepare.run(fresh)
-    shard = prepare.cache_of(fresh) / "pcm-00000.int16"
+    shard = prepare.locate_cache(fresh) / "pcm-00000.int16"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     {
@@ -130,11 +130,11 @@ def test_too_many_bad_files_stop_it_and_nothing_is_lost(fresh, music, tmp_path, 
         prepare.run(fresh)
     told = capsys.readouterr().err
     assert "bad: a.wav: not readable" in told and "bad: b.flac: not readable" in told
-    partial = cache.partial_of(prepare.cache_of(fresh))
+    partial = cache.locate_partial(prepare.locate_cache(fresh))
     stamps = {path.name: path.stat().st_mtime_ns for path in partial.glob("pcm-*")}
     fresh.data.max_error_fraction = 0.2
     prepare.run(fresh)
-    place = prepare.cache_of(fresh)
+    place = prepare.locate_cache(fresh)
     assert {path.name: path.stat().st_mtime_ns for path in place.glob("pcm-*")} == stamps
     assert len(whole(fresh)[0]["skipped"]) == 2
     fresh.data.max_error_fraction = 0.05  # of a whole cache too
@@ -144,7 +144,7 @@ def test_too_many_bad_files_stop_it_and_nothing_is_lost(fresh, music, tmp_path, 
 
 def test_the_report_lies_beside_the_songs(nano):
     prepare.run(nano)
-    place = prepare.cache_of(nano)
+    place = prepare.locate_cache(nano)
     report = json.loads((place / "data_report.json").read_text())
     assert report["found"] == 16 and "artist 0/0.wav" in (place / "data_report.html").read_text()
     sides = {song["split"] for song in whole(nano)[0]["songs"]}
@@ -154,13 +154,13 @@ def test_the_report_lies_beside_the_songs(nano):
 def test_wrong_options_are_refused_before_any_work(nano):
     nano.data.level_db = -14.0
     with pytest.raises(ValueError, match=r"data.level_db=-14.0 does not go with .*'as_is'"):
-        collection.intake(nano)
+        collection.build_audio_format(nano)
     nano.data.update(level_db=None, channels=3)
     with pytest.raises(ValueError, match="data.channels=3"):
-        collection.intake(nano)
+        collection.build_audio_format(nano)
     nano.data.update(channels=1, loudness="loud")
     with pytest.raises(ValueError, match="data.loudness='loud' is not one of"):
-        collection.intake(nano)
+        collection.build_audio_format(nano)
 
 
 def test_where_nothing_is_good_the_reasons_are_told(fresh, tmp_path, capsys):
@@ -172,7 +172,7 @@ def test_where_nothing_is_good_the_reasons_are_told(fresh, tmp_path, capsys):
     assert "bad: a.wav: not readable" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("field", ["only", "without"])
+@pytest.mark.parametrize("field", ["include_labels", "exclude_labels"])
 def test_a_label_that_no_song_has_is_refused_by_prepare_already(nano, field):
     nano.data.folder_labels = True
     nano.data[field] = "artist 0, artist 9"
@@ -186,21 +186,21 @@ def test_a_label_that_no_song_has_is_refused_by_prepare_already(nano, field):
 def test_a_cache_that_may_only_be_read_is_read(nano, monkeypatch):
     """As another machine's; one that is not there yet cannot be made so."""
     prepare.run(nano)
-    place = prepare.cache_of(nano)
+    place = prepare.locate_cache(nano)
 
     def refused(path, mode="r", *rest):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(cache, "open", refused, raising=False)
-    with cache.locked(place):
+    with cache.lock_cache(place):
         pass
-    with pytest.raises(PermissionError), cache.locked(place.with_name("other")):
+    with pytest.raises(PermissionError), cache.lock_cache(place.with_name("other")):
         pass
 
 
 def test_a_kill_while_a_cache_gets_its_name_leaves_it_whole(tmp_path, monkeypatch):
     writer = cache.Writer(tmp_path / "songs")
-    song = spool.put(np.ones((9, 1), np.int16), writer.folder)
+    song = spool.write_song(np.ones((9, 1), np.int16), writer.folder)
     writer.add({"name": "a"}, song, np.zeros((0, 2), np.int32))
     writer.count_item()
     writer.close_shard()
@@ -211,14 +211,14 @@ def test_a_kill_while_a_cache_gets_its_name_leaves_it_whole(tmp_path, monkeypatc
     monkeypatch.setattr(pathlib.Path, "unlink", killed)
     with pytest.raises(KeyboardInterrupt):
         writer.publish({"channels": 1, "shards": writer.shards, "songs": writer.songs})
-    cache.verify(tmp_path / "songs")
+    cache.verify_cache(tmp_path / "songs")
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"max_bad_fraction": -1.0}, "data.max_error_fraction=-1.0 is not a share")]
+    [({"max_error_fraction": -1.0}, "data.max_error_fraction=-1.0 is not a share")]
     + [({"valid_fraction": 0.7, "test_fraction": 0.6}, "leave nothing to train with")]
-    + [({"feed": "disk"}, "data.placement='disk' is not one of auto, device, host")]
+    + [({"placement": "disk"}, "data.placement='disk' is not one of auto, device, host")]
     + [({"trim_db": 6.0}, "data.trim_db=6.0 cuts everything")]
     + [({"source": ""}, "data.source='' is not")],
 )
@@ -226,7 +226,7 @@ def test_wrong_values_are_refused_before_a_song_is_read(nano, fields, message):
     nano.data.update(fields)
     with pytest.raises(ValueError, match=message):
         check_config.check(nano)
-        collection.kind_of(nano)
+        collection.detect_kind(nano)
 
 
 def test_a_damaged_manifest_is_named(tmp_path):

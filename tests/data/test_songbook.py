@@ -26,7 +26,7 @@ SECONDS = 4.0
 
 @pytest.fixture(scope="module")
 def results():
-    return list(songbook.songs(4, SECONDS, seed=0, workers=1))
+    return list(songbook.render_songs(4, SECONDS, seed=0, workers=1))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def four(results):
 
 @pytest.fixture(scope="module")
 def order():
-    return scores.sources(songbook._corpus(), seed=0)
+    return scores.list_sources(songbook._find_corpus(), seed=0)
 
 
 def _tune(pitches, name="ryansMammoth/made", work="made", length=None):
@@ -67,7 +67,7 @@ def _walk(count, seed=0):
 @pytest.mark.slow
 def test_same_songs_bit_for_bit_whatever_the_number_of_workers(results):
     # Fewer pieces too: a longer songbook begins with the shorter one.
-    again = list(songbook.songs(3, SECONDS, seed=0, workers=2))
+    again = list(songbook.render_songs(3, SECONDS, seed=0, workers=2))
     assert sum(isinstance(result, Song) for result in again) == 3
     for one, other in zip(results, again, strict=False):
         one, other = dict(vars(one)), dict(vars(other))
@@ -93,7 +93,9 @@ def test_every_song_has_the_asked_length_one_loudness_and_no_silence(four):
 def test_a_note_sounds_at_its_pitch(instrument, pitch):
     note = np.array([[0.0, 4.0, pitch, 100.0]])
     track = midi.Track(instruments.PROGRAMS[instrument], note)
-    wave = songbook.render(midi.midi_bytes([track], 120.0, 4.0), songbook.soundfont()).mean(0)
+    wave = songbook.render_midi(
+        midi.encode_midi([track], 120.0, 4.0), songbook.read_soundfont()
+    ).mean(0)
     power = np.abs(np.fft.rfft(wave * np.hanning(len(wave)))) ** 2
     # Harmonic product: the fundamental is where its overtones have energy too.
     size = len(power) // 4
@@ -107,13 +109,15 @@ def test_tempo_decides_when_a_note_sounds():
     note = np.array([[2.0, 1.0, 60, 110.0]])
     track = midi.Track(instruments.PROGRAMS["piano"], note)
     for bpm in (60.0, 150.0):
-        wave = songbook.render(midi.midi_bytes([track], bpm, 4.0), songbook.soundfont())
+        wave = songbook.render_midi(midi.encode_midi([track], bpm, 4.0), songbook.read_soundfont())
         first = np.argmax(np.abs(wave).max(0) > 0.01) / songbook.SAMPLE_RATE
         assert first == pytest.approx(2 * 60 / bpm, abs=0.02)
 
 
 def test_songs_differ_between_seeds(four):
-    other = next(s for s in songbook.songs(1, SECONDS, seed=1, workers=1) if isinstance(s, Song))
+    other = next(
+        s for s in songbook.render_songs(1, SECONDS, seed=1, workers=1) if isinstance(s, Song)
+    )
     assert other.name != four[0].name
 
 
@@ -135,7 +139,7 @@ def test_the_tempo_label_is_the_tempo_in_the_midi_file(metre):
     for seed in range(12):
         score = dataclasses.replace(_tune(_walk(64)), metres=((0.0, metre),))
         plan = arrangements.arrange(score, SECONDS, np.random.default_rng(seed))
-        data = midi.midi_bytes(plan.tracks, plan.quarter_bpm, plan.quarters)
+        data = midi.encode_midi(plan.tracks, plan.quarter_bpm, plan.quarters)
         microseconds = int.from_bytes(re.search(rb"\xff\x51\x03(...)", data, re.DOTALL)[1], "big")
         beats = 60e6 / microseconds / (2 if metre == "2/2" else 1)
         heard = "slow" if beats < 76 else "moderate" if beats < 112 else "fast"
@@ -175,7 +179,7 @@ def captioned():
         said |= dict(mode=mode, metre="6/8", tempo=tempo)
         labels = [f"{k}:{v}" for k, v in said.items()]
         labels += [f"instrument:{name}" for name in dict.fromkeys(names)]
-        result.append((said | {"instrument": set(names)}, captions.captions(labels)))
+        result.append((said | {"instrument": set(names)}, captions.write_captions(labels)))
     return result
 
 
@@ -311,8 +315,8 @@ def test_a_broken_chord_is_accompanied_by_itself(root, quality):
 
 
 def test_the_order_of_the_corpus_is_mixed_by_share_and_clean(order):
-    assert order == scores.sources(songbook._corpus(), seed=0)
-    assert order != scores.sources(songbook._corpus(), seed=1)
+    assert order == scores.list_sources(songbook._find_corpus(), seed=0)
+    assert order != scores.list_sources(songbook._find_corpus(), seed=1)
     first = collections.Counter()
     for source in itertools.takewhile(lambda _: first.total() < 300, order):
         first[source.kind] += source.count
@@ -329,12 +333,12 @@ def test_tied_notes_are_one_note_and_grace_notes_none():
     stream = converter.parse("tinyNotation: 4/4 c2 c2~ c2 d4 e4")
     stream.recurse().notes.last().activeSite.insert(0, note.Note("G5").getGrace())
     expected = [(0, 2, 60), (2, 4, 60), (6, 1, 62), (7, 1, 64)]
-    np.testing.assert_array_equal(scores._notes(stream), expected)
+    np.testing.assert_array_equal(scores._read_notes(stream), expected)
 
 
 def test_a_short_piece_goes_round_without_a_gap():
     part = _tune(_walk(16)).parts[0]
-    cut = arrangements._cut(part, 8.0, 3.0, 20.0)
+    cut = arrangements._cut_part(part, 8.0, 3.0, 20.0)
     np.testing.assert_allclose(cut[:, 0], np.arange(0, 20, 0.5))
     np.testing.assert_array_equal(cut[:, 2], np.resize(np.roll(part[:, 2], -6), 40))
 
@@ -368,7 +372,7 @@ def test_a_file_that_does_not_parse_is_skipped_with_the_reason(tmp_path):
 )
 def test_the_parts_of_a_work_share_their_group(order, name, work):
     source = next(s for s in order if s.name == name)
-    assert titles.title(source, None, None)[0] == work
+    assert titles.read_title(source, None, None)[0] == work
 
 
 # leak groups
@@ -376,11 +380,11 @@ def test_the_parts_of_a_work_share_their_group(order, name, work):
 
 def _admit(groups, score):
     song = Song(score.name, f"Trad.: {score.work}", (), (), np.zeros((2, 1)), 1)
-    return groups.admit((song, songbook.fingerprint(score)))
+    return groups.admit((song, songbook.fingerprint_score(score)))
 
 
 def test_one_tune_under_two_names_or_in_two_keys_is_one_group():
-    groups = songbook._Groups()
+    groups = songbook._LeakGroups()
     tune = _walk(60)
     first = _admit(groups, _tune(tune, "x/first", "first"))
     variant = np.concatenate([tune[:40] + 5, _walk(20, seed=9)])
@@ -392,7 +396,7 @@ def test_one_tune_under_two_names_or_in_two_keys_is_one_group():
 
 
 def test_copies_and_pieces_that_would_join_two_groups_are_skipped():
-    groups = songbook._Groups()
+    groups = songbook._LeakGroups()
     one, other = _walk(60), _walk(60, seed=5)
     _admit(groups, _tune(one, "x/one", "one"))
     _admit(groups, _tune(other, "x/other", "other"))
@@ -411,16 +415,16 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
         without = lambda name, gone=missing: None if name == gone else real(name)
         monkeypatch.setattr(songbook.importlib.util, "find_spec", without)
         with pytest.raises(ValueError, match=rf"{missing}.*pip install -e '.\[songbook\]'"):
-            songbook.songs()
+            songbook.render_songs()
 
 
 @pytest.mark.parametrize("bad", [{"num_pieces": 0}, {"seconds": 0.1}, {"workers": 0}])
 def test_arguments_out_of_range_are_errors_before_any_work(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
-        songbook.songs(**bad)
+        songbook.render_songs(**bad)
 
 
 def test_a_corpus_that_runs_out_says_so(monkeypatch):
-    monkeypatch.setattr(scores, "sources", lambda corpus, seed: [])
-    [last] = songbook.songs(5, SECONDS, workers=1)
+    monkeypatch.setattr(scores, "list_sources", lambda corpus, seed: [])
+    [last] = songbook.render_songs(5, SECONDS, workers=1)
     assert isinstance(last, Skipped) and "not 5" in last.reason

@@ -150,7 +150,7 @@ def test_a_label_of_no_song_and_nothing_left_are_refused(songs):
 def test_a_label_that_one_split_lacks_is_known_all_the_same(nano):
     """Only songs of the whole collection say what a label is, in every split."""
     prepare.run(nano)
-    place = prepare.cache_of(nano)
+    place = prepare.locate_cache(nano)
     manifest = cache.read_manifest(place)
     for song in manifest["songs"]:
         song["labels"] = ["kind:all"] + (["kind:rare"] if song["split"] == "train" else [])
@@ -158,8 +158,8 @@ def test_a_label_that_one_split_lacks_is_known_all_the_same(nano):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "read_manifest", lambda folder: manifest)
         for split in ("train", "valid"):
-            songs = prepare.songs_of(nano, split, 100)
+            songs = prepare.load_split(nano, split, 100)
             assert len(songs.entries) == sum(s["split"] == split for s in manifest["songs"]) > 0
         nano.data.exclude_labels = "rare"
         with pytest.raises(ValueError, match="none is left by only=.*kind:rare"):
-            prepare.songs_of(nano, "train", 100)
+            prepare.load_split(nano, "train", 100)

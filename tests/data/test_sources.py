@@ -21,14 +21,14 @@ RATE = 8000
 
 def manifest(config):
     prepare.run(config)
-    return cache.read_manifest(prepare.cache_of(config))
+    return cache.read_manifest(prepare.locate_cache(config))
 
 
 def song_of(config, name):
     """(entry, pcm [N, A]) of a prepared song."""
     found = manifest(config)
     song = next(entry for entry in found["songs"] if entry["name"] == name)
-    shard = cache.open_shards(prepare.cache_of(config), found)[song["shard"]]
+    shard = cache.open_shards(prepare.locate_cache(config), found)[song["shard"]]
     return song, shard[song["start"] : song["start"] + song["samples"]]
 
 
@@ -169,7 +169,7 @@ def test_a_broken_list_is_one_line(nano, tmp_path, text, message):
     (tmp_path / "list.jsonl").write_text(text)
     nano.data.source = str(tmp_path / "list.jsonl")
     with pytest.raises(ValueError, match=message):
-        list(collection.source(nano))
+        list(collection.iterate_items(nano))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_broken_list_is_one_line(nano, tmp_path, text, message):
 )
 def test_a_text_s_own_line_ends_divide_no_row(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8")
-    [row] = metadata.read(tmp_path / name)
+    [row] = metadata.read_rows(tmp_path / name)
     assert row["caption"] == "two\nlines \u2028 \x85"
 
 
@@ -192,12 +192,12 @@ def test_a_text_s_own_line_ends_divide_no_row(tmp_path, name, text):
 def test_what_a_broken_table_would_lose_is_an_error(tmp_path, text, message):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        metadata.read(tmp_path / "list.csv")
+        metadata.read_rows(tmp_path / "list.csv")
 
 
 def test_empty_cells_at_the_end_of_a_row_are_nothing(tmp_path):
     (tmp_path / "list.csv").write_text("path,caption\na.wav,slow,,\n")
-    assert metadata.read(tmp_path / "list.csv") == [{"path": "a.wav", "caption": "slow"}]
+    assert metadata.read_rows(tmp_path / "list.csv") == [{"path": "a.wav", "caption": "slow"}]
 
 
 def test_hostile_json_is_refused_like_any_that_is_broken(tmp_path):
@@ -207,12 +207,12 @@ def test_hostile_json_is_refused_like_any_that_is_broken(tmp_path):
     (tmp_path / "0.json").write_text("[" * 200_000)
     (tmp_path / "1.json").write_bytes(b'\xef\xbb\xbf{"labels": ["x"]}')
     (tmp_path / "metadata.jsonl").write_text('{"file_name": 5}')
-    deep, marked, _, missing = folder.songs(tmp_path)
+    deep, marked, _, missing = folder.iterate_songs(tmp_path)
     assert "0.json beside it is not JSON" in deep.reason and marked.labels == ("x",)
     assert missing.name == "5"
     (tmp_path / "metadata.jsonl").write_text("[" * 200_000)
     with pytest.raises(ValueError, match="line 1 is not JSON"):
-        list(folder.songs(tmp_path))
+        list(folder.iterate_songs(tmp_path))
 
 
 ONE_FILE = pytest.param("parquet file", marks=pytest.mark.slow)
@@ -253,22 +253,22 @@ def test_a_hugging_face_data_set_gives_the_same_songs(nano, music, dataset):
 def test_a_missing_column_or_a_wrong_option_is_named(nano, dataset):
     nano.data.update(source=str(dataset), caption_column="words")
     with pytest.raises(ValueError, match="caption_column: .* no column 'words'"):
-        list(collection.source(nano))
+        list(collection.iterate_items(nano))
     nano.data.update(caption_column=None, split="validation")
     with pytest.raises(ValueError, match="data.split='validation' is for Hub names"):
-        list(collection.source(nano))
+        list(collection.iterate_items(nano))
     nano.data.update(split=None, songbook_seconds=10.0)
     with pytest.raises(ValueError, match=r"data.songbook_seconds=10.0 is not used by"):
-        collection.source(nano)
+        collection.iterate_items(nano)
 
 
 @pytest.mark.parametrize(
     ("source", "pieces"), [("songbook", 300), ("songbook:900", 900), ("/music/songbook", None)]
 )
 def test_the_songbook_s_name_says_its_size(source, pieces):
-    assert songbook.pieces_of(source) == pieces
+    assert songbook.parse_num_pieces(source) == pieces
     with pytest.raises(ValueError, match="'songbook:many': write"):
-        songbook.pieces_of("songbook:many")
+        songbook.parse_num_pieces("songbook:many")
 
 
 @pytest.mark.slow
@@ -328,7 +328,7 @@ def test_parquet_files_say_their_split_by_name(tmp_path):
         row = {"audio": {"bytes": part.encode(), "path": None}}
         (tmp_path / "data").mkdir(exist_ok=True)
         datasets.Dataset.from_list([row]).to_parquet(str(tmp_path / "data" / f"{part}.parquet"))
-    found = list(huggingface.songs(str(tmp_path), {}))
+    found = list(huggingface.iterate_songs(str(tmp_path), {}))
     split_of = {song.audio.decode(): song.split for song in found}
     assert split_of == {
         "train-00000-of-00001": "train",
@@ -349,7 +349,7 @@ def test_class_labels_are_their_names(tmp_path):
     ]
     table = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
     table.save_to_disk(str(tmp_path / "saved"))
-    found = list(huggingface.songs(str(tmp_path / "saved"), {"label": "genre,tags"}))
+    found = list(huggingface.iterate_songs(str(tmp_path / "saved"), {"label": "genre,tags"}))
     assert [song.labels for song in found] == [("jazz", "rock"), ()]
 
 
@@ -361,7 +361,7 @@ def test_a_column_that_holds_something_else_is_named(tmp_path):
         ({"tempo": "bpm"}, "row 0: tempo='fast' is not a number"),
     ):
         with pytest.raises(ValueError, match=message):
-            list(huggingface.songs(str(tmp_path / "one.parquet"), columns))
+            list(huggingface.iterate_songs(str(tmp_path / "one.parquet"), columns))
 
 
 def test_a_streamed_data_set_gives_the_same_songs(nano, dataset):
@@ -389,14 +389,14 @@ def test_a_hub_name_is_pinned_to_a_commit(nano, monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
     nano.data.source = "someone/songs"
     nano.data.revision = "main"
-    first = prepare.cache_of(nano)
-    assert collection.revision(nano) == "a" * 40 and prepare.cache_of(nano) == first
+    first = prepare.locate_cache(nano)
+    assert collection.resolve_revision(nano) == "a" * 40 and prepare.locate_cache(nano) == first
     assert asked == [("someone/songs", "main")]
     nano.data.revision = "b" * 40
-    assert collection.revision(nano) == "b" * 40 and prepare.cache_of(nano) != first
+    assert collection.resolve_revision(nano) == "b" * 40 and prepare.locate_cache(nano) != first
     nano.data.update(source="someone/gone", revision=None)
     with pytest.raises(ValueError, match=r"commit of 'someone/gone' \(no network\); without"):
-        prepare.cache_of(nano)
+        prepare.locate_cache(nano)
     assert len(asked) == 2
 
 
@@ -405,14 +405,14 @@ def test_a_list_is_prepared_anew_where_its_files_change(nano, tmp_path, monkeypa
     tones(tmp_path / "songs", 2)
     (tmp_path / "list.csv").write_text("path\nsongs/0.wav\nsongs/1.wav\n")
     nano.data.source = str(tmp_path / "list.csv")
-    before = prepare.cache_of(nano)
-    assert prepare.cache_of(nano) == before
+    before = prepare.locate_cache(nano)
+    assert prepare.locate_cache(nano) == before
     tones(tmp_path / "songs", 1, seconds=3.0)
-    assert prepare.cache_of(nano) != before
+    assert prepare.locate_cache(nano) != before
     monkeypatch.setenv("HOME", str(tmp_path))
     for source in ("~/list.csv", "~/songs"):
         nano.data.source = source
-        assert prepare.cache_of(nano) and len(list(collection.source(nano))) == 2
+        assert prepare.locate_cache(nano) and len(list(collection.iterate_items(nano))) == 2
 
 
 def test_a_list_that_asks_for_more_than_there_is_is_told(tmp_path):
@@ -439,7 +439,7 @@ def test_a_wav_that_was_cut_is_left_out_as_a_flac_is_and_one_that_streamed_is_no
 def test_a_pipe_keeps_nobody_waiting(tmp_path):
     tones(tmp_path, 1)
     os.mkfifo(tmp_path / "pipe.wav")
-    assert "pipe or device" in list(folder.songs(tmp_path))[1].reason
+    assert "pipe or device" in list(folder.iterate_songs(tmp_path))[1].reason
 
 
 def test_what_a_worker_cannot_hold_is_refused_before_it_is_decoded():
@@ -456,7 +456,11 @@ def test_columns_that_nobody_reads_are_told(tmp_path, capsys):
     for name, own in (("metadata.csv", "file_name"), ("list.csv", "path")):
         table = tmp_path / name
         table.write_text(f"{own},label,artist\n0.wav,rock,Ann\n")
-        [song] = folder.songs(tmp_path) if own == "file_name" else manifest_source.songs(table)
+        [song] = (
+            folder.iterate_songs(tmp_path)
+            if own == "file_name"
+            else manifest_source.iterate_songs(table)
+        )
         assert song.artist == "Ann" and not song.labels
         assert f"{table}: not read: 'label'; what is: {own}, artist" in capsys.readouterr().err
         table.unlink()

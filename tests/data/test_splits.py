@@ -12,7 +12,7 @@ def made(artists, **more):
 
 
 def assigned(entries, duplicates=()):
-    warnings = splits.assign(entries, duplicates, *FRACTIONS)
+    warnings = splits.assign_splits(entries, duplicates, *FRACTIONS)
     return [entry["split"] for entry in entries], warnings
 
 

@@ -363,7 +363,7 @@ def test_what_makes_no_sense_is_refused(config, change, message):
 
 def test_one_tag_only_is_refused(config):
     prepare.run(config)
-    songs = prepare.songs_of(config, "train", 100)
+    songs = prepare.load_split(config, "train", 100)
     entries = tuple(entry | {"labels": ["instrument:bell"]} for entry in songs.entries)
     with pytest.raises(ValueError, match="leave one tag only .instrument:bell."):
         tag_labels.tags_of(dataclasses.replace(songs, entries=entries), (), 1)

@@ -67,7 +67,7 @@ def test_silence_and_copies_are_flagged_and_real_music_is_not(found):
 
 
 def test_no_artist_is_on_both_sides_and_clips_of_one_hang_together(workdir):
-    songs = prepare.songs_of(workdir, "test", 2 * RATE)
+    songs = prepare.load_split(workdir, "test", 2 * RATE)
     reference, other = controls.real_halves(songs, 2 * RATE, 64)
     artists = [songs.entries[k]["artist"] for k in range(len(songs.entries))]
     assert len(set(reference.groups)) + len(set(other.groups)) == len(set(artists))

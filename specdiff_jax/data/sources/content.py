@@ -8,10 +8,10 @@ import numpy as np
 from specdiff_jax.audio.ingest import ingest
 from specdiff_jax.data.sources.items import More, Skipped
 
-BLOCK = 1 << 20  # bytes of a file read at a time
+BLOCK_BYTES = 1 << 20  # bytes of a file read at a time
 
 
-def heard(job, intake):
+def decode_if_changed(job, intake):
     """(sha256 of the content, pcm [N, A] int16), pcm None where the hash is the known one.
 
     Args:
@@ -28,18 +28,18 @@ def heard(job, intake):
         raise ValueError(item.reason)
     if isinstance(item, More):
         return None
-    found = digest(item)
+    found = hash_content(item)
     if found == known:
         return found, None
     return found, ingest(item.audio, intake, item.start, item.end)[0]
 
 
-def digest(song):
+def hash_content(song):
     """sha256 of what is taken of a Song: its bytes and the range of them."""
     found = hashlib.sha256(json.dumps([song.start, song.end]).encode())
     if isinstance(song.audio, str):
         with open(song.audio, "rb", buffering=0) as file:
-            while block := file.read(BLOCK):
+            while block := file.read(BLOCK_BYTES):
                 found.update(block)
     elif isinstance(song.audio, bytes):
         found.update(song.audio)

@@ -5,7 +5,7 @@ from specdiff_jax.data import spool
 from specdiff_jax.data.sources.items import More, Skipped
 
 
-def take(item, intake):
+def decode_item(item, intake):
     """(pcm, facts, landmarks) of a Song, None of a More.
 
     Raises:
@@ -18,7 +18,7 @@ def take(item, intake):
     return ingest(item.audio, intake, item.start, item.end)
 
 
-def take_aside(item, intake, folder):
+def decode_to_spool(item, intake, folder):
     """As `take`, with the samples put into a file of `folder`: (Aside, facts, landmarks)."""
-    made = take(item, intake)
-    return made and (spool.put(made[0], folder), *made[1:])
+    made = decode_item(item, intake)
+    return made and (spool.write_song(made[0], folder), *made[1:])

@@ -13,7 +13,7 @@ from specdiff_jax.data.sources.items import More, Skipped, Song
 COLUMNS = ("audio", "caption", "artist", "album", "label", "licence", "song", "tempo")
 
 
-def songs(source, columns, split=None, streaming=False, revision=None):
+def iterate_songs(source, columns, split=None, streaming=False, revision=None):
     """Yields a Song, a More or a Skipped for each row, in the data set's order.
 
     Rows of the same audio (one a caption) are one song: those that share the song column, or,
@@ -28,12 +28,12 @@ def songs(source, columns, split=None, streaming=False, revision=None):
     """
     columns = {"audio": "audio"} | columns
     seen, names = {}, set()
-    for given, table in load(source, split, streaming, revision):
+    for given, table in load_tables(source, split, streaming, revision):
         features = table.features or {}
-        for index, row in enumerate(checked(table, columns, source)):
+        for index, row in enumerate(select_audio(table, columns, source)):
             place = f"{given or ''} row {index}".strip()
             try:
-                told = told_by(row, columns, given, features)
+                told = read_fields(row, columns, given, features)
             except ValueError as error:
                 raise ValueError(f"data.source: {place}: {error}") from error
             sound = row[columns["audio"]] or {}
@@ -41,7 +41,7 @@ def songs(source, columns, split=None, streaming=False, revision=None):
             if not audio:
                 yield Skipped(place, "the row holds no audio")
                 continue
-            key = key_of(row, columns, audio)
+            key = song_key(row, columns, audio)
             if key in seen:
                 yield More(seen[key], told["labels"], told["captions"])
                 continue
@@ -51,7 +51,7 @@ def songs(source, columns, split=None, streaming=False, revision=None):
             yield Song(name=name, audio=audio, **told)
 
 
-def load(source, split, streaming, revision):
+def load_tables(source, split, streaming, revision):
     """[(split that the data set gives or None, table)] without decoding any audio."""
     import datasets  # slow to import
 
@@ -65,7 +65,7 @@ def load(source, split, streaming, revision):
         elif path.exists():
             found = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
             found = found or sorted(path.rglob("*.arrow"))
-            kind, parts = found[0].suffix[1:], by_split(found, path)
+            kind, parts = found[0].suffix[1:], group_by_split(found, path)
             loaded = datasets.load_dataset(kind, data_files=parts, streaming=streaming)
         else:
             loaded = datasets.load_dataset(
@@ -81,7 +81,7 @@ def load(source, split, streaming, revision):
     return [(metadata.SPLITS.get(name), table) for name, table in loaded.items()]
 
 
-def by_split(paths, root):
+def group_by_split(paths, root):
     """{split or 'unsaid': files}, by a word of their names, as the Hub tells them."""
     found = {}
     for path in paths:
@@ -91,7 +91,7 @@ def by_split(paths, root):
     return found
 
 
-def checked(table, columns, source):
+def select_audio(table, columns, source):
     """The table with its audio undecoded.
 
     Raises:
@@ -114,7 +114,7 @@ def checked(table, columns, source):
         ) from error
 
 
-def told_by(row, columns, given, features):
+def read_fields(row, columns, given, features):
     """The Song fields of a row; a list in a column gives several labels or captions."""
     plain = {
         kind: row[column] for kind, column in columns.items() if kind not in ("audio", "label")
@@ -122,9 +122,9 @@ def told_by(row, columns, given, features):
     plain["captions"] = as_list(plain.pop("caption", None))
     named = columns.get("label", "").split(",") if "label" in columns else []
     plain["labels"] = [
-        label for column in named for label in spelled(row[column], features.get(column))
+        label for column in named for label in name_labels(row[column], features.get(column))
     ]
-    return metadata.fields(plain) | {"split": given}
+    return metadata.parse_fields(plain) | {"split": given}
 
 
 def as_list(value):
@@ -132,7 +132,7 @@ def as_list(value):
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def spelled(value, feature):
+def name_labels(value, feature):
     """Labels as a list; a ClassLabel's numbers, or a list of them, by their names."""
     kind = getattr(feature, "feature", feature)  # of a list's members
     if not hasattr(kind, "int2str"):
@@ -141,14 +141,14 @@ def spelled(value, feature):
     return [kind.int2str(k) for k in as_list(value) if k is not None and k >= 0]
 
 
-def key_of(row, columns, audio):
+def song_key(row, columns, audio):
     """What two rows of the same song share."""
     if "song" in columns:
         return str(row[columns["song"]])
     return hashlib.sha256(audio).hexdigest() if isinstance(audio, bytes) else audio
 
 
-def pinned(source, revision):
+def resolve_commit(source, revision):
     """The commit that a revision of a Hub name stands for now.
 
     Asks the Hub, except where the revision is a commit already.

@@ -41,7 +41,7 @@ def accompany(melody, bars, beat, metre, key):
         start, stop = max(start, 0.0), min(stop, end)
         span = pulse if compound or pulse == 2.0 else 2 * pulse
         for window in np.arange(start, stop - 0.74 * pulse, span):  # a pick-up stays bare
-            root, quality = _chord(melody, window, min(window + span, stop), key)
+            root, quality = _choose_chord(melody, window, min(window + span, stop), key)
             triad = [55 + (root + step - 55) % 12 for step in _TRIADS[quality]]
             for i, at in enumerate(np.arange(window, min(window + span, stop) - 1e-6, pulse)):
                 low = 36 + (root + (7 if i % 2 else 0) - 36) % 12
@@ -50,10 +50,10 @@ def accompany(melody, bars, beat, metre, key):
                 strong = len(bass) % 2
                 drums += [(at, 0.1, _KICK if strong else _SNARE, 88 if strong else 60)]
                 drums += [(at, 0.1, _HAT, 60), (at + off, 0.1, _HAT, 46)]
-    return _array(chords, 3), _array(bass, 3), _array(drums, 4)
+    return _stack_rows(chords, 3), _stack_rows(bass, 3), _stack_rows(drums, 4)
 
 
-def _chord(melody, start, stop, key):
+def _choose_chord(melody, start, stop, key):
     """(root, quality) of the chord that shares most with the melody between two times."""
     tonic, mode = pitch_class(key[0]), key[1]
     palette = _PALETTES.get(mode, _PALETTES["major"])
@@ -69,5 +69,5 @@ def _chord(melody, start, stop, key):
     return max(best)[2:]
 
 
-def _array(rows, width):
+def _stack_rows(rows, width):
     return np.array(rows, np.float64).reshape(-1, width)

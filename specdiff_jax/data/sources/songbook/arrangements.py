@@ -58,20 +58,20 @@ def arrange(score, seconds, rng, excerpt=0, of=1):
     """
     speed = ("slow", "moderate", "fast")[rng.choice(3, p=_speed_odds(score.kind))]
     start_metre = score.metres[0][1]
-    quarter_bpm = _playable(score, rng.uniform(*_SPEEDS[speed]) * beat_quarters(start_metre))
+    quarter_bpm = _clip_tempo(score, rng.uniform(*_SPEEDS[speed]) * beat_quarters(start_metre))
     quarters = seconds * quarter_bpm / 60
-    start = _start(score, quarters, rng, excerpt, of)
-    parts = [_cut(part, score.length, start, quarters) for part in score.parts]
-    parts, shift = _from_first_note(parts)
+    start = _choose_start(score, quarters, rng, excerpt, of)
+    parts = [_cut_part(part, score.length, start, quarters) for part in score.parts]
+    parts, shift = _shift_to_first_note(parts)
     _check_rests(parts, quarters, quarter_bpm)
     metre = [text for offset, text in score.metres if offset <= start][-1]
     key = score.key or estimate_key(np.concatenate(parts))
     if score.kind == "tune":
         bars = _cut_bars(score, quarters) - shift
-        ensemble, tracks, instruments = _band(parts[0], bars, metre, key, rng)
+        ensemble, tracks, instruments = _build_band(parts[0], bars, metre, key, rng)
     else:
-        ensemble, tracks, instruments = _voices(score.kind, parts, rng)
-    tracks = tuple(_play(track, beat_quarters(metre), quarter_bpm, rng) for track in tracks)
+        ensemble, tracks, instruments = _assign_voices(score.kind, parts, rng)
+    tracks = tuple(_humanize(track, beat_quarters(metre), quarter_bpm, rng) for track in tracks)
     tempo = quarter_bpm / beat_quarters(metre)
     labels = [
         f"composer:{'traditional' if score.kind == 'tune' else score.composer}",
@@ -82,7 +82,7 @@ def arrange(score, seconds, rng, excerpt=0, of=1):
         f"key:{key[0]}",
         f"mode:{key[1]}",
         f"metre:{metre}",
-        f"tempo:{tempo_class(tempo)}",
+        f"tempo:{classify_tempo(tempo)}",
     ]
     return Arrangement(tracks, quarter_bpm, quarters, tuple(labels), tempo)
 
@@ -94,7 +94,7 @@ def beat_quarters(metre):
     return (12 if compound else 4) / under
 
 
-def tempo_class(beats):
+def classify_tempo(beats):
     """'slow' below 76 beats a minute, 'fast' from 112, else 'moderate'."""
     return "slow" if beats < 76 else "moderate" if beats < 112 else "fast"
 
@@ -118,7 +118,7 @@ def _speed_odds(kind):
     return [0.1, 0.45, 0.45] if kind == "tune" else [0.35, 0.35, 0.3]
 
 
-def _playable(score, quarter_bpm):
+def _clip_tempo(score, quarter_bpm):
     """The wished tempo, held between a crawl and what fingers can do."""
     edges = np.append(score.bars, score.length)
     lengths = np.maximum(np.diff(edges), 1e-6)
@@ -129,7 +129,7 @@ def _playable(score, quarter_bpm):
     return float(np.clip(quarter_bpm, 60 * _FEWEST_NOTES / fewest, 60 * _MOST_NOTES / most))
 
 
-def _start(score, quarters, rng, excerpt, of):
+def _choose_start(score, quarters, rng, excerpt, of):
     """A bar line of the excerpt's own span, so that excerpts overlap as little as possible."""
     if score.length <= quarters or score.kind in ("chorale", "tune"):
         if excerpt:
@@ -145,7 +145,7 @@ def _start(score, quarters, rng, excerpt, of):
     return float(rng.choice(bars)) if len(bars) else low
 
 
-def _cut(part, length, start, quarters):
+def _cut_part(part, length, start, quarters):
     """The notes of [start, start + quarters) of a piece that goes round and round."""
     rounds = int(np.ceil((start + quarters) / length))
     notes = np.concatenate([part + [r * length, 0, 0] for r in range(rounds)])
@@ -162,7 +162,7 @@ def _cut_bars(score, quarters):
     return np.concatenate([score.bars + r * score.length for r in range(rounds)])
 
 
-def _from_first_note(parts):
+def _shift_to_first_note(parts):
     shift = min((part[0, 0] for part in parts if len(part)), default=0.0)
     return [part - [shift, 0, 0] for part in parts], shift
 
@@ -179,17 +179,17 @@ def _check_rests(parts, quarters, quarter_bpm, longest=1.5):
         raise scores.Unusable(f"rests for {rest:.1f} s")
 
 
-def _voices(kind, parts, rng):
+def _assign_voices(kind, parts, rng):
     ensemble, names = ENSEMBLES[kind][rng.integers(len(ENSEMBLES[kind]))]
     pans = np.linspace(34, 94, len(parts)).astype(int)
     tracks = [
-        midi.Track(PROGRAMS[name], _louden(part, 80), int(pan), _PIECE_LEVEL[kind])
+        midi.Track(PROGRAMS[name], _add_velocity(part, 80), int(pan), _PIECE_LEVEL[kind])
         for name, part, pan in zip(names, parts, pans, strict=True)
     ]
     return ensemble, tracks, list(dict.fromkeys(names))
 
 
-def _band(melody, bars, metre, key, rng):
+def _build_band(melody, bars, metre, key, rng):
     """A tune alone, with chords, with chords and bass, or with chords, bass and drums."""
     size = rng.choice(4, p=[0.12, 0.28, 0.3, 0.3]) + 1
     lead = MELODIES[rng.integers(len(MELODIES))]
@@ -198,20 +198,20 @@ def _band(melody, bars, metre, key, rng):
     bass = ("double bass", "electric bass")[rng.integers(2)]
     chords, low, drums = accompaniment.accompany(melody, bars, beat_quarters(metre), metre, key)
     players = [
-        (lead, midi.Track(PROGRAMS[lead], _louden(melody, 96), 58, 100)),
-        (comp, midi.Track(PROGRAMS[comp], _louden(chords, 66), 84, 80)),
-        (bass, midi.Track(PROGRAMS[bass], _louden(low, 84), 50, 90)),
+        (lead, midi.Track(PROGRAMS[lead], _add_velocity(melody, 96), 58, 100)),
+        (comp, midi.Track(PROGRAMS[comp], _add_velocity(chords, 66), 84, 80)),
+        (bass, midi.Track(PROGRAMS[bass], _add_velocity(low, 84), 50, 90)),
         ("drums", midi.Track(0, drums, 64, 76, drums=True)),
     ][:size]
     ensemble = ("solo", "duo", "trio", "folk band")[size - 1]
     return ensemble, [track for _, track in players], [name for name, _ in players]
 
 
-def _louden(notes, velocity):
+def _add_velocity(notes, velocity):
     return np.column_stack([notes, np.full(len(notes), velocity, np.float64)])
 
 
-def _play(track, beat, quarter_bpm, rng):
+def _humanize(track, beat, quarter_bpm, rng):
     """A player's touch: phrases that swell, beats that lean, hands a few milliseconds apart."""
     notes = track.notes.copy()
     onset = notes[:, 0]

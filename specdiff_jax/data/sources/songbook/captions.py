@@ -84,7 +84,7 @@ CASUAL = ("request", "tags", "short", "name")  # half of these are written in lo
 SUNG = {"choir", "voice"}
 
 
-def captions(labels):
+def write_captions(labels):
     """Captions of a labelled song.
 
     Args:
@@ -102,12 +102,12 @@ def captions(labels):
         of.setdefault(name, []).append(value)
     instruments = of.pop("instrument")
     of = {name: values[0] for name, values in of.items()}
-    return tuple(_caption(kind, of, instruments, rng) for kind in TEMPLATES)
+    return tuple(_write_caption(kind, of, instruments, rng) for kind in TEMPLATES)
 
 
-def _caption(kind, of, instruments, rng):
+def _write_caption(kind, of, instruments, rng):
     # Each caption draws its own words, as another person would.
-    words = _words(of, instruments, rng) | _players(of["ensemble"], instruments, rng)
+    words = _draw_words(of, instruments, rng) | _draw_players(of["ensemble"], instruments, rng)
     text = rng.choice(TEMPLATES[kind]).format(**of | words)
     text = re.sub(r"\ba (?=[aeiou])", "an ", text)
     if kind in CASUAL and rng.random() < 0.5:
@@ -115,7 +115,7 @@ def _caption(kind, of, instruments, rng):
     return re.sub(r"(^|[.] )([a-z])", lambda found: found[0].upper(), text)
 
 
-def _words(of, instruments, rng):
+def _draw_words(of, instruments, rng):
     """What is said of the music."""
     moods = table.MODE[of["mode"]]
     sung = SUNG.issuperset(instruments)
@@ -135,7 +135,7 @@ def _words(of, instruments, rng):
     }
 
 
-def _players(ensemble, instruments, rng):
+def _draw_players(ensemble, instruments, rng):
     """Who plays: by instruments, by ensemble, by both."""
     names = [rng.choice(table.INSTRUMENTS[name]) for name in instruments]
     if len(set(names)) < len(names):  # "a guitar and a guitar"
@@ -144,12 +144,12 @@ def _players(ensemble, instruments, rng):
     called = [p.format(one=names[0], person=person) for p in table.ENSEMBLES[ensemble]]
     groups = [name[2:] for name in called if name.startswith("a ") and "cappella" not in name]
     said = rng.choice(called)
-    bare, some = _list(names), _list([_with_article(name) for name in names])
+    bare, some = _join_names(names), _join_names([_add_article(name) for name in names])
     ways = [said, f"{said} ({bare})", f"{said} with {some}", some]
     if len(names) == 1:  # not "four guitars (guitar)"
         ways = ways[:1] if ensemble == "solo" or names[0].rstrip("s") in said else ways[:2]
     return {
-        "cast": cast(ensemble, instruments),
+        "cast": name_cast(ensemble, instruments),
         "players": rng.choice(ways),
         "ensemble": said,
         "group": rng.choice(groups),
@@ -159,19 +159,19 @@ def _players(ensemble, instruments, rng):
     }
 
 
-def cast(ensemble, instruments):
+def name_cast(ensemble, instruments):
     """Who plays, in the labels' own words."""
     if ensemble == "solo":
         return f"solo {instruments[0]}"
     if instruments == [ensemble]:
         return f"a {ensemble}"
-    return f"a {ensemble} ({_list(instruments)})"
+    return f"a {ensemble} ({_join_names(instruments)})"
 
 
-def _list(names):
+def _join_names(names):
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def _with_article(name):
+def _add_article(name):
     plural = name.endswith("s") and not name.endswith("ss")
     return name if plural or name in table.MASS else f"a {name}"

@@ -30,7 +30,7 @@ class Track:
     drums: bool = False
 
 
-def midi_bytes(tracks, quarter_bpm, quarters):
+def encode_midi(tracks, quarter_bpm, quarters):
     """A format-0 MIDI file that ends exactly at `quarters`.
 
     Args:
@@ -48,7 +48,7 @@ def midi_bytes(tracks, quarter_bpm, quarters):
     events = []  # (tick, order, message): at equal ticks notes end before others begin
     for track in tracks:
         channel = DRUM_CHANNEL if track.drums else channels.pop(0)
-        events += _set_up(track, channel) + _note_events(track.notes, channel, end)
+        events += _setup_events(track, channel) + _note_events(track.notes, channel, end)
     events.sort()
     tempo = struct.pack(">I", microseconds_per_quarter(quarter_bpm))[1:]
     body = [b"\x00\xff\x51\x03", tempo]
@@ -67,7 +67,7 @@ def microseconds_per_quarter(quarter_bpm):
     return round(60e6 / quarter_bpm)
 
 
-def _set_up(track, channel):
+def _setup_events(track, channel):
     program = bytes([0xC0 | channel, 0 if track.drums else track.program])
     volume = bytes([0xB0 | channel, 7, track.volume])
     pan = bytes([0xB0 | channel, 10, track.pan])

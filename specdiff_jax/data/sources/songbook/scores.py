@@ -29,7 +29,7 @@ COMPOSERS = {
     "ryansMammoth": "Trad.",
 }
 # Not chorales or not quartets, and superseded encodings.
-_LEAVE_OUT = {"bach/bwv846", "mozart/k545/movement1_exposition", "monteverdi/madrigal.3.1_old"}
+_EXCLUDED = {"bach/bwv846", "mozart/k545/movement1_exposition", "monteverdi/madrigal.3.1_old"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Unusable(Exception):
     """This file cannot serve, for a reason that one line can tell."""
 
 
-def sources(corpus, seed):
+def list_sources(corpus, seed):
     """The files in the order in which they are used: shuffled by `seed`, kinds mixed by share.
 
     Args:
@@ -89,10 +89,10 @@ def sources(corpus, seed):
     order = []
     for number, (kind, (folders, share)) in enumerate(KINDS.items()):
         rng = np.random.default_rng([seed, number])
-        files = [file for folder in folders for file in _files(corpus, folder)]
-        names = [_name(corpus, files[i]) for i in rng.permutation(len(files))]
-        paths = {_name(corpus, file): str(file) for file in files}
-        jobs = [job for name in names for job in _passes(kind, paths[name], name)]
+        files = [file for folder in folders for file in _list_files(corpus, folder)]
+        names = [_name_piece(corpus, files[i]) for i in rng.permutation(len(files))]
+        paths = {_name_piece(corpus, file): str(file) for file in files}
+        jobs = [job for name in names for job in _plan_excerpts(kind, paths[name], name)]
         jobs.sort(key=lambda job: job.first)  # every file once before any file a second time
         done = 0
         for job in jobs:
@@ -102,21 +102,21 @@ def sources(corpus, seed):
     return [job for _, _, job in order]
 
 
-def _files(corpus, folder):
+def _list_files(corpus, folder):
     """Files of a folder, one for each piece: MusicXML is preferred to a second encoding."""
     best = {}
     for suffix in (".abc", ".xml", ".mxl"):
         for file in sorted((corpus / folder).rglob("*" + suffix)):
-            best[_name(corpus, file)] = file
-    return [best[name] for name in sorted(best) if name not in _LEAVE_OUT]
+            best[_name_piece(corpus, file)] = file
+    return [best[name] for name in sorted(best) if name not in _EXCLUDED]
 
 
-def _name(corpus, file):
+def _name_piece(corpus, file):
     file = pathlib.Path(file)
     return file.relative_to(corpus).with_name(file.stem).as_posix()
 
 
-def _passes(kind, path, name):
+def _plan_excerpts(kind, path, name):
     """A quartet is slow to parse, so one reading gives several excerpts, from apart."""
     if kind == "quartet":
         count = 2 if "movement" in name else 3  # the other files hold whole quartets
@@ -126,19 +126,19 @@ def _passes(kind, path, name):
     return [Source(kind, path, name)]
 
 
-def read(source):
+def read_score(source):
     """Parse one file: Source -> Score.
 
     Raises:
       Unusable: with the reason, for files that do not parse, do not expand or lack parts.
     """
-    stream = _parse(source)
+    stream = _parse_stream(source)
     parts = _choose_parts(source, list(stream.parts))
-    notes = tuple(_notes(part) for part in parts)
+    notes = tuple(_read_notes(part) for part in parts)
     if any(len(part) < 8 for part in notes):
         raise Unusable("a part is empty")
     flat = parts[0].flatten()
-    work, form = titles.title(source, stream, parts[0])
+    work, form = titles.read_title(source, stream, parts[0])
     return Score(
         kind=source.kind,
         name=source.name,
@@ -148,12 +148,12 @@ def read(source):
         parts=notes,
         length=float(max(part.highestTime for part in parts)),
         bars=np.unique([float(bar.offset) for bar in parts[0].getElementsByClass("Measure")]),
-        metres=_metres(flat),
-        key=_written_key(flat) if source.kind == "tune" else None,
+        metres=_read_meters(flat),
+        key=_read_key(flat) if source.kind == "tune" else None,
     )
 
 
-def _parse(source):
+def _parse_stream(source):
     from music21 import converter  # slow to import
 
     reader = converter.Converter()
@@ -185,7 +185,7 @@ def _choose_parts(source, parts):
     return parts[:low] if low == high else parts[:4] + parts[-1:]
 
 
-def _notes(part):
+def _read_notes(part):
     """[n, 3] of (onset, duration, pitch), ties joined, grace notes and chord symbols left out."""
     from music21 import harmony
 
@@ -209,7 +209,7 @@ def _notes(part):
     return np.array(sorted(notes), np.float64).reshape(-1, 3)
 
 
-def _metres(flat):
+def _read_meters(flat):
     metres = []
     for signature in flat.getElementsByClass("TimeSignature"):
         if not metres or metres[-1][1] != signature.ratioString:
@@ -218,7 +218,7 @@ def _metres(flat):
     return tuple(metres) or ((0.0, "4/4"),)
 
 
-def _written_key(flat):
+def _read_key(flat):
     keys = {
         (key.tonic.name.replace("-", "b"), key.mode)
         for key in flat.getElementsByClass("KeySignature")

@@ -42,7 +42,7 @@ _FLOOR = 2.0**-14  # peak of the added noise floor, two steps of 16 bits: a rest
 _RUNS = {"chorale": (12, 8), "tune": (20, 14)}
 
 
-def songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
+def render_songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
     """Render the songbook.
 
     Args:
@@ -65,12 +65,12 @@ def songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
         raise ValueError(f"num_pieces={num_pieces} and workers={workers} must be at least 1")
     if not 1 <= seconds <= 600:
         raise ValueError(f"seconds={seconds} must be between 1 and 600")
-    corpus = _corpus()
-    soundfont()
-    return _songs(corpus, num_pieces, seconds, seed, workers or cores())
+    corpus = _find_corpus()
+    read_soundfont()
+    return _render_pieces(corpus, num_pieces, seconds, seed, workers or cores())
 
 
-def pieces_of(source):
+def parse_num_pieces(source):
     """Pieces that 'songbook' or 'songbook:900' asks for; None where `source` is another one."""
     name, _, count = source.partition(":")
     if name != "songbook":
@@ -80,21 +80,21 @@ def pieces_of(source):
     return int(count or NUM_PIECES)
 
 
-def versions():
+def package_versions():
     """Versions of the packages that the sound depends on; None where one is missing."""
     found = {name: importlib.util.find_spec(name) for name in PACKAGES}
     return {name: spec and importlib.metadata.version(name) for name, spec in found.items()}
 
 
-def soundfont():
+def read_soundfont():
     """The bytes of the General MIDI SoundFont inside the pretty_midi wheel."""
-    file = _package("pretty_midi") / "TimGM6mb.sf2"
+    file = _find_package("pretty_midi") / "TimGM6mb.sf2"
     if not file.is_file():
         raise ValueError(f"{file.name} is missing: reinstall with pip install -e '.[songbook]'")
     return file.read_bytes()
 
 
-def render(midi_file, soundfont_bytes):
+def render_midi(midi_file, soundfont_bytes):
     """MIDI bytes -> [2, N] float32 at SAMPLE_RATE, within [-1, 1)."""
     import midirenderer  # an extra
 
@@ -106,11 +106,11 @@ def render(midi_file, soundfont_bytes):
         return samples.reshape(-1, reader.getnchannels()).T.astype(np.float32) / 32768
 
 
-def _songs(corpus, num_pieces, seconds, seed, workers):
-    groups = _Groups()
+def _render_pieces(corpus, num_pieces, seconds, seed, workers):
+    groups = _LeakGroups()
     accepted = 0
-    jobs = [(source, seconds, seed) for source in scores.sources(corpus, seed)]
-    for results in _in_order(_render_source, jobs, workers):
+    jobs = [(source, seconds, seed) for source in scores.list_sources(corpus, seed)]
+    for results in _map_in_order(_render_source, jobs, workers):
         for result in results:
             result = groups.admit(result)
             accepted += isinstance(result, Song)
@@ -120,7 +120,7 @@ def _songs(corpus, num_pieces, seconds, seed, workers):
     yield Skipped("songbook", f"the corpus has only {accepted} such pieces, not {num_pieces}")
 
 
-def _in_order(work, jobs, workers):
+def _map_in_order(work, jobs, workers):
     """Like map over processes, with a bounded number of results waiting."""
     if workers == 1:
         yield from map(work, jobs)
@@ -151,7 +151,7 @@ def _render_source(job):
     """One file -> list of Skipped or (Song, fingerprint), runs in a worker."""
     source, seconds, seed = job
     try:
-        score = scores.read(source)
+        score = scores.read_score(source)
     except scores.Unusable as error:
         return [Skipped(source.name, str(error))]
     results = []
@@ -163,15 +163,15 @@ def _render_source(job):
         except scores.Unusable as error:
             results.append(Skipped(name, str(error)))
             continue
-        results.append((_song(name, score, plan, seconds), fingerprint(score)))
+        results.append((_render_song(name, score, plan, seconds), fingerprint_score(score)))
     return results
 
 
-def _song(name, score, plan, seconds):
+def _render_song(name, score, plan, seconds):
     # A quarter note more than asked, so that the end is cut from sound and not from silence.
-    data = midi.midi_bytes(plan.tracks, plan.quarter_bpm, plan.quarters + 1)
+    data = midi.encode_midi(plan.tracks, plan.quarter_bpm, plan.quarters + 1)
     samples = round(seconds * SAMPLE_RATE)
-    wave = render(data, _soundfont_once())
+    wave = render_midi(data, _cached_soundfont())
     if wave.shape[-1] < samples:
         raise ValueError(f"{name}: midirenderer returned {wave.shape[-1]} of {samples} samples")
     composer = scores.COMPOSERS[score.composer]
@@ -179,13 +179,13 @@ def _song(name, score, plan, seconds):
         name=name,
         artist=f"{composer}: {score.work}",
         labels=plan.labels,
-        captions=captions.captions(plan.labels),
-        audio=Pcm(_level(wave[:, :samples], zlib.crc32(name.encode())), SAMPLE_RATE),
+        captions=captions.write_captions(plan.labels),
+        audio=Pcm(_set_level(wave[:, :samples], zlib.crc32(name.encode())), SAMPLE_RATE),
         tempo=plan.tempo,
     )
 
 
-def _level(wave, seed):
+def _set_level(wave, seed):
     if np.abs(wave).max() > 0.999:
         raise ValueError("the renderer clips: lower the channel volumes in arrangements.py")
     rms = np.sqrt(np.mean(np.square(wave, dtype=np.float64)))
@@ -194,7 +194,7 @@ def _level(wave, seed):
     return wave * gain + np.float32(_FLOOR) * (2 * noise - 1)
 
 
-def fingerprint(score):
+def fingerprint_score(score):
     """What tells that two scores share material: (hash of all notes in any key, runs of the tune).
 
     The runs are hashes of the intervals of the top voice: of a hymn on every beat, where settings
@@ -216,7 +216,7 @@ def fingerprint(score):
     return digest, frozenset(zlib.crc32(r.tobytes()) for r in runs if np.sum(r != 0) >= moving)
 
 
-class _Groups:
+class _LeakGroups:
     """Leak groups handed out so far; the order of `admit` calls decides their names."""
 
     def __init__(self):
@@ -231,7 +231,10 @@ class _Groups:
         first = self._copies.setdefault(digest, song.name)
         if first.split("#")[0] != song.name.split("#")[0]:
             return Skipped(song.name, f"the same notes as {first}")
-        keys = {titles.plain(song.artist), *((song.artist.split(":")[0], run) for run in runs)}
+        keys = {
+            titles.normalize_title(song.artist),
+            *((song.artist.split(":")[0], run) for run in runs),
+        }
         artists = sorted({self._of[key] for key in keys if key in self._of})
         if len(artists) > 1:
             return Skipped(song.name, f"shares music with {' and with '.join(artists)}")
@@ -240,12 +243,12 @@ class _Groups:
         return Song(**{**vars(song), "artist": artist})
 
 
-def _corpus():
-    _package("midirenderer")
-    return _package("music21") / "corpus"
+def _find_corpus():
+    _find_package("midirenderer")
+    return _find_package("music21") / "corpus"
 
 
-def _package(name):
+def _find_package(name):
     """The folder of an installed package, found without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.origin:
@@ -257,5 +260,5 @@ def _package(name):
 
 
 @functools.cache
-def _soundfont_once():
-    return soundfont()
+def _cached_soundfont():
+    return read_soundfont()

@@ -9,7 +9,7 @@ _CYCLES = {(3, 8): 3, (3, 15): 3, (3, 19): 2, (4, 6): 2, (5, 4): 5}
 _SMALL_WORDS = {"a", "an", "and", "for", "in", "of", "on", "or", "the", "to", "with"}
 
 
-def title(source, stream, top):
+def read_title(source, stream, top):
     """What a piece is called.
 
     Args:
@@ -22,7 +22,7 @@ def title(source, stream, top):
     """
     file = source.name.split("/")[-1]
     if source.kind == "chorale":
-        hymn = _hymn(file) or _first_line(top)
+        hymn = _look_up_hymn(file) or _read_first_line(top)
         return hymn or "BWV " + file[3:], "chorale"
     if source.kind == "quartet":
         work = source.name.split("/")[1]
@@ -36,10 +36,10 @@ def title(source, stream, top):
         )
         work = f"madrigal {book}.{first}" + (f"-{last}" if last > first else "")
         return work, "madrigal"
-    return _tune_title(source, stream)
+    return _read_tune_title(source, stream)
 
 
-def _hymn(file):
+def _look_up_hymn(file):
     """The hymn of a chorale numbered BWV 250..438, as music21's table has it, or ''."""
     from music21.corpus import chorales
 
@@ -48,7 +48,7 @@ def _hymn(file):
     return row["title"] if row else ""
 
 
-def _first_line(part):
+def _read_first_line(part):
     """The sung words up to the first fermata: a hymn goes by its first line."""
     words, joined = [], False
     for note in part.flatten().notes:
@@ -65,23 +65,23 @@ def _first_line(part):
     return re.sub(r"^\d+\. ?", "", " ".join(words[:9])).strip(" ,;.:!?/")
 
 
-def _tune_title(source, stream):
+def _read_tune_title(source, stream):
     text = pathlib.Path(source.path).read_text(encoding="utf-8", errors="replace")
     dance = re.search(r"^R:\s*(.+?)\s*$", text, re.MULTILINE)
     form = re.sub(r"^slip ?jig$", "slip jig", dance[1].lower()) if dance else "dance tune"
     form = {"fling": "highland fling", "slide": "jig"}.get(form, form)
     name = (stream.metadata.title if stream.metadata else "") or source.name.split("/")[-1]
     name = re.split(r"\s+--?\s+", name)[0].strip(' ."')
-    name = " ".join(_capital(i, w) for i, w in enumerate(name.split()))
+    name = " ".join(_capitalize(i, w) for i, w in enumerate(name.split()))
     return name, form
 
 
-def _capital(index, word):
+def _capitalize(index, word):
     word = word.lower()
     return word if index and word in _SMALL_WORDS else word[:1].upper() + word[1:]
 
 
-def plain(text):
+def normalize_title(text):
     """Lower-case letters and digits only, accents and articles off: titles that mean the same."""
     text = unicodedata.normalize("NFKD", text.lower().replace("ß", "ss"))
     text = "".join(c for c in text if c.isalnum() or c == " ")

@@ -15,6 +15,7 @@ from specdiff_jax.conditioning.label_names import find_label
 from specdiff_jax.conditioning.text_encoders import encoder as features
 from specdiff_jax.config import jsonl
 from specdiff_jax.config.fields import choose
+from specdiff_jax.diffusion import guidance
 from specdiff_jax.models.conditioning import Condition
 from specdiff_jax.runtime.logs import log
 
@@ -102,9 +103,9 @@ class PromptEncoder:
         if wish.prompt is not None or together or told or not terms:
             asked.append((1.0, self.condition(wish.prompt, together, told)))
         asked += [(strength, self.condition(None, (label,), {})) for strength, label in terms]
-        total = sum(strength for strength, _ in asked)
-        made = [(self.condition(wish.negative_prompt, (), {}), 1 - guide * total, 1 - total)]
-        made += [(condition, guide * strength, strength) for strength, condition in asked]
+        weights, plain = guidance.cfg_weights([strength for strength, _ in asked], guide)
+        each = [self.condition(wish.negative_prompt, (), {}), *(c for _, c in asked)]
+        made = list(zip(each, weights, plain, strict=True))
         if not self.with_plain:
             made = [(condition, weight, weight) for condition, weight, _ in made]
         return [branch for branch in made if branch[1] or branch[2]]

@@ -1,4 +1,4 @@
-"""Guidance against the closed form: denoisers of Gaussians, whose mixtures are Gaussians again."""
+"""Guidance against the closed form: denoisers of Gaussians, whose mixtures are Gaussian again."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from specdiff_jax.diffusion import guidance, samplers, schedules, time_grids
 
 SHAPE = (4, 3, 1)
 SCHEDULE = schedules.cosine()
-SPREAD = 0.5  # of the data around the mean that a condition names
+SPREAD = 0.5  # of the data around the mean that a condition gives
 
 
 def denoise(x_t, t, mean):
@@ -36,16 +36,28 @@ def wrapped(means, weights, plain=None, **fields):
 
 
 @pytest.mark.parametrize(("weights", "mean"), [((0.0, 1.0), 2.0), ((1.0, 0.0), -1.0)])
-def test_weight_one_is_the_conditional_and_zero_the_unconditional_bit_for_bit(weights, mean):
+def test_guide_of_weight_one_is_conditional_and_of_zero_unconditional_bit_for_bit(weights, mean):
     x_t, t = inputs()
-    found = wrapped((-1.0, 2.0), weights)(x_t, t)
-    wanted = denoise(x_t, t, jnp.full(5, mean))
-    jax.tree.map(np.testing.assert_array_equal, found, tuple(wanted))
+    guided = wrapped((-1.0, 2.0), weights)(x_t, t)
+    expected = denoise(x_t, t, jnp.full(5, mean))
+    jax.tree.map(np.testing.assert_array_equal, guided, tuple(expected))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.5])
+@pytest.mark.parametrize("strengths", [[], [1.0], [1.0, -0.5, 2.0]])
+def test_cfg_weights_equal_the_formula(strengths, scale):
+    """x_0 = x_0(none) + w sum_k s_k (x_0(c_k) - x_0(none)); plain weights are those at w = 1."""
+    none, *each = np.random.default_rng(0).normal(size=1 + len(strengths))
+    weights, plain = guidance.cfg_weights(strengths, scale)
+    for w, row in ((scale, weights), (1.0, plain)):
+        expected = none + w * sum(s * (x - none) for s, x in zip(strengths, each, strict=True))
+        np.testing.assert_allclose(np.dot(row, [none, *each]), expected, rtol=1e-12)
+        np.testing.assert_allclose(sum(row), 1.0, rtol=1e-12)
 
 
 @pytest.mark.parametrize("weight", [0.5, 2.0, 5.0])
-def test_a_guided_gaussian_is_the_gaussian_of_the_exaggerated_mean(weight):
-    """All spreads alike, the mixture of scores is that of the mixture of means: sampled so."""
+def test_guide_of_gaussians_samples_the_gaussian_of_the_extrapolated_mean(weight):
+    """With equal spreads a mixture of scores is the score at the mixture of the means."""
     count = 2000
     guided = guidance.guide(
         denoise,
@@ -63,47 +75,47 @@ def test_a_guided_gaussian_is_the_gaussian_of_the_exaggerated_mean(weight):
     np.testing.assert_allclose(x_0.std(), SPREAD, rtol=0.02)
 
 
-def test_the_algebra_of_three_is_the_sum_of_its_terms():
+def test_guide_of_three_conditions_is_the_sum_of_its_terms():
     x_t, t = inputs()
-    found, _ = wrapped((0.0, 1.0, 3.0), (1 - 2.0 + 0.5, 2.0, -0.5))(x_t, t)
-    wanted, _ = denoise(x_t, t, jnp.full(5, 2.0 * 1.0 - 0.5 * 3.0))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    guided, _ = wrapped((0.0, 1.0, 3.0), (1 - 2.0 + 0.5, 2.0, -0.5))(x_t, t)
+    expected, _ = denoise(x_t, t, jnp.full(5, 2.0 * 1.0 - 0.5 * 3.0))
+    np.testing.assert_allclose(guided, expected, atol=1e-5)
 
 
-def test_each_item_has_weights_of_its_own():
+def test_guide_takes_weights_item_by_item():
     x_t, t = inputs()
     weights = jnp.stack([jnp.linspace(1.0, 0.0, 5), jnp.linspace(0.0, 1.0, 5)])
-    found, _ = guidance.guide(denoise, SCHEDULE, rows(-1.0, 2.0), weights, weights)(x_t, t)
-    wanted, _ = denoise(x_t, t, jnp.linspace(-1.0, 2.0, 5))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    guided, _ = guidance.guide(denoise, SCHEDULE, rows(-1.0, 2.0), weights, weights)(x_t, t)
+    expected, _ = denoise(x_t, t, jnp.linspace(-1.0, 2.0, 5))
+    np.testing.assert_allclose(guided, expected, atol=1e-5)
 
 
-def test_outside_the_interval_nothing_is_guided():
+def test_guide_outside_the_interval_is_plain():
     x_t, _ = inputs()
     t = jnp.array([0.1, 0.3, 0.5, 0.7, 0.9])
-    found, _ = wrapped((0.0, 1.0), (-2.0, 3.0), (0.0, 1.0), interval=(0.3, 0.7))(x_t, t)
-    wanted, _ = denoise(x_t, t, jnp.array([1.0, 1.0, 3.0, 3.0, 1.0]))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    guided, _ = wrapped((0.0, 1.0), (-2.0, 3.0), (0.0, 1.0), interval=(0.3, 0.7))(x_t, t)
+    expected, _ = denoise(x_t, t, jnp.array([1.0, 1.0, 3.0, 3.0, 1.0]))
+    np.testing.assert_allclose(guided, expected, atol=1e-5)
 
 
-def test_rescale_brings_back_the_deviation_by_as_much_as_it_says():
+def test_guide_rescale_moves_the_deviation_by_phi():
     x_t, t = inputs()
     std = lambda x: np.std(np.asarray(x), axis=(1, 2, 3))
     scale = jnp.linspace(1.0, 3.0, 12).reshape(SHAPE)[None]
     tilted = lambda x_t, t, mean: (scale * schedules.expand(mean, x_t) + x_t, x_t)
-    of = lambda phi: guidance.guide(
+    rescaled = lambda phi: guidance.guide(
         tilted, SCHEDULE, rows(0.0, 1.0), rows(-3.0, 4.0), rows(0.0, 1.0), rescale=phi
     )(x_t, t)[0]
-    wanted, free = std(tilted(x_t, t, jnp.ones(5))[0]), std(of(0.0))
-    np.testing.assert_allclose(std(of(1.0)), wanted, rtol=1e-5)
-    np.testing.assert_allclose(std(of(0.5)), (wanted + free) / 2, rtol=1e-5)
+    plain, free = std(tilted(x_t, t, jnp.ones(5))[0]), std(rescaled(0.0))
+    np.testing.assert_allclose(std(rescaled(1.0)), plain, rtol=1e-5)
+    np.testing.assert_allclose(std(rescaled(0.5)), (plain + free) / 2, rtol=1e-5)
 
 
-def test_autoguidance_goes_on_from_the_worse_past_the_better():
+def test_autoguide_extrapolates_from_the_worse_past_the_better():
     x_t, t = inputs()
     worse = lambda x_t, t: denoise(x_t, t, jnp.zeros(5))
     better = lambda x_t, t: denoise(x_t, t, jnp.ones(5))
-    found, _ = guidance.autoguide(better, worse, 2.5)(x_t, t)
-    np.testing.assert_allclose(found, denoise(x_t, t, jnp.full(5, 2.5))[0], atol=1e-5)
+    guided, _ = guidance.autoguide(better, worse, 2.5)(x_t, t)
+    np.testing.assert_allclose(guided, denoise(x_t, t, jnp.full(5, 2.5))[0], atol=1e-5)
     same = guidance.autoguide(better, worse, 1.0)(x_t, t)
     jax.tree.map(np.testing.assert_array_equal, same, tuple(better(x_t, t)))

@@ -7,7 +7,7 @@ import string
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from specdiff_jax.reports.run_files import data_uri
+from specdiff_jax.reports.run_files import encode_data_uri
 
 FARTHEST = 60.0  # % that the figure shows
 PAGE = string.Template("""<!doctype html><html lang="en"><meta charset="utf-8">
@@ -80,5 +80,7 @@ def player(folder, index):
     """Picture and sound of one clip, or nothing."""
     if folder is None:
         return ""
-    picture, sound = (data_uri(folder / f"{index:03d}{suffix}") for suffix in (".png", ".wav"))
+    picture, sound = (
+        encode_data_uri(folder / f"{index:03d}{suffix}") for suffix in (".png", ".wav")
+    )
     return f'<img src="{picture}" alt=""><audio controls src="{sound}"></audio>' if sound else ""

@@ -113,7 +113,7 @@ def held_out_sound(config, chosen):
         count = int(songs.lengths.min() // job.rep.samples)
         pieces = crops.pcm_to_wave(crops.read_spread_crops(songs, job.rep.samples, count))
         waves.append(pieces.reshape(-1, pieces.shape[-1]))
-    return embedder.vectors(chosen, np.concatenate(waves), job.rep.sample_rate)[:, 0]
+    return embedder.embed_clips(chosen, np.concatenate(waves), job.rep.sample_rate)[:, 0]
 
 
 def distances(workdir, real, chosen, clips):
@@ -127,7 +127,7 @@ def distances(workdir, real, chosen, clips):
             [(prompts.UNCONDITIONAL, k) for k in clips],
         )
         parts = [generate(piece) for piece in generator.split_batches(asked, SAMPLED)]
-        heard = embedder.vectors(chosen, np.concatenate(parts), model.rep.sample_rate)[:, 0]
+        heard = embedder.embed_clips(chosen, np.concatenate(parts), model.rep.sample_rate)[:, 0]
         found[step] = frechet.fad(heard, real)
         print(f"{workdir}, step {step}: {found[step]}", flush=True)
     return found
@@ -178,7 +178,7 @@ def main():
     args = parser.parse_args()
     jax.config.update("jax_compilation_cache_dir", str(RUNS / "xla"))
     trunk, rows = pretrained(args.pretrain), []
-    chosen, real = embedders.load("musicnn"), None
+    chosen, real = embedders.load_embedder("musicnn"), None
     for way in WAYS:
         first = args.seeds[0]
         tried = [

@@ -24,7 +24,7 @@ from specdiff_jax.data import crops
 from specdiff_jax.downstream import backbone, embed, trained_embedding
 from specdiff_jax.downstream.index import unit
 from specdiff_jax.evaluation.metrics import retrieval
-from specdiff_jax.evaluation.metrics.bootstrap import bootstrap
+from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_interval
 
 RUNS = pathlib.Path(__file__).parents[2] / "runs" / "retrieval"
 GOALS = ("song", "label")
@@ -85,7 +85,7 @@ def by_song(near, relevant, excluded, count):
     found = np.full((len(near), 2), np.nan)
     for query, (scores, hits, out) in enumerate(zip(near, relevant, excluded, strict=True)):
         if (hits & ~out).any():
-            recalls, _, average, _ = retrieval.one(scores[~out], hits[~out])
+            recalls, _, average, _ = retrieval.score_query(scores[~out], hits[~out])
             found[query] = recalls[0], average
     return found.reshape(-1, count, 2).mean(axis=1)
 
@@ -93,7 +93,7 @@ def by_song(near, relevant, excluded, count):
 def gain(ours, theirs):
     """Mean over seeds and songs of the difference in average precision, over songs, paired."""
     difference = np.mean(ours, axis=0)[:, 1] - np.mean(theirs, axis=0)[:, 1]
-    return bootstrap(difference[~np.isnan(difference)])
+    return bootstrap_interval(difference[~np.isnan(difference)])
 
 
 def row_of(way, seed, found):

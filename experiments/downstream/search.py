@@ -212,7 +212,7 @@ def found(index, label):
         f"{label}, same-song excerpts excluded": (alike, same),
     }
     for goal, (relevant, excluded) in goals.items():
-        one = retrieval.measure(scores, relevant, excluded)
+        one = retrieval.measure_retrieval(scores, relevant, excluded)
         row = {"goal": goal, "gallery": one.gallery, "queries": one.queries}
         row |= {f"recall_{depth}": value for depth, value in one.recall.items()}
         yield row | {"mrr": one.mrr, "map_10": one.map_10, "median_rank": one.median_rank}

@@ -33,7 +33,7 @@ from specdiff_jax.downstream.tag_job import Tagger
 from specdiff_jax.evaluation import embedders, label_classifier
 from specdiff_jax.evaluation.embedders import embedder
 from specdiff_jax.evaluation.metrics import classification
-from specdiff_jax.evaluation.metrics.bootstrap import bootstrap
+from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_interval
 
 RUNS = pathlib.Path(__file__).parents[2] / "runs" / "tagging"
 WAYS = {"pretrained": "full", "probe": "probe", "scratch": "scratch", "random held": "scratch"}
@@ -78,7 +78,7 @@ def tagger(config):
 def features(kind, waves, rate):
     """Vectors of windows.  # [M, N] -> [M, D]"""
     if kind == "musicnn":
-        return embedder.vectors(embedders.load("musicnn"), waves, rate).mean(axis=1)
+        return embedder.embed_clips(embedders.load_embedder("musicnn"), waves, rate).mean(axis=1)
     return label_classifier.statistics(waves, rate)
 
 
@@ -115,11 +115,12 @@ def gain(truth, ours, theirs):
     def difference(rows):
         parts = np.split(rows, rows.shape[1] // tags, axis=1)
         areas = [
-            classification.mean(classification.pr_auc(parts[0] > 0.5, part)) for part in parts[1:]
+            classification.finite_mean(classification.pr_auc(parts[0] > 0.5, part))
+            for part in parts[1:]
         ]
         return np.mean(areas[: len(ours)]) - np.mean(areas[len(ours) :])
 
-    return bootstrap(stacked, difference, resamples=classification.RESAMPLES)
+    return bootstrap_interval(stacked, difference, resamples=classification.RESAMPLES)
 
 
 def compared(args):
@@ -135,7 +136,7 @@ def compared(args):
     for kind in PLAIN if args.musicnn else PLAIN[:1]:  # the same for every seed
         _, likely = plain(kind, config_of("scratch", None, args.seeds[0], args))
         found[kind] = [likely]
-        area = classification.mean(classification.pr_auc(truth, likely))
+        area = classification.finite_mean(classification.pr_auc(truth, likely))
         rows.append({"way": kind, "seed": "", "pr_auc_macro": area})
         write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
     gains = []

@@ -100,7 +100,7 @@ def main():
     heard = zip(train.starts, train.lengths, strict=True)
     waves = (crops.pcm_to_float(train.read(*song)).mean(axis=1) for song in heard)
     waves = tqdm.tqdm(waves, "songs", total=len(train.lengths))
-    found, real, verdict = memorization.find(clips, valid, waves, rep.sample_rate)
+    found, real, verdict = memorization.find_memorized(clips, valid, waves, rep.sample_rate)
     cost = {"scanned_clips": len(clips) + len(valid), "music_s": train.size / train.sample_rate}
     cost |= {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
 

@@ -62,7 +62,7 @@ def main():
     parser.add_argument("--clips", type=int, default=256)
     parser.add_argument("--embedders", nargs="+", default=["musicnn", "logmel"])
     args = parser.parse_args()
-    chosen, rows, real = [embedders.load(name) for name in args.embedders], [], {}
+    chosen, rows, real = [embedders.load_embedder(name) for name in args.embedders], [], {}
     folders = [folder_of(name, args.steps) for name in args.names]
     for name, folder in zip(tqdm.tqdm(args.names, unit="run"), folders, strict=True):
         error = json.loads((folder / "row.json").read_text())["of_frame"]

@@ -83,13 +83,13 @@ class Scores:
         size = self.job.config.train.batch_size
         vectors = backbone.in_batches(self.vectors, params, self.waves, size)  # [S, W, E]
         flat = vectors.reshape(-1, vectors.shape[-1])
-        found = told(retrieval.measure(flat @ flat.T, self.relevant, self.excluded))
+        found = told(retrieval.measure_retrieval(flat @ flat.T, self.relevant, self.excluded))
         if self.captions is None:
             return found
         relevant, pooled = self.captions
         texts = np.asarray(jax.jit(self.job.read)(params, pooled))  # [K, E]
         scores = np.einsum("ke,swe->ksw", texts, vectors).max(axis=2)  # as search finds songs
-        by_text = told(retrieval.measure(scores, relevant))
+        by_text = told(retrieval.measure_retrieval(scores, relevant))
         return found | {f"text_{name}": value for name, value in by_text.items()}
 
 

@@ -42,7 +42,7 @@ def load(name, block=None, noise=None, step=None, ema=True):
             raise ValueError(f"search.{field}={value} is for a trunk, not for {name!r}; unset it")
     if kind == KIND:
         raise ValueError("embedder 'trunk:' names no run: write trunk:WORKDIR")
-    return embedders.load(name)
+    return embedders.load_embedder(name)
 
 
 def of_trained(one, block=None, noise=None):
@@ -63,7 +63,7 @@ def of_trained(one, block=None, noise=None):
         rep.samples,
         BATCH,
         functools.partial(program(one, block, noise), one.params),
-        least=config.model.patch[1] * rep.hop,
+        min_samples=config.model.patch[1] * rep.hop,
     )
 
 

@@ -18,7 +18,7 @@ from specdiff_jax.data.crops import pcm_to_float
 from specdiff_jax.data.sources import content
 from specdiff_jax.data.sources.items import More
 from specdiff_jax.downstream import embedders, trained_embedding, vector_index
-from specdiff_jax.evaluation.embedders.embedder import in_batches
+from specdiff_jax.evaluation.embedders.embedder import embed_windows
 from specdiff_jax.runtime import worker_pool
 from specdiff_jax.runtime.logs import log
 
@@ -183,8 +183,8 @@ def listened(config, embedder, known, before):
 
 def usable(made, reason, embedder):
     """(made, reason), the reason set where a song is too short for the embedder."""
-    if not reason and made[1] is not None and len(made[1]) < embedder.least:
-        reason = f"shorter than {embedder.least / embedder.sample_rate:.3f} s"
+    if not reason and made[1] is not None and len(made[1]) < embedder.min_samples:
+        reason = f"shorter than {embedder.min_samples / embedder.sample_rate:.3f} s"
     return made, reason
 
 
@@ -208,7 +208,7 @@ def embedded(embedder, wave, hop):
     parts = []
     for first in range(0, len(at), size):
         pieces = [wave[start : start + embedder.window] for start in at[first : first + size]]
-        parts.append(in_batches(embedder, np.stack(pieces)))
+        parts.append(embed_windows(embedder, np.stack(pieces)))
     return unit(np.concatenate(parts))
 
 

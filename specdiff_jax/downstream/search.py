@@ -50,7 +50,7 @@ def run(config, json_path=None, page_path=None):
         fileless = any(one.song["file"] is None for one in hits)
         prepared = prepared_songs(config) if fileless else {}
         told = described(config, index, hits)
-        log(f"search: {search_report.write(page_path, told, prepared)}")
+        log(f"search: {search_report.write_search_report(page_path, told, prepared)}")
 
 
 def refuse_unused(s):
@@ -107,12 +107,12 @@ def rows_of(index, songs):
 
 def read(embedder, text):
     """The vector of a text.  # [1, d]"""
-    if embedder.read is None:
+    if embedder.embed_text is None:
         raise ValueError(
             f"search.text: {embedder.name} reads no texts; index by search.embedder=embed:WORKDIR "
             "of --mode=embed with embed.text, or path:FOLDER with a CLAP model and its tokenizer"
         )
-    return indexing.unit(embedder.read([text]))
+    return indexing.unit(embedder.embed_text([text]))
 
 
 def heard(config, embedder, index):
@@ -125,8 +125,8 @@ def heard(config, embedder, index):
         pcm, *_ = ingest(s.query, intake, *(s.seconds or (None, None)))
     except ValueError as error:
         raise ValueError(f"search.query={s.query!r}: {error}") from error
-    if len(pcm) < embedder.least:
-        least = embedder.least / embedder.sample_rate
+    if len(pcm) < embedder.min_samples:
+        least = embedder.min_samples / embedder.sample_rate
         raise ValueError(
             f"search.query={s.query!r}: {len(pcm) / embedder.sample_rate:.3f} s are shorter than "
             f"one patch, {least:.3f} s; take a longer range"

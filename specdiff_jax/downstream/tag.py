@@ -50,7 +50,7 @@ class Validation:
     def __init__(self, job, step):
         self.job, self.likely = job, job.likely()
         self.truth = job.tags.of(job.valid_songs)
-        if not classification.two_sided(self.truth).any():
+        if not classification.has_both_classes(self.truth).any():
             raise ValueError(
                 "every valid song has the same tags; raise data.valid_fraction or add songs"
             )
@@ -63,8 +63,10 @@ class Validation:
         size = self.job.config.train.batch_size
         heard = backbone.in_batches(self.likely, state.ema_params, self.waves, size)
         likely = song_means(heard)
-        at = None if self.job.tags.one else classification.thresholds(self.truth, likely)
-        found = classification.scores(self.truth, likely, classification.decided(likely, at))
+        at = None if self.job.tags.one else classification.fit_thresholds(self.truth, likely)
+        found = classification.compute_metrics(
+            self.truth, likely, classification.predict_tags(likely, at)
+        )
         kept = {"thresholds": None if at is None else at.tolist(), "valid": found}
         top_step, top = self.best.update(state, step, found, kept, logs)
         log(
@@ -101,7 +103,7 @@ def tested(job):
     before = read_json(workdir / "tags.json")
     if before is not None and before["about"]["sha256"] == sha256:
         log(f"tested already: {workdir / 'tags.html'}")
-        return tag_report.write(workdir)
+        return tag_report.write_tag_report(workdir)
     saved = checkpoints.read_run(folder, step)
     params, at = job.restore(step, folder).ema_params, saved["thresholds"]
     songs = job.held_out("test")
@@ -110,14 +112,16 @@ def tested(job):
     size = config.train.batch_size
     of = lambda sound: song_means(backbone.in_batches(heard, params, sound, size))
     likely = of(waves)
-    said = classification.decided(likely, at)
+    said = classification.predict_tags(likely, at)
     found = {
         "about": about(job, step, sha256, songs),
         "valid": saved["valid"],
         "history": history(workdir),
-        "test": classification.summary(truth, likely, said),
-        "tags": classification.table(job.tags.names, truth, likely, said, at),
-        "confusion": classification.confusion(truth, said).tolist() if job.tags.one else None,
+        "test": classification.summarize_metrics(truth, likely, said),
+        "tags": classification.tabulate_tags(job.tags.names, truth, likely, said, at),
+        "confusion": classification.confusion_matrix(truth, said).tolist()
+        if job.tags.one
+        else None,
         "robustness": robustness(job, truth, waves, of, at),
         "songs": [
             {"name": entry["name"], "likely": row.tolist()}
@@ -127,7 +131,7 @@ def tested(job):
     write_json(workdir / "tags.json", finite(found))
     write_csv(workdir / "tags.csv", found["tags"])
     log(f"tag: macro PR-AUC {found['test'][SCORE]['value']:.4f} on {len(truth)} test songs")
-    log(f"tag: {tag_report.write(workdir)}")
+    log(f"tag: {tag_report.write_tag_report(workdir)}")
 
 
 def about(job, step, sha256, songs):
@@ -161,7 +165,9 @@ def robustness(job, truth, waves, of, at):
         log(f"tag: the test songs again, {name}")
         sound = [spoil(crops.pcm_to_wave(pcm), job.rep.sample_rate, **strength) for pcm in waves]
         likely = of(np.stack(sound))
-        scores = classification.scores(truth, likely, classification.decided(likely, at))
+        scores = classification.compute_metrics(
+            truth, likely, classification.predict_tags(likely, at)
+        )
         rows.append({"change": name} | scores)
     return rows
 

@@ -64,7 +64,7 @@ def predicted(job, params, thresholds, path):
         job.likely(), params, cut[None], job.config.train.batch_size
     )  # [1, W, V]
     likely = likely.mean(axis=1, dtype=np.float64)
-    said = classification.decided(likely, thresholds)[0]
+    said = classification.predict_tags(likely, thresholds)[0]
     order = np.argsort(-likely[0], kind="stable")
     rows = [
         {"tag": job.tags.names[k], "probability": float(likely[0, k]), "said": bool(said[k])}

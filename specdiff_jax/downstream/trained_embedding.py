@@ -56,7 +56,7 @@ def load(workdir):
         BATCH,
         functools.partial(heard(job), params),
         functools.partial(read, job, params) if job.text else None,
-        least=job.config.model.patch[1] * rep.hop,
+        min_samples=job.config.model.patch[1] * rep.hop,
     )
 
 

@@ -5,17 +5,17 @@ from specdiff_jax.data import crops
 from specdiff_jax.evaluation import controls
 from specdiff_jax.evaluation.listening import page
 from specdiff_jax.reports import spectrogram_image
-from specdiff_jax.reports.evaluation_report import GALLERY, plain
+from specdiff_jax.reports.evaluation_report import GALLERY, folder_name
 from specdiff_jax.runtime.logs import log
 
 
 def write(folder, m, sets, found):
     """Writes clips/SET/000.wav ..., closest/SET/00_clip.wav, 00_song.wav ..., listening.html."""
     rate, made = m.rep.sample_rate, [clips for clips in sets if clips.kind == "generated"]
-    into = lambda name: folder / "clips" / plain(name)
+    into = lambda name: folder / "clips" / folder_name(name)
     paths = {clips.name: written(into(clips.name), clips.waves, rate) for clips in made}
     for clips in made:
-        place = folder / "closest" / plain(clips.name)
+        place = folder / "closest" / folder_name(clips.name)
         for number, pair in enumerate(found["closest"][clips.name]):
             one(place / f"{number:02d}_clip", clips.waves[pair["clip"]], rate)
             one(place / f"{number:02d}_song", excerpt(m, pair), rate)
@@ -27,7 +27,7 @@ def write(folder, m, sets, found):
         if len(judged) < 2:  # a test needs two: how much the spectrogram alone costs
             back = next(clips for clips in sets if clips.name == controls.ROUND_TRIP)
             judged[back.name] = written(into(back.name), back.waves[-count:], rate)
-        made = page.write_page(folder / "listening.html", judged, real)
+        made = page.write_listening_page(folder / "listening.html", judged, real)
         log(f"blind listening test: {made['path']}")
 
 

@@ -13,7 +13,7 @@ from specdiff_jax.conditioning import vocabulary
 from specdiff_jax.data import crops as crops_module
 from specdiff_jax.data import feeding
 from specdiff_jax.diffusion import losses, reconstruction, samplers
-from specdiff_jax.evaluation.metrics.bootstrap import bootstrap
+from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_interval
 from specdiff_jax.evaluation.metrics.ssim import ssim
 from specdiff_jax.sampling import generator, options
 from specdiff_jax.training import validation
@@ -175,5 +175,5 @@ def nearness(answer, original, rep):
 
 def interval_of(name, values, crops):
     """{name, name_low, name_high}: the mean over clips, its 95 % interval over songs."""
-    found = bootstrap(values, groups=crops.songs)
+    found = bootstrap_interval(values, groups=crops.songs)
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

@@ -20,7 +20,7 @@ from specdiff_jax.evaluation import (
     prompt_adherence,
     scores,
 )
-from specdiff_jax.evaluation.embedders.embedder import vectors
+from specdiff_jax.evaluation.embedders.embedder import embed_clips
 from specdiff_jax.evaluation.inputs import gathered
 from specdiff_jax.evaluation.metrics import memorization, signal_statistics
 from specdiff_jax.reports import evaluation_report
@@ -49,7 +49,7 @@ def run(config):
     scores.write_csv(folder / "scores.csv", found["sets"])
     for line in scores.lines(found["sets"]):
         log(line)
-    log(f"evaluation: {evaluation_report.write(folder)}")
+    log(f"evaluation: {evaluation_report.write_evaluation_report(folder)}")
 
 
 def folder_of(m):
@@ -114,7 +114,7 @@ def real_controls(m, sets, found):
 def embed(m, sets, found):
     """Distances between distributions of embeddings, for every embedder."""
     about = found["about"]["embedders"] = {}
-    for embedder in map(embedders.load, m.config.evaluate.embedders):
+    for embedder in map(embedders.load_embedder, m.config.evaluate.embedders):
         kept = "name", "sha256", "width", "sample_rate", "seconds"
         about[embedder.name] = {name: getattr(embedder, name) for name in kept}
         real = embedded(embedder, m.reference, m.rep)
@@ -131,11 +131,11 @@ def embed(m, sets, found):
 def like_their_texts(embedder, m, sets, heard):
     """A row for each set that was asked for, and for the real music that has the same captions."""
     captions = [entry["captions"][0] for entry in m.asked if entry["captions"]]
-    if not embedder.read or not captions or len(captions) < len(m.asked):
+    if not embedder.embed_text or not captions or len(captions) < len(m.asked):
         return []
     heard = heard | {m.like.name: embedded(embedder, m.like, m.rep)}
     names = [clips.name for clips in sets if answers(clips)] + [m.like.name]
-    texts = embedder.read(captions)
+    texts = embedder.embed_text(captions)
     return [
         {"set": name, "embedder": embedder.name} | prompt_adherence.likeness(heard[name][0], texts)
         for name in names
@@ -157,7 +157,7 @@ def find_copies(m, sets, found):
     everything = mono(np.concatenate([clips.waves for clips in sets]))
     held_out = mono(m.reference.waves)
     false = max(FALSE_COPIES, 1 / (1 + len(held_out)))  # few clips can tell no smaller share
-    nearest, theirs, verdict = memorization.find(
+    nearest, theirs, verdict = memorization.find_memorized(
         everything, held_out, waves, m.rep.sample_rate, false
     )
     first = 0
@@ -178,7 +178,7 @@ def find_copies(m, sets, found):
                     "similarity": float(own.similarity[k]),
                     "rank": float(verdict.rank[mine][k]),
                 }
-                for k in memorization.closest(own, PAIRS)
+                for k in memorization.most_similar(own, PAIRS)
             ]
     found["about"]["copies"] = {
         "threshold": verdict.threshold,
@@ -190,11 +190,11 @@ def find_copies(m, sets, found):
 
 def measure_signals(m, sets, found):
     """Loudness, bandwidth, onsets and the like, against the reference."""
-    real = signal_statistics.measure(m.reference.waves, m.rep.sample_rate)
+    real = signal_statistics.measure_statistics(m.reference.waves, m.rep.sample_rate)
     rows = tqdm.tqdm(found["sets"], "signals", unit=" sets", leave=False)
     for clips, row in zip(sets, rows, strict=True):
-        row["signals"] = signal_statistics.compare(
-            signal_statistics.measure(clips.waves, m.rep.sample_rate), real
+        row["signals"] = signal_statistics.compare_statistics(
+            signal_statistics.measure_statistics(clips.waves, m.rep.sample_rate), real
         )
 
 
@@ -240,7 +240,7 @@ STAGES = {
 
 def embedded(embedder, clips, rep):
     """(vectors [M, W, d], groups [M]) of Clips."""
-    return vectors(embedder, mono(clips.waves), rep.sample_rate), clips.groups
+    return embed_clips(embedder, mono(clips.waves), rep.sample_rate), clips.groups
 
 
 def mono(waves):

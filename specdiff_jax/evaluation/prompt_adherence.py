@@ -8,7 +8,7 @@ from specdiff_jax.conditioning.prompts import UNCONDITIONAL, Prompt
 from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
 from specdiff_jax.data import crops
 from specdiff_jax.evaluation import label_classifier
-from specdiff_jax.evaluation.metrics.bootstrap import bootstrap
+from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_interval
 
 CROPS = 4  # of each training song that the judge learns from
 ASKING = {  # how a clip is asked for what a song is
@@ -71,7 +71,10 @@ def likeness(vectors, texts, seed=0):
     alike = (l2_normalize(vectors) @ l2_normalize(texts).T).mean(axis=1)  # [M clips, M texts]
     order = np.random.default_rng(seed).permutation(len(texts))  # one cycle: none keeps its own
     pairs = {"similarity": np.diagonal(alike), "shuffled": alike[order, np.roll(order, 1)]}
-    return {key: dataclasses.asdict(bootstrap(values, seed=seed)) for key, values in pairs.items()}
+    return {
+        key: dataclasses.asdict(bootstrap_interval(values, seed=seed))
+        for key, values in pairs.items()
+    }
 
 
 def divergences(generated, real, seed):
@@ -84,6 +87,6 @@ def divergences(generated, real, seed):
     }
     found = {}
     for name, pair in pairs.items():
-        estimate = bootstrap(label_classifier.divergence(*pair), seed=seed)
+        estimate = bootstrap_interval(label_classifier.divergence(*pair), seed=seed)
         found |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return found

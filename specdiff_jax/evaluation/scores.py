@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from specdiff_jax.evaluation.metrics import frechet, kernel, prdc
-from specdiff_jax.evaluation.metrics.bootstrap import share
+from specdiff_jax.evaluation.metrics.bootstrap import wilson_interval
 from specdiff_jax.runtime import logs
 
 SURE = 1e-3  # chance below which there are more copies than false positives
@@ -28,7 +28,7 @@ def of_vectors(made, real, seed=0):
     songs = {"groups": groups, "reference_groups": reference_groups}
     try:
         found["fad"] = plain(frechet.fad(vectors, reference, **songs))
-        if frechet.few(vectors, reference):
+        if frechet.has_few_vectors(vectors, reference):
             found["flags"].append("fewer than 10 d vectors")
         found["fad_inf"] = plain(frechet.fad_inf(vectors, reference, **songs, seed=seed))
     except ValueError:
@@ -39,7 +39,7 @@ def of_vectors(made, real, seed=0):
     far = kernel.kad(*means, seed=seed, **songs_of_clips)
     found["kad"] = plain(far.estimate) | {"p": far.p_value, "bandwidth": far.bandwidth}
     try:
-        near = prdc.neighbours(vectors, reference, **songs, seed=seed)
+        near = prdc.prdc(vectors, reference, **songs, seed=seed)
         found |= {name: plain(estimate) for name, estimate in near.items()}
     except ValueError:
         found["flags"].append("too few vectors for neighbours")
@@ -63,7 +63,7 @@ def share_of_copies(flagged, false_positives):
       {"value", "low", "high", "p"}: p is the chance of so many where all are new.
     """
     count, total = int(flagged.sum()), len(flagged)
-    found = plain(share(count / total, 0.0, total))
+    found = plain(wilson_interval(count / total, 0.0, total))
     return found | {"p": float(stats.binom.sf(count - 1, total, false_positives))}
 
 

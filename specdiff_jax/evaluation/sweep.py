@@ -20,7 +20,7 @@ SCORE = "kad"  # the least is best; without bias for any number of clips
 
 def run(config):
     """Writes sweep.json, sweep.csv and sweep.png beside the evaluations of the checkpoint."""
-    arms, embedder = arms_of(config), embedders.load(config.evaluate.embedders[0])
+    arms, embedder = arms_of(config), embedders.load_embedder(config.evaluate.embedders[0])
     valid = prepared(config, "valid", embedder)
     rows = [arm | scored(valid, arm, embedder) for arm in tqdm.tqdm(arms, desc="sweep", unit="arm")]
     best = min(rows, key=lambda row: row[SCORE]["value"])

@@ -40,7 +40,7 @@ SIGNALS = {
 }
 
 
-def write(folder):
+def write_evaluation_report(folder):
     """Writes evaluation.html beside the evaluation.json of a folder and returns its path."""
     folder = pathlib.Path(folder)
     found = read_json(folder / "evaluation.json")
@@ -221,17 +221,19 @@ def gallery_html(folder, found):
         wish = found.get("wishes", {}).get(str(place), "")
         for name in names:
             stem = f"{place:03d}"
-            if (folder / "clips" / plain(name), stem) in kept:
+            if (folder / "clips" / folder_name(name), stem) in kept:
                 words = f"<p><bdi>{text(wish)}</bdi></p>" if wish else ""
                 heading = f"{name} {place}"
-                cards.append(card_html(folder / "clips" / plain(name), stem, kept, heading, words))
+                cards.append(
+                    card_html(folder / "clips" / folder_name(name), stem, kept, heading, words)
+                )
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
 def closest_html(folder, found):
     parts, kept = [], everything(folder / "closest")
     for name, pairs in found.get("closest", {}).items():
-        place = folder / "closest" / plain(name)
+        place = folder / "closest" / folder_name(name)
         for number, pair in enumerate(pairs):
             facts = f"similarity {pair['similarity']:.2f}; of new music, {pair['rank']:.1%} come "
             facts += "as near"
@@ -246,6 +248,6 @@ def everything(folder):
     return {(path.parent, path.stem) for path in folder.rglob("*.wav")}
 
 
-def plain(name):
+def folder_name(name):
     """A set's name as a folder's."""
     return "".join(c if c.isalnum() else "_" for c in name)

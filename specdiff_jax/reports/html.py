@@ -6,7 +6,7 @@ import pathlib
 import string
 
 from specdiff_jax.reports.charts import absent, text
-from specdiff_jax.reports.run_files import data_uri
+from specdiff_jax.reports.run_files import encode_data_uri
 
 BASELINES = {  # health.NAMES, short enough for a chart
     "constant": "best constant",
@@ -46,7 +46,7 @@ def card_html(folder, stem, kept, heading, body):
     """One clip: picture, player and words, or what is missing of them."""
     parts = []
     if (folder, stem) in kept:
-        picture, sound = (data_uri(folder / (stem + suffix)) for suffix in (".png", ".wav"))
+        picture, sound = (encode_data_uri(folder / (stem + suffix)) for suffix in (".png", ".wav"))
         if picture:
             parts.append(f'<img src="{picture}" alt="Spectrogram of {text(heading)}">')
         if sound:

@@ -60,9 +60,9 @@ def parse_health(data):
         "step": int(data["step"]),
         "healthy": data["healthy"],
         "verdict": str(data["verdict"]),
-        "levels": numbers(data["levels"]),
-        "model": numbers(data["x0_error"]),
-        "baselines": {str(name): numbers(row) for name, row in data["baselines"].items()},
+        "levels": parse_numbers(data["levels"]),
+        "model": parse_numbers(data["x0_error"]),
+        "baselines": {str(name): parse_numbers(row) for name, row in data["baselines"].items()},
     }
     for name, row in {"x0_error": health["model"], **health["baselines"]}.items():
         if not row or len(row) != len(health["levels"]):
@@ -77,14 +77,14 @@ def parse_reference(data):
             "artist": str(clip.get("artist") or ""),
             "captions": [str(caption) for caption in clip.get("captions") or []],
             "labels": [str(label) for label in clip.get("labels") or []],
-            "real": plain_name(clip["real"]),
-            "roundtrip": plain_name(clip["roundtrip"]),
-            "snr_db": number(clip.get("snr_db")),
-            "log_spectral_distance_db": number(clip.get("log_spectral_distance_db")),
+            "real": check_clip_name(clip["real"]),
+            "roundtrip": check_clip_name(clip["roundtrip"]),
+            "snr_db": parse_number(clip.get("snr_db")),
+            "log_spectral_distance_db": parse_number(clip.get("log_spectral_distance_db")),
         }
         for clip in data["clips"]
     ]
-    means = {key: number(data.get(key)) for key in ("snr_db", "log_spectral_distance_db")}
+    means = {key: parse_number(data.get(key)) for key in ("snr_db", "log_spectral_distance_db")}
     return {"representation": str(data["representation"]), "clips": clips, **means}
 
 
@@ -93,8 +93,8 @@ def parse_metric(data):
     field = {"train": "loss", "valid": "x0_error"}.get(data.get("kind"))
     if field is None:
         return None, 0, 0.0, {}
-    rates = {key: number(data[key]) for key in RATES if key in data}
-    return data["kind"], int(data["step"]), number(data[field]), rates
+    rates = {key: parse_number(data[key]) for key in RATES if key in data}
+    return data["kind"], int(data["step"]), parse_number(data[field]), rates
 
 
 def read_metrics(path):
@@ -131,7 +131,7 @@ def find_samples(folder):
     return sorted(steps, reverse=True)[:STEPS_SHOWN]
 
 
-def listening_order(steps, folder, reference):
+def order_clips(steps, folder, reference):
     """Clips as (folder, stem), most wanted first: newest samples and real clips in turn."""
     newest = [(path, stem) for _, path, stems in steps[:1] for stem in stems]
     older = [(path, stem) for _, path, stems in steps[1:] for stem in stems]
@@ -141,7 +141,7 @@ def listening_order(steps, folder, reference):
     return [clip for clip in paired if clip] + older
 
 
-def affordable(clips, max_bytes):
+def select_clips(clips, max_bytes):
     """The clips whose files, in this order, fit into max_bytes of base64."""
     kept, left = set(), max_bytes
     for folder, stem in clips:
@@ -153,21 +153,21 @@ def affordable(clips, max_bytes):
     return kept
 
 
-def plain_name(stem):
+def check_clip_name(stem):
     if not isinstance(stem, str) or pathlib.PurePath(stem).name != stem:
         raise ValueError(f"{stem!r} is not the plain name of a clip")
     return stem
 
 
-def number(value):
+def parse_number(value):
     return math.nan if value is None else float(value)
 
 
-def numbers(values):
-    return [number(value) for value in values]
+def parse_numbers(values):
+    return [parse_number(value) for value in values]
 
 
-def data_uri(path):
+def encode_data_uri(path):
     """The very bytes of a WAV or PNG file as a data: URI; '' where there is no file."""
     if not path.is_file():
         return ""

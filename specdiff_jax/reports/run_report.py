@@ -10,19 +10,19 @@ import pathlib
 
 from specdiff_jax.reports.charts import absent, figure_html, grouped, mean, text
 from specdiff_jax.reports.html import BASELINES, card_html, filled, shown, table_html, write_page
-from specdiff_jax.reports.run_files import affordable, listening_order, read_json, read_run
+from specdiff_jax.reports.run_files import order_clips, read_json, read_run, select_clips
 
 MAX_PAGE_BYTES = 60_000_000
 
 
 def run(config):
-    path = write_report(config.workdir)
+    path = write_run_report(config.workdir)
     from specdiff_jax.runtime.logs import log
 
     log(f"listen: {path}")
 
 
-def write_report(workdir, max_bytes=MAX_PAGE_BYTES):
+def write_run_report(workdir, max_bytes=MAX_PAGE_BYTES):
     """Write `report.html` from what is in `workdir` and return its path.
 
     A missing file leaves one line in its place; a malformed one is a ValueError that names it.
@@ -31,8 +31,8 @@ def write_report(workdir, max_bytes=MAX_PAGE_BYTES):
     workdir = pathlib.Path(workdir)
     found = read_run(workdir)
     config, health, reference = found["config"], found["health"], found["reference"]
-    clips = listening_order(found["steps"], workdir / "reference", reference)
-    kept = affordable(clips, max_bytes)
+    clips = order_clips(found["steps"], workdir / "reference", reference)
+    kept = select_clips(clips, max_bytes)
     page = filled(
         "run_report.html",
         title=text((config or {}).get("name") or workdir.resolve().name),

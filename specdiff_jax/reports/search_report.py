@@ -14,7 +14,7 @@ from specdiff_jax.reports.html import filled, shown, table_html, write_page
 SECONDS = 15.0  # of a range that is put into the page
 
 
-def write(path, told, prepared):
+def write_search_report(path, told, prepared):
     """Writes the page of what `search.described` tells and returns its path.
 
     Args:

@@ -23,7 +23,7 @@ MEASURES = {
 EACH = ("precision", "recall", "f1", "roc_auc", "pr_auc", "threshold")
 
 
-def write(folder):
+def write_tag_report(folder):
     """Writes tags.html beside the tags.json of a folder and returns its path."""
     folder = pathlib.Path(folder)
     found = read_json(folder / "tags.json")

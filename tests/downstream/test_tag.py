@@ -167,9 +167,9 @@ def test_training_stops_when_valid_no_longer_gets_better_and_the_best_is_kept(co
     config.head.patience = 2
     config.train.num_steps = 80
     scores = iter([0.5, 0.9, 0.7, 0.9, 0.95])
-    real = classification.scores
+    real = classification.compute_metrics
     monkeypatch.setattr(
-        classification, "scores", lambda *given: real(*given) | {tag.SCORE: next(scores)}
+        classification, "compute_metrics", lambda *given: real(*given) | {tag.SCORE: next(scores)}
     )
     job = job_of(config)
     tag.trained(job)

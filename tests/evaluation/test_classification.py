@@ -28,28 +28,34 @@ def test_precision_recall_and_f1_are_what_they_are_defined_as():
     said = LIKELY > 0.5
     hit, spoken, there = (x.sum(axis=0) for x in (said & TRUTH, said, TRUTH))
     micro = hit.sum() / spoken.sum(), hit.sum() / there.sum()
-    np.testing.assert_allclose(classification.averaged(TRUTH, said, "micro")[:2], micro, atol=1e-12)
+    np.testing.assert_allclose(
+        classification.average_precision_recall_f1(TRUTH, said, "micro")[:2], micro, atol=1e-12
+    )
     f1 = 2 * hit / (spoken + there)
     macro = (hit / spoken).mean(), (hit / there).mean(), f1.mean()
-    np.testing.assert_allclose(classification.averaged(TRUTH, said, "macro"), macro, atol=1e-12)
-    found = classification.scores(TRUTH, LIKELY, said)  # of valid too
+    np.testing.assert_allclose(
+        classification.average_precision_recall_f1(TRUTH, said, "macro"), macro, atol=1e-12
+    )
+    found = classification.compute_metrics(TRUTH, LIKELY, said)  # of valid too
     there_is = [found[f"{name}_micro"] for name in ("precision", "recall")]
     np.testing.assert_allclose(there_is, micro, atol=1e-12)
     there_is = [found[f"{name}_macro"] for name in ("precision", "recall")]
     np.testing.assert_allclose(there_is, macro[:2], atol=1e-12)
-    rows = classification.table("abc", TRUTH, LIKELY, said, np.full(3, 0.5))
+    rows = classification.tabulate_tags("abc", TRUTH, LIKELY, said, np.full(3, 0.5))
     assert [row["support"] for row in rows] == there.tolist()
     np.testing.assert_allclose([row["f1"] for row in rows], f1, atol=1e-12)
     exact = (said == TRUTH).all(axis=1).mean()
-    np.testing.assert_allclose(classification.accuracy(TRUTH, said), exact, atol=1e-12)
+    np.testing.assert_allclose(classification.subset_accuracy(TRUTH, said), exact, atol=1e-12)
 
 
 def test_no_threshold_is_better_than_those_chosen():
     likely = LIKELY
-    at = classification.thresholds(TRUTH, LIKELY)
-    best = classification.table("abc", TRUTH, LIKELY, classification.decided(LIKELY, at), at)
+    at = classification.fit_thresholds(TRUTH, LIKELY)
+    best = classification.tabulate_tags(
+        "abc", TRUTH, LIKELY, classification.predict_tags(LIKELY, at), at
+    )
     for edge in np.linspace(0, 1, 101):
-        other = classification.table("abc", TRUTH, LIKELY, likely >= edge, at)
+        other = classification.tabulate_tags("abc", TRUTH, LIKELY, likely >= edge, at)
         assert all(b["f1"] >= o["f1"] - 1e-12 for b, o in zip(best, other, strict=True))
     assert not np.isin(at, LIKELY).any()
 
@@ -58,20 +64,20 @@ def test_a_tag_of_no_song_or_of_all_has_no_area_and_no_threshold_of_its_own():
     truth = TRUTH.copy()
     truth[:, 0], truth[:, 1] = False, True
     assert np.isnan(classification.pr_auc(truth, LIKELY)).tolist() == [True, True, False]
-    assert classification.thresholds(truth, LIKELY)[:2].tolist() == [0.5, 0.5]
+    assert classification.fit_thresholds(truth, LIKELY)[:2].tolist() == [0.5, 0.5]
     of_one = classification.roc_auc(truth, LIKELY)[2]
-    mean = classification.scores(truth, LIKELY, LIKELY > 0.5)["roc_auc_macro"]
+    mean = classification.compute_metrics(truth, LIKELY, LIKELY > 0.5)["roc_auc_macro"]
     np.testing.assert_allclose(mean, of_one)
 
 
 def test_intervals_hold_the_value_and_the_confusion_counts_every_song():
-    found = classification.summary(TRUTH, LIKELY, LIKELY > 0.5, resamples=50)
-    for name in classification.MEASURES:
+    found = classification.summarize_metrics(TRUTH, LIKELY, LIKELY > 0.5, resamples=50)
+    for name in classification.METRICS:
         assert found[name]["low"] <= found[name]["value"] <= found[name]["high"], name
-    said = classification.decided(LIKELY, None)
+    said = classification.predict_tags(LIKELY, None)
     assert (said.sum(axis=1) == 1).all()
     one = np.eye(3, dtype=bool)[np.arange(40) % 3]
-    counts = classification.confusion(one, said)
+    counts = classification.confusion_matrix(one, said)
     assert counts.sum() == 40 and np.trace(counts) == (one & said).sum()
 
 
@@ -120,5 +126,5 @@ def test_a_rare_tag_that_a_draw_misses_does_not_lower_the_interval():
     """All is right, so every draw says so, with or without the one song of the second tag."""
     truth = np.zeros((20, 2), bool)
     truth[::2, 0] = truth[0, 1] = True
-    found = classification.summary(truth, np.where(truth, 0.9, 0.1), truth, resamples=100)
+    found = classification.summarize_metrics(truth, np.where(truth, 0.9, 0.1), truth, resamples=100)
     assert found["f1_macro"] == {"value": 1.0, "low": 1.0, "high": 1.0}

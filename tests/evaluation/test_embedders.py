@@ -21,7 +21,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "musicnn.npz"
 def weights():
     """Of musicnn; its wheel is fetched once into the user's cache."""
     try:
-        return musicnn.loaded()
+        return musicnn.load_weights()
     except ValueError as error:
         if "could not be fetched" in str(error):
             pytest.skip(str(error))
@@ -32,7 +32,7 @@ def weights():
 def ear(request):
     if request.param == "musicnn":
         request.getfixturevalue("weights")
-    return embedders.load(request.param)
+    return embedders.load_embedder(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ TENSORS = {
 
 
 def test_a_bundle_gives_what_was_written():
-    read = tf_checkpoint.read(*bundle(TENSORS))
+    read = tf_checkpoint.read_tensors(*bundle(TENSORS))
     assert list(read) == list(TENSORS)
     for name, x in TENSORS.items():
         assert read[name].dtype == x.dtype and read[name].shape == x.shape
@@ -112,7 +112,7 @@ def test_a_bundle_gives_what_was_written():
 )
 def test_a_bundle_that_cannot_be_read_is_refused(harm, said):
     with pytest.raises(ValueError, match=said):
-        tf_checkpoint.read(*harm(*bundle(TENSORS)))
+        tf_checkpoint.read_tensors(*harm(*bundle(TENSORS)))
 
 
 def test_musicnn_is_the_original(weights):
@@ -134,7 +134,7 @@ def test_the_front_end_is_librosas():
 
     wave = np.random.default_rng(1).normal(size=musicnn.WINDOW).astype(np.float32) / 10
     power = librosa.feature.melspectrogram(y=wave, sr=16000, n_fft=512, hop_length=256, n_mels=96)
-    ours = musicnn.spectrogram(wave[None])[0]
+    ours = musicnn.log_mel_spectrogram(wave[None])[0]
     np.testing.assert_allclose(ours, np.log10(10000 * power + 1).T[:187], atol=2e-5)
 
 
@@ -147,7 +147,7 @@ def test_a_convolution_is_the_one_written_out(frames):
     bias = rng.normal(size=5)
     weights = {f"batch_normalization_3/{kind}": v for kind, v in norm.items()}
     weights |= {"conv2d_2/kernel": kernel, "conv2d_2/bias": bias}
-    ours = musicnn.convolved({n: v.astype(np.float32) for n, v in weights.items()}, 2, x)
+    ours = musicnn.conv_layer({n: v.astype(np.float32) for n, v in weights.items()}, 2, x)
     before = (frames - 1) // 2  # TensorFlow's "same": the odd frame of padding comes last
     padded = np.pad(x, ((0, 0), (before, frames - 1 - before), (0, 0)))
     for t, f in np.ndindex(10, 6):
@@ -160,9 +160,9 @@ def test_a_convolution_is_the_one_written_out(frames):
 
 def test_a_window_gives_the_same_vector_in_any_company(ear, clips):
     rate = ear.sample_rate
-    together = embedder.vectors(ear, clips, rate)
+    together = embedder.embed_clips(ear, clips, rate)
     assert together.shape == (6, 1, ear.width)
-    many = embedder.vectors(ear, np.concatenate([clips[::-1]] * 2), rate)  # two batches
+    many = embedder.embed_clips(ear, np.concatenate([clips[::-1]] * 2), rate)  # two batches
     np.testing.assert_allclose(many[-6:], together[::-1], atol=2e-5)
     assert np.ptp(together, axis=0).max() > 0.1
 
@@ -170,8 +170,8 @@ def test_a_window_gives_the_same_vector_in_any_company(ear, clips):
 def test_each_window_of_a_long_clip_has_its_own_vector(ear):
     wave = np.random.default_rng(3).normal(size=2 * ear.window).astype(np.float32) / 10
     wave[ear.window :] *= np.sin(np.arange(ear.window) / 900)
-    long = embedder.vectors(ear, wave[None], ear.sample_rate)
-    alone = embedder.vectors(ear, wave.reshape(2, -1), ear.sample_rate)
+    long = embedder.embed_clips(ear, wave[None], ear.sample_rate)
+    alone = embedder.embed_clips(ear, wave.reshape(2, -1), ear.sample_rate)
     np.testing.assert_allclose(long[0], alone[:, 0], atol=2e-5)
     assert np.abs(long[0, 0] - long[0, 1]).max() > 0.1
 
@@ -181,28 +181,30 @@ def test_each_window_of_a_long_clip_has_its_own_vector(ear):
 )
 def test_windows_lie_side_by_side_and_the_last_ends_with_the_clip(length, starts):
     wave = np.arange(length)
-    np.testing.assert_array_equal(embedder.windows(wave, 10)[:, 0], starts)
+    np.testing.assert_array_equal(embedder.split_windows(wave, 10)[:, 0], starts)
 
 
 def test_a_short_clip_is_repeated():
-    (window,) = embedder.windows(np.arange(4), 10)
+    (window,) = embedder.split_windows(np.arange(4), 10)
     np.testing.assert_array_equal(window, [0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
 
 
 def test_more_noise_is_farther_away(ear, clips):
     rng = np.random.default_rng(4)
-    clean = embedder.vectors(ear, clips, 16000).mean(axis=(0, 1))
+    clean = embedder.embed_clips(ear, clips, 16000).mean(axis=(0, 1))
     noise = rng.normal(size=clips.shape).astype(np.float32) * clips.std()
     away = []
     for decibels in (40, 20, 0):
         noisy = clips + noise * 10 ** (-decibels / 20)
-        away.append(np.linalg.norm(embedder.vectors(ear, noisy, 16000).mean(axis=(0, 1)) - clean))
+        away.append(
+            np.linalg.norm(embedder.embed_clips(ear, noisy, 16000).mean(axis=(0, 1)) - clean)
+        )
     assert away == sorted(away) and away[-1] > 1.5 * away[0]
 
 
 def test_ten_times_louder_is_one_more_of_each_level():
     noise = np.random.default_rng(5).normal(size=(1, 65280)).astype(np.float32)
-    soft, loud = (np.split(logmel.statistics(gain * noise)[0], 3) for gain in (1, 10))
+    soft, loud = (np.split(logmel.logmel_statistics(gain * noise)[0], 3) for gain in (1, 10))
     np.testing.assert_allclose(loud[0] - soft[0], 1, atol=2e-3)
     np.testing.assert_allclose(loud[1:], soft[1:], atol=2e-3)
 
@@ -210,24 +212,24 @@ def test_ten_times_louder_is_one_more_of_each_level():
 def test_the_sample_rate_of_a_clip_is_made_the_embedders():
     time = np.arange(3 * 44100) / 44100
     wave = sum(np.sin(2 * np.pi * hz * time) for hz in (220, 554, 1319)).astype(np.float32) / 4
-    ear = embedders.load("logmel")
-    double, single = embedder.vectors(ear, wave[None], 44100), wave[None, ::2]
-    np.testing.assert_allclose(double, embedder.vectors(ear, single, 22050), atol=0.02)
+    ear = embedders.load_embedder("logmel")
+    double, single = embedder.embed_clips(ear, wave[None], 44100), wave[None, ::2]
+    np.testing.assert_allclose(double, embedder.embed_clips(ear, single, 22050), atol=0.02)
 
 
 def test_a_clip_that_is_not_finite_is_refused_by_its_place():
     waves = np.zeros((3, 100))
     waves[1, 7] = np.nan
     with pytest.raises(ValueError, match="clip 1 holds"):
-        embedder.vectors(embedders.load("logmel"), waves, 22050)
+        embedder.embed_clips(embedders.load_embedder("logmel"), waves, 22050)
     with pytest.raises(ValueError, match=r"not an array of shape \(100,\)"):
-        embedder.vectors(embedders.load("logmel"), waves[0], 22050)
+        embedder.embed_clips(embedders.load_embedder("logmel"), waves[0], 22050)
 
 
 @pytest.mark.parametrize("name", ["vggish", "", "musicnn:big", "path", "path:", "logmel:64"])
 def test_an_unknown_embedder_is_refused(name):
     with pytest.raises(ValueError, match="is unknown: 'musicnn', 'logmel'"):
-        embedders.load(name)
+        embedders.load_embedder(name)
 
 
 def test_weights_are_known_by_their_hash(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from specdiff_jax.evaluation import embedders
-from specdiff_jax.evaluation.embedders.embedder import vectors
+from specdiff_jax.evaluation.embedders.embedder import embed_clips
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -64,11 +64,11 @@ def save(kind, folder):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_embedder_says_what_the_model_itself_says(kind, tmp_path):
     model, extractor = save(kind, tmp_path)
-    ear = embedders.load(f"path:{tmp_path}")
+    ear = embedders.load_embedder(f"path:{tmp_path}")
     waves = np.random.default_rng(0).normal(size=(5, ear.window)).astype(np.float32) / 10
-    ours = vectors(ear, waves, ear.sample_rate)
+    ours = embed_clips(ear, waves, ear.sample_rate)
     assert ours.shape == (5, 1, ear.width) and ear.width == (8 if "clap" in kind else 16)
-    np.testing.assert_array_equal(ours, vectors(ear, waves, ear.sample_rate))
+    np.testing.assert_array_equal(ours, embed_clips(ear, waves, ear.sample_rate))
     for wave, got in zip(waves, ours[:, 0], strict=True):  # alone
         given = extractor(wave, sampling_rate=ear.sample_rate, return_tensors="pt")
         given.pop("is_longer", None)
@@ -87,7 +87,7 @@ def test_clap_reads_where_its_tokenizer_lies_beside_it(tmp_path):
 
     save_reader("clap", tmp_path)
     clap(False)[1].save_pretrained(tmp_path)
-    ear, texts = embedders.load(f"path:{tmp_path}"), ["a slow organ", "fast flute"]
+    ear, texts = embedders.load_embedder(f"path:{tmp_path}"), ["a slow organ", "fast flute"]
     read = ear.read(texts)
     assert read.shape == (2, ear.width)
     model = transformers.ClapModel.from_pretrained(tmp_path).eval()
@@ -103,19 +103,19 @@ def test_clap_reads_where_its_tokenizer_lies_beside_it(tmp_path):
     np.testing.assert_allclose(read, plain, atol=1e-5)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).unlink()
-    assert embedders.load(f"path:{tmp_path}").read is None
+    assert embedders.load_embedder(f"path:{tmp_path}").embed_text is None
 
 
 def test_one_weight_or_setting_changes_the_hash(tmp_path):
     model, extractor = save("ast", tmp_path)
-    before, again = (embedders.load(f"path:{tmp_path}").sha256 for _ in range(2))
+    before, again = (embedders.load_embedder(f"path:{tmp_path}").sha256 for _ in range(2))
     with torch.no_grad():
         next(model.parameters()).flatten()[0] += 1
     model.save_pretrained(tmp_path)
-    after = embedders.load(f"path:{tmp_path}").sha256
+    after = embedders.load_embedder(f"path:{tmp_path}").sha256
     extractor.mean = -5.0
     extractor.save_pretrained(tmp_path)
-    assert len({before, after, embedders.load(f"path:{tmp_path}").sha256}) == 3
+    assert len({before, after, embedders.load_embedder(f"path:{tmp_path}").sha256}) == 3
     assert before == again
 
 
@@ -152,10 +152,10 @@ def test_a_model_that_cannot_be_trusted_is_refused(harm, said, tmp_path):
     save("ast", tmp_path)
     harm(tmp_path)
     with pytest.raises(ValueError, match=said) as caught:
-        embedders.load(f"path:{tmp_path}")
+        embedders.load_embedder(f"path:{tmp_path}")
     assert "\n" not in str(caught.value)
 
 
 def test_a_name_of_the_hub_is_no_folder():
     with pytest.raises(ValueError, match="path:owner/name lacks config.json"):
-        embedders.load("path:owner/name")
+        embedders.load_embedder("path:owner/name")

@@ -20,7 +20,7 @@ def covariance(rng, d=D):
 
 def test_one_dimension_is_the_textbook_s():
     a, b = (np.array([3.0]), np.array([[4.0]])), (np.array([-1.0]), np.array([[0.25]]))
-    assert frechet.distance(a, b) == pytest.approx(16 + (2 - 0.5) ** 2, abs=1e-12)
+    assert frechet.frechet_distance(a, b) == pytest.approx(16 + (2 - 0.5) ** 2, abs=1e-12)
 
 
 @pytest.mark.parametrize("null", [0, 2])
@@ -33,7 +33,7 @@ def test_gaussians_with_common_axes(null):
     m_a, m_b = rng.standard_normal((2, 40))
     a, b = ((m, axes * s**2 @ axes.T) for m, s in ((m_a, s_a), (m_b, s_b)))
     exact = np.sum((m_a - m_b) ** 2) + np.sum((s_a - s_b) ** 2)
-    assert frechet.distance(a, b) == pytest.approx(exact, abs=1e-9)
+    assert frechet.frechet_distance(a, b) == pytest.approx(exact, abs=1e-9)
 
 
 def test_it_is_scipy_s_square_root():
@@ -42,15 +42,17 @@ def test_it_is_scipy_s_square_root():
         (m_a, A), (m_b, B) = ((rng.standard_normal(D), covariance(rng)) for _ in range(2))
         root = scipy.linalg.sqrtm(A @ B).real
         exact = np.sum((m_a - m_b) ** 2) + np.trace(A + B - 2 * root)
-        assert frechet.distance((m_a, A), (m_b, B)) == pytest.approx(exact, abs=1e-6)
+        assert frechet.frechet_distance((m_a, A), (m_b, B)) == pytest.approx(exact, abs=1e-6)
 
 
 def test_it_is_symmetric_and_zero_only_between_equals():
     rng = np.random.default_rng(2)
     a, b = ((rng.standard_normal(D), covariance(rng)) for _ in range(2))
-    assert frechet.distance(a, b) == pytest.approx(frechet.distance(b, a), rel=1e-12)
-    assert abs(frechet.distance(a, a)) < 1e-12 * np.trace(a[1]) * D
-    assert frechet.distance(a, (a[0], 1.1 * a[1])) > 0.001
+    assert frechet.frechet_distance(a, b) == pytest.approx(
+        frechet.frechet_distance(b, a), rel=1e-12
+    )
+    assert abs(frechet.frechet_distance(a, a)) < 1e-12 * np.trace(a[1]) * D
+    assert frechet.frechet_distance(a, (a[0], 1.1 * a[1])) > 0.001
 
 
 def sets(rng, n=60, m=80, d=D, scale=1.5, shift=0.4):
@@ -84,12 +86,16 @@ def test_the_order_of_clips_is_nothing_to_fad_and_within_the_interval_of_fad_inf
 def test_the_pull_of_a_clip_is_what_leaving_it_out_does():
     """The standard error in closed form is near the one of leaving out each clip."""
     x, y = sets(np.random.default_rng(5), 200, 300)
-    real = frechet.gaussian(y)
-    less = [frechet.distance(frechet.gaussian(np.delete(x, i, 0)), real) for i in range(200)]
-    made = frechet.gaussian(x)
-    less_y = [frechet.distance(made, frechet.gaussian(np.delete(y, i, 0))) for i in range(300)]
+    real = frechet.fit_gaussian(y)
+    less = [
+        frechet.frechet_distance(frechet.fit_gaussian(np.delete(x, i, 0)), real) for i in range(200)
+    ]
+    made = frechet.fit_gaussian(x)
+    less_y = [
+        frechet.frechet_distance(made, frechet.fit_gaussian(np.delete(y, i, 0))) for i in range(300)
+    ]
     exact = np.sqrt(199 * np.var(less) + 299 * np.var(less_y))
-    assert frechet.standard_error(x, y, None, None)[0] == pytest.approx(exact, rel=0.03)
+    assert frechet.fad_standard_error(x, y, None, None)[0] == pytest.approx(exact, rel=0.03)
 
 
 @pytest.mark.slow
@@ -160,8 +166,8 @@ def test_too_few_are_refused_and_few_are_flagged(measure, needed):
     with pytest.raises(ValueError, match=f"{needed - 1} reference .* at least {needed}"):
         measure(many, few)
     assert np.isfinite(measure(many, many[:20]).high)
-    assert frechet.few(many[:79], many) and frechet.few(many, many[:79])
-    assert not frechet.few(many, many)
+    assert frechet.has_few_vectors(many[:79], many) and frechet.has_few_vectors(many, many[:79])
+    assert not frechet.has_few_vectors(many, many)
 
 
 def test_what_cannot_be_measured_is_named():

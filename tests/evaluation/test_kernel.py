@@ -39,7 +39,7 @@ def test_it_is_the_definition_in_blocks_of_any_size(monkeypatch):
 
 def test_the_error_is_that_of_leaving_out_each_vector():
     x, y = sets(1)
-    width = kernel.bandwidth(y)
+    width = kernel.median_bandwidth(y)
     without_x = [by_hand(np.delete(x, i, 0), y, width) for i in range(12)]
     without_y = [by_hand(x, np.delete(y, i, 0), width) for i in range(17)]
     exact = np.sqrt(11 * np.var(without_x) + 16 * np.var(without_y))
@@ -51,7 +51,7 @@ def test_the_bandwidth_is_the_reference_s_alone():
     x, y = sets(2)
     assert kernel.kad(x, y, 1).bandwidth == kernel.kad(100 * x, y, 1).bandwidth
     with pytest.raises(ValueError, match="mostly equal"):
-        kernel.bandwidth(np.zeros((5, 2)))
+        kernel.median_bandwidth(np.zeros((5, 2)))
 
 
 def test_moving_turning_scaling_and_reordering_both_change_nothing():
@@ -107,7 +107,7 @@ def test_pairs_within_a_song_are_left_out_and_whole_songs_make_the_error():
     rng = np.random.default_rng(5)
     (x, of_x), (y, of_y) = songs(rng, [3, 1, 2, 4]), songs(rng, [2, 5, 1, 3, 3])
     found = kernel.kad(x, y, 20, groups=of_x, reference_groups=of_y)
-    k = np.exp(-kernel.squares(*2 * [np.concatenate([x, y])]) / (2 * found.bandwidth**2))
+    k = np.exp(-kernel.squared_distances(*2 * [np.concatenate([x, y])]) / (2 * found.bandwidth**2))
 
     def by_pairs(in_x, in_y):
         """MMD^2 of some of the vectors, song by song."""

@@ -32,15 +32,15 @@ def page(request, clips, tmp_path_factory):
     """(path, what write_page says, what read_page finds)"""
     path = tmp_path_factory.mktemp("page") / "listening.html"
     options = {"title": HOSTILE[0], "seed": 4, "seconds": 0.9}
-    made = listening.write_page(path, *clips, ("mushra", "abx"), request.param, **options)
-    return path, made, listening.read_page(path)
+    made = listening.write_listening_page(path, *clips, ("mushra", "abx"), request.param, **options)
+    return path, made, listening.read_listening_page(path)
 
 
 def test_all_clips_are_equally_loud_and_none_clips(page):
     _, made, test = page
     for pcm in test["clips"].values():
         wave = pcm / 32768
-        assert listening.loudness(wave, RATE) == pytest.approx(made["loudness"], abs=0.1)
+        assert listening.measure_loudness(wave, RATE) == pytest.approx(made["loudness"], abs=0.1)
         assert 20 * np.log10(np.abs(wave).max()) <= listening.PEAK_DB + 0.01
     assert made["loudness"] == listening.TARGET_LUFS and made["silent"] == []
 
@@ -51,9 +51,9 @@ def test_a_peaky_clip_lowers_all_and_silence_is_named(tmp_path):
     wave[::4000] = 0.99
     files.write(sets["a"][0], wave, RATE)
     files.write(sets["b"][0], 0 * wave, RATE)
-    made = listening.write_page(tmp_path / "page.html", sets, kinds=("abx",))
-    test = listening.read_page(made["path"])
-    levels = sorted(listening.loudness(pcm / 32768, RATE) for pcm in test["clips"].values())
+    made = listening.write_listening_page(tmp_path / "page.html", sets, kinds=("abx",))
+    test = listening.read_listening_page(made["path"])
+    levels = sorted(listening.measure_loudness(pcm / 32768, RATE) for pcm in test["clips"].values())
     assert levels[0] == -np.inf and made["silent"] == [str(sets["b"][0])]
     assert made["loudness"] < listening.TARGET_LUFS
     assert levels[1:] == pytest.approx([made["loudness"]] * 3, abs=0.1)
@@ -133,7 +133,7 @@ def test_hostile_names_stay_text(page):
 def test_equal_input_makes_an_equal_page_and_another_seed_another(page, clips, tmp_path):
     options = {"title": HOSTILE[0], "seconds": 0.9}
     again = [
-        listening.write_page(
+        listening.write_listening_page(
             tmp_path / "again.html",
             *clips,
             ("mushra", "abx"),
@@ -152,7 +152,7 @@ def test_the_anchor_is_the_low_pass_of_the_recommendation(rate):
     edge = min(3500, rate / 4)
     pulse = np.zeros((2, rate))
     pulse[:, rate // 2] = 1
-    hertz, response = scipy.signal.freqz(listening.low_passed(pulse, rate)[1], worN=rate, fs=rate)
+    hertz, response = scipy.signal.freqz(listening.low_pass(pulse, rate)[1], worN=rate, fs=rate)
     decibels = 20 * np.log10(np.abs(response) + 1e-12)
     assert np.abs(decibels[hertz <= edge]).max() < 0.1
     assert decibels[hertz >= edge * 8 / 7].max() < -50
@@ -162,8 +162,8 @@ def test_files_of_another_kind_are_brought_together(tmp_path):
     sets = write_clips(tmp_path, "ab", count=1)
     wave = synth.chords([220, 330, 440], 0.5, 2 * RATE)
     files.write(sets["b"][0], np.stack([wave, wave]), 2 * RATE)
-    test = listening.read_page(
-        listening.write_page(tmp_path / "page.html", sets, kinds=("abx",))["path"]
+    test = listening.read_listening_page(
+        listening.write_listening_page(tmp_path / "page.html", sets, kinds=("abx",))["path"]
     )
     assert test["rate"] == 2 * RATE and test["channels"] == 1
     assert {pcm.shape for pcm in test["clips"].values()} == {(1, 2 * RATE)}
@@ -194,7 +194,7 @@ def test_a_set_that_cannot_be_used_is_named_and_writes_nothing(tmp_path, change,
     sets = write_clips(tmp_path, "ab", count=2)
     change(sets, sets["a"][0])
     with pytest.raises(ValueError) as caught:
-        listening.write_page(tmp_path / "page.html", sets, kinds=("abx",))
+        listening.write_listening_page(tmp_path / "page.html", sets, kinds=("abx",))
     assert complaint in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "page.html").exists()
 
@@ -203,16 +203,16 @@ def test_what_does_not_fit_is_refused(clips, tmp_path):
     sets, reference = clips
     path = tmp_path / "page.html"
     with pytest.raises(ValueError, match="3 real references, not 1"):
-        listening.write_page(path, sets, reference[:1])
+        listening.write_listening_page(path, sets, reference[:1])
     with pytest.raises(ValueError, match="kinds must be of"):
-        listening.write_page(path, sets, reference, ("rating",))
+        listening.write_listening_page(path, sets, reference, ("rating",))
     with pytest.raises(ValueError, match="take fewer or shorter clips"):
-        listening.write_page(path, sets, reference, max_bytes=1000)
+        listening.write_listening_page(path, sets, reference, max_bytes=1000)
     with pytest.raises(ValueError, match="at most 7 sets"):
-        listening.write_page(path, {str(n): reference for n in range(8)}, reference)
+        listening.write_listening_page(path, {str(n): reference for n in range(8)}, reference)
     with pytest.raises(ValueError, match="not a page of a listening test"):
         path.write_text("<html></html>")
-        listening.read_page(path)
+        listening.read_listening_page(path)
 
 
 # ---- what comes back
@@ -261,7 +261,7 @@ def test_simulated_listeners_give_their_means_and_no_more_certainty_than_they_ha
     rng = np.random.default_rng(0)
     biases = rng.normal(0, 5, 8)
     results = [result(f"l{i}", simulated(rng, 70, 50, listener=b)) for i, b in enumerate(biases)]
-    analysis = listening_results.analyse(saved(*results))
+    analysis = listening_results.analyze_results(saved(*results))
     rows = {row["name"]: row for row in analysis["scores"]}
     assert [*rows] == ["hidden reference", "p", "q", "hidden anchor"]
     for name in "pq":
@@ -289,7 +289,7 @@ def simulated_scores(one):
 def test_the_order_of_files_changes_nothing(saved):
     rng = np.random.default_rng(1)
     paths = saved(*(result(f"l{i}", simulated(rng, 60, 55), abx=[1, 0, 1]) for i in range(3)))
-    both = [listening_results.analyse(order) for order in (paths, paths[::-1])]
+    both = [listening_results.analyze_results(order) for order in (paths, paths[::-1])]
     assert (
         both[0]["scores"] == both[1]["scores"] and both[0]["differences"] == both[1]["differences"]
     )
@@ -308,7 +308,7 @@ def test_screening_leaves_out_whom_it_must_and_no_other(saved):
 
     missed = {"none": 0, "three": 3, "four": 4, "<all>": 20}  # of 20: 15% are three
     paths = saved(*(result(name, with_missed(n), abx=[1] * 5) for name, n in missed.items()))
-    analysis = listening_results.analyse(paths)
+    analysis = listening_results.analyze_results(paths)
     rows = {row["listener"]: row for row in analysis["listeners"]}
     assert [name for name, row in rows.items() if row["excluded"]] == ["four", "<all>"]
     assert [row["below"] for row in rows.values()] == [*missed.values()]
@@ -316,9 +316,9 @@ def test_screening_leaves_out_whom_it_must_and_no_other(saved):
     assert analysis["abx"][0]["trials"] == 20
     page = report.results_html(analysis)
     assert "four (4 of 20); &lt;all&gt; (20 of 20)" in page
-    everyone = listening_results.analyse(paths, screen=False)
+    everyone = listening_results.analyze_results(paths, screen=False)
     assert {row["listeners"] for row in everyone["scores"]} == {4}
-    alone = listening_results.analyse(paths[2:3])
+    alone = listening_results.analyze_results(paths[2:3])
     assert alone["scores"] == alone["differences"] == []
     assert "every listener is screened out" in report.results_html(alone)
 
@@ -328,14 +328,14 @@ def test_one_person_in_two_sessions_is_one_listener(saved):
     first = result("s1", simulated(rng, 60, 50), listener="Ann")
     second = result("s2", simulated(rng, 70, 50), listener=" Ann ")
     unnamed = [result(f"{n}" * 8, simulated(rng, 60, 50), listener="") for n in (3, 4)]
-    row = listening_results.analyse(saved(first, second, *unnamed))["scores"][0]
+    row = listening_results.analyze_results(saved(first, second, *unnamed))["scores"][0]
     assert row["listeners"] == 3 and row["trials"] == 30
 
 
 @pytest.mark.parametrize("trials", [1, 7, 40])
 def test_abx_is_the_exact_binomial_test(trials):
     for right in {0, 1, trials // 3, trials // 2 + 1, trials}:
-        row = listening_results.binomial(right, trials)
+        row = listening_results.binomial_interval(right, trials)
         test = scipy.stats.binomtest(right, trials, 0.5, alternative="greater")
         assert row["p"] == pytest.approx(test.pvalue, rel=1e-9)
         both = scipy.stats.binomtest(right, trials, 0.5).proportion_ci(0.95, "exact")
@@ -344,7 +344,7 @@ def test_abx_is_the_exact_binomial_test(trials):
 
 def test_abx_counts_right_answers_of_all_and_of_each(saved):
     paths = saved(result("ann", abx=[1, 1, 1, 0]), result("bob", abx=[0, 1]))
-    analysis = listening_results.analyse(paths)
+    analysis = listening_results.analyze_results(paths)
     rows = analysis["abx"]
     found = [(row["listener"], row["right"], row["trials"]) for row in rows]
     assert found == [(None, 4, 6), ("ann", 3, 4), ("bob", 1, 2)]
@@ -360,7 +360,7 @@ def test_names_are_text_in_the_table(saved):
     one["trials"].append(
         {"kind": "abx", "clip": 0, "a": hostile, "b": "q", "x": "q", "answer": "q"}
     )
-    page = report.results_html(listening_results.analyse(saved(one)))
+    page = report.results_html(listening_results.analyze_results(saved(one)))
     assert "<img" not in page and "&lt;img src=x onerror=&quot;alert(1)&quot;&gt;" in page
     tags = set(re.findall(r"</?([a-z]+)", page))
     assert tags == {"p", "div", "table", "thead", "tbody", "tr", "th", "td", "bdi"}
@@ -390,7 +390,7 @@ def test_a_foreign_file_is_named_with_its_remedy(tmp_path, content, complaint):
     path = tmp_path / "0.json"
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     with pytest.raises(ValueError) as caught:
-        listening_results.analyse([path])
+        listening_results.analyze_results([path])
     line = str(caught.value)
     assert line.startswith(str(path)) and complaint in line and "\n" not in line
     assert "save it again from the last screen" in line
@@ -399,10 +399,10 @@ def test_a_foreign_file_is_named_with_its_remedy(tmp_path, content, complaint):
 def test_files_that_do_not_belong_together_are_named(saved, tmp_path):
     one = result("s", abx=[1])
     with pytest.raises(ValueError, match=r"1\.json: the same session as .*0\.json; keep one"):
-        listening_results.analyse(saved(one, one))
+        listening_results.analyze_results(saved(one, one))
     with pytest.raises(ValueError, match=r"1\.json: of another listening.html than .*0\.json"):
-        listening_results.analyse(saved(one, {**one, "session": "r", "test": "u"}))
+        listening_results.analyze_results(saved(one, {**one, "session": "r", "test": "u"}))
     with pytest.raises(ValueError, match="nowhere.json: No such file"):
-        listening_results.analyse([tmp_path / "nowhere.json"])
+        listening_results.analyze_results([tmp_path / "nowhere.json"])
     with pytest.raises(ValueError, match="no result files"):
-        listening_results.analyse([])
+        listening_results.analyze_results([])

@@ -47,9 +47,9 @@ def opened(browser, folder, kinds, matched=False, count=1):
     """What a freshly written page holds, when the browser shows it."""
     sets = write_clips(folder / "clips", ["reference", *HOSTILE[:2]], count)
     reference = sets.pop("reference")
-    made = page.write_page(folder / "listening.html", sets, reference, kinds, matched)
+    made = page.write_listening_page(folder / "listening.html", sets, reference, kinds, matched)
     browser.get(made["path"].as_uri())
-    return page.read_page(made["path"])
+    return page.read_listening_page(made["path"])
 
 
 def until(browser, condition):
@@ -113,7 +113,7 @@ def test_two_trials_by_keyboard_give_the_result_that_was_meant(browser, tmp_path
         ("anchor", None),
     }
     assert {abx["a"], abx["b"]} == set(HOSTILE[:2]) and abx["answer"] == abx["b"]
-    analysis = results.analyse([path], screen=False)
+    analysis = results.analyze_results([path], screen=False)
     assert analysis["listeners"][0]["listener"] == "Ann <b>"
     meant = {
         stimulus[0]: one["score"] for stimulus, one in zip(stimuli, rating["ratings"], strict=True)

@@ -49,7 +49,7 @@ def scanned(songs):
     others = [melody(seed, 9).reshape(3, CLIP) for seed in range(100, 200)]
     new, held_out = np.concatenate(others[:50]), np.concatenate(others[50:])
     clips = np.concatenate([planted, new])
-    return song, start / RATE, *memorization.find(clips, held_out, songs, RATE)
+    return song, start / RATE, *memorization.find_memorized(clips, held_out, songs, RATE)
 
 
 def test_planted_copies_are_found_where_they_were_cut(scanned):
@@ -69,7 +69,7 @@ def test_new_clips_are_flagged_no_more_often_than_allowed(scanned):
 
 def test_the_closest_are_the_planted(scanned):
     _, _, found, _, _ = scanned
-    first = memorization.closest(found)
+    first = memorization.most_similar(found)
     assert len(first) == 20 and (first < 40).all()
     assert (np.diff(found.similarity[first]) <= 0).all()
 
@@ -90,17 +90,19 @@ def test_false_positives_are_what_was_asked_for_whatever_the_distribution():
     for _ in range(2000):
         values = rng.standard_cauchy(79)  # 59 to calibrate, 20 to test
         nearest = lambda v: memorization.Nearest(v * 0, v * 0, v, np.zeros(len(v), bool))
-        flagged.append(memorization.judge(nearest(values[59:]), nearest(values[:59]), 0.05).flagged)
+        flagged.append(
+            memorization.rank_similarity(nearest(values[59:]), nearest(values[:59]), 0.05).flagged
+        )
     assert np.mean(flagged) == pytest.approx(0.05, abs=0.004)
 
 
 @pytest.mark.parametrize("gain", [0.05, 0.5, 2.0])
 def test_gain_changes_nothing(songs, gain):
     clips = np.stack([melody(7, 3), songs[1][1234 : 1234 + CLIP]])
-    plain, louder = (memorization.nearest(g * clips, songs[:3], RATE) for g in (1.0, gain))
+    plain, louder = (memorization.find_nearest(g * clips, songs[:3], RATE) for g in (1.0, gain))
     np.testing.assert_allclose(louder.similarity, plain.similarity, atol=1e-5)
     np.testing.assert_array_equal(louder.song, plain.song)
-    quiet_songs = memorization.nearest(clips, [gain * song for song in songs[:3]], RATE)
+    quiet_songs = memorization.find_nearest(clips, [gain * song for song in songs[:3]], RATE)
     np.testing.assert_allclose(quiet_songs.similarity, plain.similarity, atol=1e-5)
 
 
@@ -108,11 +110,11 @@ def test_an_excerpt_moves_with_its_song(songs):
     """Cut on the frame grid it is exact; the song begun later is found later."""
     start = 50 * HOP
     clip = songs[4][None, start : start + CLIP]
-    found = memorization.nearest(clip, songs[:6], RATE)
+    found = memorization.find_nearest(clip, songs[:6], RATE)
     assert found.song[0] == 4 and found.similarity[0] > 0.99
     assert found.offset[0] == pytest.approx(start / RATE)
     later = [np.concatenate([np.zeros(7 * HOP), song]) for song in songs[:6]]
-    moved = memorization.nearest(clip, later, RATE)
+    moved = memorization.find_nearest(clip, later, RATE)
     assert moved.offset[0] - found.offset[0] == pytest.approx(7 * HOP / RATE)
     assert moved.similarity[0] == pytest.approx(found.similarity[0], abs=1e-5)
 
@@ -131,13 +133,15 @@ def test_it_is_the_best_of_all_correlations_one_by_one(songs, monkeypatch):
     lengths = (20, 2, 5, 20, 3)  # the second is too short
     music = [song[: seconds * RATE] for song, seconds in zip(songs, lengths, strict=False)]
     clips = np.concatenate([melody(300 + k, 3)[None] for k in range(4)])
-    found = memorization.nearest(clips, music, RATE)
+    found = memorization.find_nearest(clips, music, RATE)
     for k, clip in enumerate(clips):
-        mine = memorization.features(clip, RATE).astype(np.float64)
+        mine = memorization.band_features(clip, RATE).astype(np.float64)
         best = {}
         for s, song in enumerate(music):
             theirs = (
-                memorization.features(song, RATE).astype(np.float64) if len(song) >= CLIP else []
+                memorization.band_features(song, RATE).astype(np.float64)
+                if len(song) >= CLIP
+                else []
             )
             for t in range(len(theirs) - len(mine) + 1):
                 best[s, t] = correlation(mine, theirs[t : t + len(mine)])
@@ -147,9 +151,9 @@ def test_it_is_the_best_of_all_correlations_one_by_one(songs, monkeypatch):
 
 
 def test_blocks_of_a_song_s_wave_give_the_features_of_the_whole(songs):
-    whole = memorization.features(songs[0], RATE)
+    whole = memorization.band_features(songs[0], RATE)
     frames = 30
-    blocks = list(memorization._blocks(songs[:1], CLIP, frames, 100, RATE))
+    blocks = list(memorization._iterate_blocks(songs[:1], CLIP, frames, 100, RATE))
     assert len(blocks) > 3
     for _, first, block in blocks:
         np.testing.assert_allclose(block, whole[first : first + 100], rtol=1e-5)
@@ -163,12 +167,12 @@ def test_silence_and_steady_tones_are_near_nothing(songs):
     dither = np.random.default_rng(0).integers(-1, 2, (2, 20 * RATE)) / 32768
     clips = np.stack([np.zeros(CLIP), dither[0, :CLIP], steady])
     music = [np.zeros(20 * RATE), dither[1], np.tile(steady, 3), *songs[:2]]
-    found = memorization.nearest(clips, music, RATE)
+    found = memorization.find_nearest(clips, music, RATE)
     assert found.silent.tolist() == [True, True, False]
     assert (found.similarity[:2] == 0).all() and found.similarity[2] < 0.3
-    verdict = memorization.judge(found, found._replace(similarity=np.zeros(99)))
+    verdict = memorization.rank_similarity(found, found._replace(similarity=np.zeros(99)))
     assert not verdict.flagged[:2].any() and (verdict.rank[:2] == 1).all()
-    assert memorization.closest(found).tolist() == [2]
+    assert memorization.most_similar(found).tolist() == [2]
 
 
 def test_what_cannot_be_compared_is_an_error(songs):
@@ -176,10 +180,10 @@ def test_what_cannot_be_compared_is_an_error(songs):
     broken = good.copy()
     broken[1, 5] = np.nan
     with pytest.raises(ValueError, match=r"clips \[1\] hold NaN"):
-        memorization.nearest(broken, songs, RATE)
+        memorization.find_nearest(broken, songs, RATE)
     with pytest.raises(ValueError, match="no song is as long"):
-        memorization.nearest(good, [songs[0][: CLIP - 1]], RATE)
+        memorization.find_nearest(good, [songs[0][: CLIP - 1]], RATE)
     with pytest.raises(ValueError, match="are not \\[M, N\\]"):
-        memorization.nearest(good[:, : RATE // 2], songs, RATE)
+        memorization.find_nearest(good[:, : RATE // 2], songs, RATE)
     with pytest.raises(ValueError, match="98 held-out clips cannot tell 1.00%"):
-        memorization.find(good, np.zeros((98, CLIP)), iter(()), RATE)
+        memorization.find_memorized(good, np.zeros((98, CLIP)), iter(()), RATE)

@@ -33,7 +33,7 @@ def values(found):
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_they_are_the_definitions(k):
     x, y = sets(0, shift=0.7)
-    found = values(prdc.neighbours(x, y, k))
+    found = values(prdc.prdc(x, y, k))
     np.testing.assert_allclose(found, by_hand(x, y, k), atol=1e-12)
 
 
@@ -45,8 +45,8 @@ def test_equal_distributions_have_the_expected_density_and_coverage(d):
     found = []
     for seed in range(200):
         x, y = sets(seed, n, m, d)
-        squared = (prdc.squares(*pair) for pair in ((x, x), (y, y), (x, y)))
-        found.append(prdc.measures(*squared, *all_kept, k)[2:])
+        squared = (prdc.squared_distances(*pair) for pair in ((x, x), (y, y), (x, y)))
+        found.append(prdc.prdc_values(*squared, *all_kept, k)[2:])
     error = np.std(found, axis=0) / np.sqrt(200)
     expected = [1.0, prdc.expected_coverage(n, m, k)]
     assert (np.abs(np.mean(found, axis=0) - expected) < 3.5 * error).all()
@@ -61,7 +61,7 @@ def test_the_expected_coverage_is_the_paper_s_number():
 
 def test_moving_turning_scaling_and_reordering_both_change_nothing():
     x, y = sets(1, shift=0.4)
-    rng, plain = np.random.default_rng(0), values(prdc.neighbours(x, y))
+    rng, plain = np.random.default_rng(0), values(prdc.prdc(x, y))
     turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     for a, b in (
         (x + 9, y + 9),
@@ -69,12 +69,12 @@ def test_moving_turning_scaling_and_reordering_both_change_nothing():
         (-7 * x, -7 * y),
         (rng.permutation(x), rng.permutation(y)),
     ):
-        np.testing.assert_allclose(values(prdc.neighbours(a, b)), plain, atol=1e-12)
+        np.testing.assert_allclose(values(prdc.prdc(a, b)), plain, atol=1e-12)
 
 
 def test_changing_the_sets_round_swaps_precision_and_recall():
     x, y = sets(2, shift=0.4)
-    found, other = prdc.neighbours(x, y), prdc.neighbours(y, x)
+    found, other = prdc.prdc(x, y), prdc.prdc(y, x)
     assert found["precision"].value == other["recall"].value != found["recall"].value
     assert found["recall"].value == other["precision"].value
 
@@ -83,13 +83,13 @@ def test_what_they_tell_apart():
     """One good clip over and over is precise and covers nothing; far away is neither."""
     rng = np.random.default_rng(3)
     real = rng.standard_normal((60, 4))
-    one = prdc.neighbours(0.01 * rng.standard_normal((60, 4)), real)
+    one = prdc.prdc(0.01 * rng.standard_normal((60, 4)), real)
     assert one["precision"].value == 1 and one["recall"].value == 0
     assert one["coverage"].high < 0.8 and one["density"].value > 1
-    far = prdc.neighbours(real + 100, real)
+    far = prdc.prdc(real + 100, real)
     assert values(far) == [0, 0, 0, 0]
     assert 0.03 < far["precision"].high < 0.1  # of 60 clips none inside: not surely none
-    copies = prdc.neighbours(real, real)
+    copies = prdc.prdc(real, real)
     assert values(copies)[:2] == [1, 1] and copies["coverage"].value == 1
 
 
@@ -97,7 +97,7 @@ def test_what_they_tell_apart():
 def test_intervals_cover_what_other_clips_would_give(shift, scale, least):
     """The mean over draws of as many clips is inside: in 96% of 240 draws and more where the
     generated clips lie within; in 89% only where the sets lie apart, as `neighbours` says."""
-    found = [prdc.neighbours(*sets(seed, 60, 60, 2, shift, scale), k=3) for seed in range(60)]
+    found = [prdc.prdc(*sets(seed, 60, 60, 2, shift, scale), k=3) for seed in range(60)]
     table = np.array([values(each) for each in found])
     for name, mean in zip(prdc.NAMES, table.mean(axis=0), strict=True):
         hits = np.mean([each[name].low <= mean <= each[name].high for each in found])
@@ -110,7 +110,7 @@ def test_intervals_cover_what_other_clips_would_give(shift, scale, least):
 def test_reruns_are_equal_and_songs_widen():
     x, y = sets(4, 120, 60, shift=0.4)
     songs = np.repeat(np.arange(12), 10)
-    found = prdc.neighbours(x, y, groups=songs)
-    assert found == prdc.neighbours(x, y, groups=songs)
+    found = prdc.prdc(x, y, groups=songs)
+    assert found == prdc.prdc(x, y, groups=songs)
     with pytest.raises(ValueError, match="lower k"):
-        prdc.neighbours(x, y, k=60)
+        prdc.prdc(x, y, k=60)

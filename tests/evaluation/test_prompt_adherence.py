@@ -75,13 +75,13 @@ def test_only_what_was_asked_for_by_captions_is_held_against_them(monkeypatch):
     m = types.SimpleNamespace(asked=[{"captions": ["a"]}] * 4, like=like, rep=None)
     real = texts[::-1, None]
     monkeypatch.setattr(evaluate, "embedded", lambda embedder, clips, rep: (real, None))
-    ear = types.SimpleNamespace(name="path:ear", read=lambda captions: texts[: len(captions)])
+    ear = types.SimpleNamespace(name="path:ear", embed_text=lambda captions: texts[: len(captions)])
     rows = evaluate.like_their_texts(ear, m, sets, heard)
     assert [row["set"] for row in rows] == ["generated", controls.UNTRAINED, like.name]
     assert [row["similarity"]["value"] for row in rows] == [1.0, 1.0, 0.0]
     m.asked[0] = {"captions": []}
     assert evaluate.like_their_texts(ear, m, sets, heard) == []
-    deaf = types.SimpleNamespace(name="logmel", read=None)
+    deaf = types.SimpleNamespace(name="logmel", embed_text=None)
     assert evaluate.like_their_texts(deaf, m, sets, heard) == []
 
 

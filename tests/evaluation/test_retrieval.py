@@ -12,7 +12,7 @@ from specdiff_jax.evaluation.metrics import retrieval
 def test_values_by_hand():
     scores = [[0.9, 0.8, 0.7, 0.6], [0.9, 0.8, 0.7, 0.6]]
     relevant = [[0, 1, 0, 1], [1, 0, 0, 0]]
-    found = retrieval.measure(scores, relevant)
+    found = retrieval.measure_retrieval(scores, relevant)
     assert found.recall == {1: 0.5, 5: 1.0, 10: 1.0}
     assert found.mrr == pytest.approx((1 / 2 + 1) / 2)
     assert found.map_10 == pytest.approx(((1 / 2 + 2 / 4) / 2 + 1) / 2)
@@ -22,7 +22,7 @@ def test_values_by_hand():
 
 def test_ties_by_hand():
     """One relevant among four equals: each place is as likely."""
-    found = retrieval.measure([[1.0] * 4], [[0, 0, 1, 0]])
+    found = retrieval.measure_retrieval([[1.0] * 4], [[0, 0, 1, 0]])
     assert found.recall[1] == 0.25 and found.median_rank == 2.5
     assert found.mrr == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4) == found.map_10
 
@@ -43,13 +43,13 @@ def test_ties_are_the_mean_over_all_orders(seed):
     relevant[rng.integers(6)] = True
     orders = [o for o in itertools.permutations(range(6)) if (np.diff(scores[list(o)]) <= 0).all()]
     expected = np.mean([plainly(order, relevant) for order in orders], axis=0)
-    recalls, *others = retrieval.one(scores, relevant)
+    recalls, *others = retrieval.score_query(scores, relevant)
     np.testing.assert_allclose([*recalls, *others], expected, rtol=1e-12)
 
 
 def test_more_than_ten_relevant_and_items_past_the_tenth():
     scores, relevant = -np.arange(30.0), np.arange(30) % 2 == 0
-    recalls, reciprocal, precision, rank = retrieval.one(scores, relevant)
+    recalls, reciprocal, precision, rank = retrieval.score_query(scores, relevant)
     assert recalls == [1, 1, 1] and reciprocal == rank == 1
     assert precision == pytest.approx(plainly(range(30), relevant)[-2])
 
@@ -58,7 +58,7 @@ def test_average_precision_is_scikit_learn_s():
     rng = np.random.default_rng(0)
     scores, relevant = rng.random((40, 9)), rng.random((40, 9)) < 0.4
     relevant[:, 0] = True
-    found = retrieval.measure(scores, relevant)
+    found = retrieval.measure_retrieval(scores, relevant)
     expected = label_ranking_average_precision_score(relevant, scores)
     assert found.map_10 == pytest.approx(expected, abs=1e-12)
 
@@ -69,13 +69,15 @@ def test_what_is_excluded_is_as_if_it_were_not_there():
     relevant[:, 8] = True
     excluded = np.zeros((5, 12), bool)
     excluded[:, :3] = True
-    found = retrieval.measure(scores, relevant, excluded)
-    assert found == retrieval.measure(scores[:, 3:], relevant[:, 3:]) and found.gallery == 9
+    found = retrieval.measure_retrieval(scores, relevant, excluded)
+    assert (
+        found == retrieval.measure_retrieval(scores[:, 3:], relevant[:, 3:]) and found.gallery == 9
+    )
 
 
 def test_queries_without_an_answer_are_counted_apart():
     scores, relevant = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[0, 0], [1, 0]])
-    found = retrieval.measure(scores, relevant)
+    found = retrieval.measure_retrieval(scores, relevant)
     assert (found.queries, found.unanswerable, found.median_rank) == (1, 1, 2)
 
 
@@ -89,4 +91,4 @@ def test_queries_without_an_answer_are_counted_apart():
 )
 def test_what_cannot_be_measured_is_refused(scores, relevant, message):
     with pytest.raises(ValueError, match=message):
-        retrieval.measure(scores, relevant)
+        retrieval.measure_retrieval(scores, relevant)

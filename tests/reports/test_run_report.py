@@ -12,7 +12,7 @@ import zlib
 
 import pytest
 
-from specdiff_jax.reports.run_report import write_report
+from specdiff_jax.reports.run_report import write_run_report
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</script>'&\"", "\ud800"]
 LEVELS = [0.125, 0.375, 0.625, 0.875]
@@ -122,7 +122,7 @@ class Page(html.parser.HTMLParser):
 
 
 def test_hostile_names_are_text_and_never_tags(workdir):
-    page = Page(write_report(workdir))
+    page = Page(write_run_report(workdir))
     allowed = re.compile(
         "html|head|meta|title|style|body|header|main|footer|section|div|h[123]|p|b|bdi|span"
         "|details|summary|article|img|audio|ul|li|figure|figcaption|svg|line|text|polyline|g|path"
@@ -137,7 +137,7 @@ def test_hostile_names_are_text_and_never_tags(workdir):
 
 
 def test_the_page_reaches_nothing_outside_itself(workdir):
-    path = write_report(workdir)
+    path = write_run_report(workdir)
     page = Page(path)
     links = [
         a[key] for _, a in page.tags for key in ("src", "href", "srcset", "action") if key in a
@@ -153,7 +153,7 @@ def test_the_page_reaches_nothing_outside_itself(workdir):
 
 
 def test_sound_and_pictures_are_the_very_bytes_newest_first(workdir):
-    page = Page(write_report(workdir))
+    page = Page(write_run_report(workdir))
     folders = [workdir / "samples" / f"step_{step:08d}" for step in (3000, 200, 10)]
     stems = [folder / f"{index:03d}" for folder in folders for index in range(2)]
     for index in range(len(HOSTILE)):
@@ -166,7 +166,7 @@ def test_sound_and_pictures_are_the_very_bytes_newest_first(workdir):
 
 
 def test_the_ratio_table_divides_the_means(workdir):
-    rows = {row[0].strip(): row[1:] for row in Page(write_report(workdir)).rows}
+    rows = {row[0].strip(): row[1:] for row in Page(write_run_report(workdir)).rows}
     model = sum(MODEL) / 4
     assert float(rows["model"][0]) == pytest.approx(model, abs=5e-4)
     names = ("best constant", "linear, frame", "linear, patch", HOSTILE[1])
@@ -180,7 +180,7 @@ def test_the_ratio_table_divides_the_means(workdir):
 @pytest.mark.parametrize(("healthy", "tone"), [(True, "ok"), (False, "warn")])
 def test_the_verdict_comes_first_and_is_coloured(workdir, healthy, tone):
     write_health(workdir, healthy)
-    page = Page(write_report(workdir))
+    page = Page(write_run_report(workdir))
     classes = [attributes.get("class") or "" for _, attributes in page.tags]
     assert classes.index(f"verdict {tone}") < classes.index("generated")
     assert sum(name.startswith("verdict") for name in classes) == 1
@@ -199,7 +199,7 @@ def curves(path):
 
 
 def test_curves_run_to_the_right_inside_the_frame_and_fall_with_the_error(workdir):
-    found = curves(write_report(workdir))
+    found = curves(write_run_report(workdir))
     assert len(found) == 2 * (2 + 1 + len(BASELINES))  # a wide and a narrow chart of each
     for width, height, points in found:
         xs, ys = zip(*points, strict=True)
@@ -216,18 +216,18 @@ def test_curves_run_to_the_right_inside_the_frame_and_fall_with_the_error(workdi
     ["config.json", "preflight.json", "metrics.jsonl", "health.json", "reference/reference.json"],
 )
 def test_a_missing_file_is_named_in_one_line(workdir, name):
-    assert f"{name} is missing" not in Page(write_report(workdir)).text()
+    assert f"{name} is missing" not in Page(write_run_report(workdir)).text()
     (workdir / name).unlink()
-    assert f"{name} is missing" in Page(write_report(workdir)).text()
+    assert f"{name} is missing" in Page(write_run_report(workdir)).text()
 
 
 def test_an_empty_workdir_still_makes_a_page(workdir, tmp_path_factory):
-    page = Page(write_report(tmp_path_factory.mktemp("empty")))
+    page = Page(write_run_report(tmp_path_factory.mktemp("empty")))
     assert page.text().count(" is missing") == 8  # each section says which file it waits for
     assert "samples/ holds no samples yet" in page.text()
     assert not page.named("audio") and not page.named("svg")
     with pytest.raises(ValueError, match="no such run directory"):
-        write_report(workdir / "nowhere")
+        write_run_report(workdir / "nowhere")
 
 
 def test_missing_media_are_named_on_their_card(workdir):
@@ -235,7 +235,7 @@ def test_missing_media_are_named_on_their_card(workdir):
     newest = workdir / "samples" / "step_00003000"
     for name in ("000.png", "001.wav", "001.json"):
         (newest / name).unlink()
-    page = Page(write_report(workdir))
+    page = Page(write_run_report(workdir))
     for name in ("000.png", "001.wav", "001.json"):
         assert f"{name} is missing." in page.text()
     assert len(page.named("audio")) == 1 + 4 + 2 * len(HOSTILE)
@@ -264,10 +264,10 @@ def test_missing_media_are_named_on_their_card(workdir):
     ],
 )
 def test_a_malformed_file_is_named_and_the_old_page_kept(workdir, name, content, complaint):
-    before = write_report(workdir).read_bytes()
+    before = write_run_report(workdir).read_bytes()
     (workdir / name).write_bytes(content)
     with pytest.raises(ValueError) as caught:
-        write_report(workdir)
+        write_run_report(workdir)
     assert complaint in str(caught.value) and "\n" not in str(caught.value)
     assert (workdir / "report.html").read_bytes() == before
 
@@ -276,21 +276,21 @@ def test_a_clip_name_cannot_leave_its_folder(workdir):
     path = workdir / "reference" / "reference.json"
     path.write_text(path.read_text().replace("000_real", "../samples/step_00003000/000"))
     with pytest.raises(ValueError, match="not the plain name of a clip"):
-        write_report(workdir)
+        write_run_report(workdir)
 
 
 def test_a_torn_last_line_is_dropped_and_a_repeated_step_replaced(workdir):
-    whole = curves(write_report(workdir))
+    whole = curves(write_run_report(workdir))
     path = workdir / "metrics.jsonl"
     again = [line for line in path.read_text().splitlines() if '"step": 500,' in line]
     path.write_text(path.read_text() + "\n".join(again) + '\n{"kind": "train", "st')
-    assert curves(write_report(workdir)) == whole
+    assert curves(write_run_report(workdir)) == whole
 
 
 def test_too_much_sound_is_left_out_and_said(workdir):
     clip = [workdir / "reference" / f"000_real{suffix}" for suffix in (".wav", ".png")]
     one = sum(len(base64.b64encode(file.read_bytes())) for file in clip)
-    page = Page(write_report(workdir, max_bytes=4 * one + 100))
+    page = Page(write_run_report(workdir, max_bytes=4 * one + 100))
     assert len(page.named("audio")) == 4  # sample 0, clip 0, sample 1, its round trip
     assert "3 of 4 left out to keep this page small; they are in reference/" in page.text()
     assert (

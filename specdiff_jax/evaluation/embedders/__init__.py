@@ -3,7 +3,7 @@
 from specdiff_jax.evaluation.embedders import huggingface, logmel, musicnn
 
 
-def load(name):
+def load_embedder(name):
     """The embedder of a name.
 
     Args:
@@ -23,4 +23,8 @@ def load(name):
     return EMBEDDERS[kind](place)
 
 
-EMBEDDERS = {"musicnn": musicnn.embedder, "logmel": logmel.embedder, "path": huggingface.embedder}
+EMBEDDERS = {
+    "musicnn": musicnn.load_musicnn,
+    "logmel": logmel.load_logmel,
+    "path": huggingface.load_huggingface,
+}

@@ -20,8 +20,9 @@ class Embedder:
       window: samples that one vector speaks of.
       batch: windows that are computed at once: always as many, so that one program is compiled.
       embed: [batch, window] float32 in [-1, 1] -> [batch, d].
-      read: texts -> [K, d] of length one, beside what they sound like; None where it reads none.
-      least: samples of a sound that it can say something of.
+      embed_text: texts -> [K, d] of length one in the space of the sounds; None without a text
+        encoder.
+      min_samples: fewest samples of a sound that has a vector.
     """
 
     name: str
@@ -31,8 +32,10 @@ class Embedder:
     window: int
     batch: int
     embed: Callable[[np.ndarray], np.ndarray] = dataclasses.field(repr=False)
-    read: Callable[[list[str]], np.ndarray] | None = dataclasses.field(default=None, repr=False)
-    least: int = 1
+    embed_text: Callable[[list[str]], np.ndarray] | None = dataclasses.field(
+        default=None, repr=False
+    )
+    min_samples: int = 1
 
     @property
     def seconds(self):
@@ -40,7 +43,7 @@ class Embedder:
         return self.window / self.sample_rate
 
 
-def vectors(embedder, waves, sample_rate):
+def embed_clips(embedder, waves, sample_rate):
     """What an embedder hears in clips, window by window (see `windows`).
 
     Args:
@@ -61,11 +64,11 @@ def vectors(embedder, waves, sample_rate):
         raise ValueError(f"clip {bad[0]} holds numbers that are not finite, {len(bad)} clips do")
     if sample_rate != embedder.sample_rate:
         waves = [soxr.resample(wave, sample_rate, embedder.sample_rate) for wave in waves]
-    pieces = [windows(wave, embedder.window) for wave in waves]  # of each clip [W, window]
-    return in_batches(embedder, np.concatenate(pieces)).reshape(len(pieces), len(pieces[0]), -1)
+    pieces = [split_windows(wave, embedder.window) for wave in waves]  # of each clip [W, window]
+    return embed_windows(embedder, np.concatenate(pieces)).reshape(len(pieces), len(pieces[0]), -1)
 
 
-def windows(wave, size):
+def split_windows(wave, size):
     """Windows side by side from the beginning; a clip shorter than one is repeated to fill it.
 
     What is left at the end is dropped while it is shorter than half a window; else a last window
@@ -78,7 +81,7 @@ def windows(wave, size):
     return np.stack([wave[start : start + size] for start in starts])
 
 
-def in_batches(embedder, pieces):
+def embed_windows(embedder, pieces):
     """Windows through the embedder, the last batch filled up with silence.  # [K, n] -> [K, d]"""
     starts = range(0, len(pieces), embedder.batch)
     done = []

@@ -19,7 +19,7 @@ MAX_TOKENS = 32  # of a text; longer ones are cut
 SETTINGS = ("config.json", "preprocessor_config.json")
 
 
-def embedder(place):
+def load_huggingface(place):
     """The embedder of a folder.
 
     CLAP's sound is told as it projects it beside texts; other models by the mean of their last
@@ -45,9 +45,9 @@ def embedder(place):
         extractor = transformers.AutoFeatureExtractor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-        model = read_model(transformers, folder)
-        window = listens(extractor)
-        embed = functools.partial(_embed, model, extractor)
+        model = load_audio_model(transformers, folder)
+        window = window_samples(extractor)
+        embed = functools.partial(_embed_audio, model, extractor)
         width = embed(np.zeros((1, window), np.float32)).shape[1]
     except Exception as error:  # the library raises many kinds; the user needs one line
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -61,21 +61,21 @@ def embedder(place):
         window,
         BATCH,
         embed,
-        functools.partial(_read, place) if reads(folder) else None,
+        functools.partial(_embed_text, place) if embeds_text(folder) else None,
     )
 
 
-def reads(folder):
+def embeds_text(folder):
     """Whether a model puts texts beside sounds, and its tokenizer is there too."""
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
     return kind == "clap" and any((folder / name).exists() for name in huggingface.VOCABULARIES)
 
 
-def _read(place, texts):
+def _embed_text(place, texts):
     return huggingface.load(place, None).encode(texts, MAX_TOKENS).pooled
 
 
-def read_model(transformers, folder):
+def load_audio_model(transformers, folder):
     """The half of a model that hears.
 
     Raises:
@@ -93,13 +93,13 @@ def read_model(transformers, folder):
     return model.eval()
 
 
-def listens(extractor):
+def window_samples(extractor):
     """Samples of a window."""
     told = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
     return told or SECONDS * extractor.sampling_rate
 
 
-def _embed(model, extractor, waves):
+def _embed_audio(model, extractor, waves):
     import torch
 
     given = extractor(list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt")

@@ -15,14 +15,14 @@ FLOOR = 1e-3  # the noise of 16 bits lies below it; a full-scale sine reaches 25
 BATCH = 8
 
 
-def embedder(place):
+def load_logmel(place):
     """The embedder; `place` is empty, as every maker is given one."""
     window = stft.num_samples(FRAMES, HOP)
-    return Embedder("logmel", None, 3 * BANDS, SAMPLE_RATE, window, BATCH, statistics)
+    return Embedder("logmel", None, 3 * BANDS, SAMPLE_RATE, window, BATCH, logmel_statistics)
 
 
 @jax.jit
-def statistics(waves):
+def logmel_statistics(waves):
     """Of each band's level: mean, deviation, and root mean square of its steps.
 
     Args:

@@ -45,52 +45,52 @@ TAGS = (
 )  # fmt: skip
 
 
-def embedder(place):
+def load_musicnn(place):
     """Its numbers before the last layer; `place` is empty, as every maker is given one.
 
     Raises:
       ValueError: the wheel is missing and cannot be fetched, or is not the known one.
     """
-    weights = loaded()
-    embed = lambda waves: heard(weights, waves)[0]
+    weights = load_weights()
+    embed = lambda waves: apply_musicnn(weights, waves)[0]
     sha256 = WHEEL.sha256[DATA]
     return Embedder("musicnn", sha256, WIDTH, SAMPLE_RATE, WINDOW, BATCH, embed)
 
 
-def tagger():
+def load_musicnn_tagger():
     """An Embedder whose vector holds the probability of each of TAGS."""
-    weights = loaded()
-    embed = lambda waves: heard(weights, waves)[1]
+    weights = load_weights()
+    embed = lambda waves: apply_musicnn(weights, waves)[1]
     sha256 = WHEEL.sha256[DATA]
     return Embedder("musicnn tags", sha256, len(TAGS), SAMPLE_RATE, WINDOW, BATCH, embed)
 
 
 @functools.cache
-def loaded():
+def load_weights():
     """Its weights by their names in the checkpoint, read once a process."""
-    tensors = tf_checkpoint.read(wheels.read(WHEEL, INDEX), wheels.read(WHEEL, DATA))
+    tensors = tf_checkpoint.read_tensors(wheels.read(WHEEL, INDEX), wheels.read(WHEEL, DATA))
     return jax.device_put({name: x for name, x in tensors.items() if "Adam" not in name})
 
 
 @jax.jit
-def heard(weights, waves):
+def apply_musicnn(weights, waves):
     """[B, WINDOW] -> ([B, 200] before the last layer, [B, 50] probabilities of TAGS)."""
-    return network(weights, spectrogram(waves))
+    return network(weights, log_mel_spectrogram(waves))
 
 
-def spectrogram(waves):
+def log_mel_spectrogram(waves):
     """log10(10000 x + 1) of librosa's mel power spectrogram.  # [B, WINDOW] -> [B, 187, 96]
 
     The original rounds x to float16 on the way, which is left out.
     """
     power = jnp.square(jnp.abs(stft.stft(waves, N_FFT, HOP)))[..., :FRAMES]  # [B, F, T]
     with jax.default_matmul_precision("float32"):
-        bands = jnp.einsum("mf,bft->btm", filters(), power)
+        bands = jnp.einsum("mf,bft->btm", mel_filters(), power)
     return jnp.log10(10000 * bands + 1)
 
 
 @functools.cache
-def filters():
+def mel_filters():
     """librosa.filters.mel as it is by default: triangles of equal area.  # [96, 257]"""
     triangles, widths = mel.triangles(SAMPLE_RATE, N_FFT, BANDS)
     return (triangles * 2 / widths[:, None]).astype(np.float32)
@@ -99,16 +99,16 @@ def filters():
 def network(weights, patch):
     """The network.  # [B, 187, 96] -> ([B, 200], [B, 50])"""
     with jax.default_matmul_precision("float32"):  # a GPU's tf32 would tell machines apart
-        front = front_end(weights, norm(weights, "", patch))  # [B, T, 561]
+        front = front_end(weights, batch_norm(weights, "", patch))  # [B, T, 561]
         middle = [front]
         for i in (5, 6, 7):
-            x = convolved(weights, i, middle[-1])[:, :, 0]  # [B, T, 64]
+            x = conv_layer(weights, i, middle[-1])[:, :, 0]  # [B, T, 64]
             middle.append(x + middle[-1] if i > 5 else x)
         x = jnp.concatenate(middle, axis=2)  # [B, T, 753]
         x = jnp.stack([x.max(axis=1), x.mean(axis=1)], axis=2).reshape(len(x), -1)  # [B, 1506]
-        x = jax.nn.relu(dense(weights, "dense", norm(weights, "_9", x)))
-        penultimate = norm(weights, "_10", x)
-        return penultimate, jax.nn.sigmoid(dense(weights, "dense_1", penultimate))
+        x = jax.nn.relu(dense_layer(weights, "dense", batch_norm(weights, "_9", x)))
+        penultimate = batch_norm(weights, "_10", x)
+        return penultimate, jax.nn.sigmoid(dense_layer(weights, "dense_1", penultimate))
 
 
 def front_end(weights, patch):
@@ -116,10 +116,10 @@ def front_end(weights, patch):
 
     [B, T, 96] -> [B, T, 2 * 204 + 3 * 51]
     """
-    return jnp.concatenate([convolved(weights, i, patch).max(axis=2) for i in range(5)], axis=2)
+    return jnp.concatenate([conv_layer(weights, i, patch).max(axis=2) for i in range(5)], axis=2)
 
 
-def convolved(weights, i, x):
+def conv_layer(weights, i, x):
     """The i-th convolution, as many frames out as in, and its batch norm.
 
     [B, T, F] -> [B, T, F', C], F' = 1 + F - the kernel's height.
@@ -131,19 +131,19 @@ def convolved(weights, i, x):
     x = jax.lax.conv_general_dilated(
         x[..., None], kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    return norm(weights, f"_{i + 1}", jax.nn.relu(x + bias(weights, name, x)))
+    return batch_norm(weights, f"_{i + 1}", jax.nn.relu(x + broadcast_bias(weights, name, x)))
 
 
-def dense(weights, name, x):
+def dense_layer(weights, name, x):
     x = x @ weights[f"{name}/kernel"]
-    return x + bias(weights, name, x)
+    return x + broadcast_bias(weights, name, x)
 
 
-def bias(weights, name, x):
+def broadcast_bias(weights, name, x):
     return jnp.expand_dims(weights[f"{name}/bias"], range(x.ndim - 1))
 
 
-def norm(weights, number, x):
+def batch_norm(weights, number, x):
     """Batch norm by the statistics of the training; those of the input are one for all bands."""
     of = lambda kind: weights[f"batch_normalization{number}/{kind}"]
     scale = of("gamma") * jax.lax.rsqrt(of("moving_variance") + EPSILON)

@@ -15,7 +15,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of a protocol buffer
 TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # of tensorflow/core/framework/types.proto
 
 
-def read(index, data):
+def read_tensors(index, data):
     """The tensors of a bundle.
 
     Checksums are not looked at: whoever hands in the bytes has compared their sha256.
@@ -31,20 +31,23 @@ def read(index, data):
       ValueError: these are no such files, or they use what this reader does not know.
     """
     try:
-        entries = dict(table(index))
-        header = message(entries.pop(b""))
+        entries = dict(read_table(index))
+        header = read_message(entries.pop(b""))
         if header.get(1, 1) != 1 or header.get(2, 0):
             raise ValueError("the bundle has several data files or big-endian numbers")
-        return {name.decode(): tensor(message(entry), data) for name, entry in entries.items()}
+        return {
+            name.decode(): parse_tensor(read_message(entry), data)
+            for name, entry in entries.items()
+        }
     except (IndexError, KeyError, UnicodeDecodeError) as error:
         raise ValueError("the index of the TensorFlow bundle is damaged") from error
 
 
-def tensor(entry, data):
+def parse_tensor(entry, data):
     """The array that a BundleEntryProto speaks of."""
     if entry.get(1) not in TYPES or 7 in entry:
         raise ValueError(f"the bundle holds a tensor of type {entry.get(1)} or cut into slices")
-    shape = [message(dim).get(1, 0) for dim in repeated(entry.get(2, b""), 2)]
+    shape = [read_message(dim).get(1, 0) for dim in read_repeated(entry.get(2, b""), 2)]
     start, size = entry.get(4, 0), entry.get(5, 0)
     dtype = np.dtype(TYPES[entry[1]])
     if size != math.prod(shape) * dtype.itemsize or start + size > len(data):
@@ -52,25 +55,25 @@ def tensor(entry, data):
     return np.frombuffer(data[start : start + size], dtype).reshape(shape)
 
 
-def table(index):
+def read_table(index):
     """(key, value) of every entry, in order."""
     if len(index) < FOOTER or int.from_bytes(index[-8:], "little") != MAGIC:
         raise ValueError("this is no index of a TensorFlow bundle")
     footer = index[-FOOTER:]
     at = 0
     for _ in range(2):  # past the place of the block of filters, which a bundle does not have
-        _, at = varint(footer, at)
-    for _, place in block(index, *handle(footer, at)):
-        yield from block(index, *handle(place, 0))
+        _, at = read_varint(footer, at)
+    for _, place in read_block(index, *read_handle(footer, at)):
+        yield from read_block(index, *read_handle(place, 0))
 
 
-def handle(content, at):
+def read_handle(content, at):
     """(start, size) of a block."""
-    start, at = varint(content, at)
-    return start, varint(content, at)[0]
+    start, at = read_varint(content, at)
+    return start, read_varint(content, at)[0]
 
 
-def block(index, start, size):
+def read_block(index, start, size):
     """(key, value) of every entry of a block."""
     if index[start + size]:
         raise ValueError("the index of the TensorFlow bundle is compressed")
@@ -79,15 +82,15 @@ def block(index, start, size):
     end = size - 4 * (restarts + 1)
     key, at = b"", 0
     while at < end:
-        shared, at = varint(content, at)
-        fresh, at = varint(content, at)
-        length, at = varint(content, at)
+        shared, at = read_varint(content, at)
+        fresh, at = read_varint(content, at)
+        length, at = read_varint(content, at)
         key = key[:shared] + content[at : at + fresh]
         yield key, content[at + fresh : at + fresh + length]
         at += fresh + length
 
 
-def varint(content, at):
+def read_varint(content, at):
     """(a number written in groups of seven bits, the place after it)."""
     number = shift = 0
     while True:
@@ -97,15 +100,15 @@ def varint(content, at):
             return number, at
 
 
-def fields(content):
+def read_fields(content):
     """(number, value) of every field of a protocol buffer: an int, or bytes."""
     at = 0
     while at < len(content):
-        tag, at = varint(content, at)
+        tag, at = read_varint(content, at)
         if tag & 7 == VARINT:
-            value, at = varint(content, at)
+            value, at = read_varint(content, at)
         elif tag & 7 == BYTES:
-            length, at = varint(content, at)
+            length, at = read_varint(content, at)
             value, at = content[at : at + length], at + length
         elif tag & 7 in (FIXED32, FIXED64):
             width = 4 if tag & 7 == FIXED32 else 8
@@ -115,11 +118,11 @@ def fields(content):
         yield tag >> 3, value
 
 
-def message(content):
+def read_message(content):
     """{number: value} of a protocol buffer, the last of each number."""
-    return dict(fields(content))
+    return dict(read_fields(content))
 
 
-def repeated(content, number):
+def read_repeated(content, number):
     """The values of a field that may come several times."""
-    return [value for n, value in fields(content) if n == number]
+    return [value for n, value in read_fields(content) if n == number]

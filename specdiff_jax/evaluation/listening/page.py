@@ -27,11 +27,11 @@ FORMAT = "specdiff_jax listening 1"  # of the page's result files
 TEMPLATE = "listening_test.html"
 TARGET_LUFS = -23.0  # as loud as broadcasting, EBU R 128
 PEAK_DB = -1.0  # dBFS, what no sample may exceed
-QUIETEST_LUFS = -35.0  # what peaks more above its loudness is a click, not a sound
+MIN_LUFS = -35.0  # what peaks more above its loudness is a click, not a sound
 ANCHOR_HZ = 3500  # BS.1534-3: flat below, at least 25 dB down at 4 kHz and 50 dB at 4.5 kHz
-SHORTEST = 0.5  # seconds
+MIN_SECONDS = 0.5  # seconds
 FADE = 0.01  # seconds at both ends, against clicks
-MOST_STIMULI = 9  # that number keys reach
+MAX_STIMULI = 9  # that number keys reach
 QUESTIONS = {
     True: "How close is each clip to the reference?",
     False: "How much does each clip sound like real, recorded music?",
@@ -39,7 +39,7 @@ QUESTIONS = {
 KINDS = ("mushra", "abx")
 
 
-def write_page(path, sets, reference=(), kinds=("mushra",), matched=False, **options):
+def write_listening_page(path, sets, reference=(), kinds=("mushra",), matched=False, **options):
     """Writes the page and returns what is in it.
 
     Args:
@@ -63,15 +63,15 @@ def write_page(path, sets, reference=(), kinds=("mushra",), matched=False, **opt
     seconds, seed = options.pop("seconds", 10.0), options.pop("seed", 0)
     if options:
         raise ValueError(f"unknown options: {', '.join(options)}")
-    check(sets, reference, kinds, matched)
-    sources = listed(sets, reference, kinds, matched)
+    check_sets(sets, reference, kinds, matched)
+    sources = list_clips(sets, reference, kinds, matched)
     waves, rate = read_waves([file for *_, file in sources], seconds)
     for place, (role, *_) in enumerate(sources):
         if role == "anchor":
-            waves[place] = low_passed(waves[place], rate)
-    waves, target, silent = loudness_matched(waves, rate, [str(file) for *_, file in sources])
-    test = dealt(sources, waves, rate, kinds, list(sets), seed)
-    page = page_html({**test, "matched": matched, "question": QUESTIONS[matched]}, title)
+            waves[place] = low_pass(waves[place], rate)
+    waves, target, silent = match_loudness(waves, rate, [str(file) for *_, file in sources])
+    test = assemble_test(sources, waves, rate, kinds, list(sets), seed)
+    page = render_test({**test, "matched": matched, "question": QUESTIONS[matched]}, title)
     if len(page) > max_bytes:
         raise ValueError(
             f"{path}: {len(page) / 1e6:.0f} MB of sound are more than {max_bytes / 1e6:.0f}: "
@@ -84,7 +84,7 @@ def write_page(path, sets, reference=(), kinds=("mushra",), matched=False, **opt
     return {"path": html.write_page(path, page), **made}
 
 
-def check(sets, reference, kinds, matched):
+def check_sets(sets, reference, kinds, matched):
     counts = {name: len(paths) for name, paths in sets.items()}
     if len(sets) < 2 or len(set(counts.values())) != 1 or not all(counts.values()):
         raise ValueError(f"two or more sets of equally many clips are needed, found {counts}")
@@ -93,11 +93,11 @@ def check(sets, reference, kinds, matched):
     count = next(iter(counts.values()))
     if "mushra" in kinds and len(reference) != count:
         raise ValueError(f"{count} clips a set need {count} real references, not {len(reference)}")
-    if "mushra" in kinds and len(sets) + 2 > MOST_STIMULI:
-        raise ValueError(f"at most {MOST_STIMULI - 2} sets fit into one trial, found {len(sets)}")
+    if "mushra" in kinds and len(sets) + 2 > MAX_STIMULI:
+        raise ValueError(f"at most {MAX_STIMULI - 2} sets fit into one trial, found {len(sets)}")
 
 
-def listed(sets, reference, kinds, matched):
+def list_clips(sets, reference, kinds, matched):
     """[(role, set number, place, path), ...] of every clip that the page needs."""
     clips = [
         ("set", number, place, path)
@@ -130,7 +130,7 @@ def read_waves(paths, seconds):
         sounds[path] = wave if own == rate else soxr.resample(wave.T, own, rate).T
     shortest = min(sounds, key=lambda path: sounds[path].shape[-1])
     length = min(sounds[shortest].shape[-1], round(seconds * rate))
-    if length < SHORTEST * rate:
+    if length < MIN_SECONDS * rate:
         raise ValueError(f"{shortest}: {length / rate:.2f} s are too short to judge")
     ramp = np.arange(length) / (FADE * rate)
     fade = np.clip(np.minimum(ramp, ramp[::-1]), 0, 1)
@@ -149,7 +149,7 @@ def read_wave(path):
     return wave, sound.sample_rate
 
 
-def low_passed(wave, rate):
+def low_pass(wave, rate):
     """The anchor [C, N]: linear phase, flat to ANCHOR_HZ (or a quarter of a low rate).
 
     At least 60 dB down from 8/7 of it: 4 kHz, where BS.1534-3 asks for 25 dB.
@@ -163,30 +163,30 @@ def low_passed(wave, rate):
     return scipy.signal.oaconvolve(wave, kernel[None], mode="same", axes=-1)
 
 
-def loudness(wave, rate):
+def measure_loudness(wave, rate):
     """LUFS of [C, N] (ITU-R BS.1770-4); -inf below its absolute gate of -70."""
     import pyloudnorm
 
     return float(pyloudnorm.Meter(rate).integrated_loudness(wave.T))
 
 
-def loudness_matched(waves, rate, names):
+def match_loudness(waves, rate, names):
     """(waves of one loudness, that loudness, names of those left as they are: all but silent).
 
     The loudness is TARGET_LUFS, or as much less as keeps every peak below PEAK_DB.
     """
-    levels = np.array([loudness(wave, rate) for wave in waves])
+    levels = np.array([measure_loudness(wave, rate) for wave in waves])
     heard = np.isfinite(levels)
     silent = sorted({name for name, one in zip(names, heard, strict=True) if not one})
     if not heard.any():
         raise ValueError(f"{names[0]}: silent, as is every other clip: nothing to listen to")
     # Twice: a gain moves quiet parts across the absolute gate of the measure.
     for _ in range(2):
-        levels[heard] = [loudness(wave, rate) for wave in waves[heard]]
+        levels[heard] = [measure_loudness(wave, rate) for wave in waves[heard]]
         peaks = 20 * np.log10(np.abs(waves[heard]).max(axis=(1, 2)))
         room = levels[heard] - peaks + PEAK_DB  # the loudness at which the peak is reached
         target = min(TARGET_LUFS, room.min())
-        if target < QUIETEST_LUFS:
+        if target < MIN_LUFS:
             name = np.array(names)[heard][room.argmin()]
             raise ValueError(
                 f"{name}: peaks {-room.min():.0f} dB over its loudness: mend its click"
@@ -199,7 +199,7 @@ def loudness_matched(waves, rate, names):
 # ---- the page
 
 
-def dealt(sources, waves, rate, kinds, names, seed):
+def assemble_test(sources, waves, rate, kinds, names, seed):
     """The page's data, JSON-able: clips and trials under opaque ids in random order, masked key."""
     rng = np.random.default_rng(seed)
     ids = [f"{number:08x}" for number in rng.choice(2**32, len(sources) + 1, replace=False)]
@@ -207,7 +207,7 @@ def dealt(sources, waves, rate, kinds, names, seed):
     at = {source[:3]: key for source, key in zip(sources, ids, strict=True)}
     key = {"sets": names, "clips": {one: list(source) for source, one in at.items()}}
     pcm = {
-        one: sealed(np.ascontiguousarray(files.to_int16(wave).T, "<i2").tobytes(), one)
+        one: mask_base64(np.ascontiguousarray(files.to_int16(wave).T, "<i2").tobytes(), one)
         for one, wave in zip(ids, waves, strict=True)
     }
     digest = hashlib.sha256(json.dumps([key, sorted(pcm.items())]).encode()).hexdigest()[:16]
@@ -216,14 +216,14 @@ def dealt(sources, waves, rate, kinds, names, seed):
         "test": digest,
         "rate": rate,
         "channels": waves.shape[1],
-        "trials": trials_of(at, kinds, len(names)),
+        "trials": list_trials(at, kinds, len(names)),
         "salt": salt,
-        "key": sealed(json.dumps(key).encode(), salt),
+        "key": mask_base64(json.dumps(key).encode(), salt),
         "clips": dict(sorted(pcm.items())),
     }
 
 
-def trials_of(at, kinds, count):
+def list_trials(at, kinds, count):
     """[{"kind", "clips": [id, ...], "open": id or None}, ...], lists ordered by id."""
     places = range(1 + max(place for *_, place in at))
     found = []
@@ -238,7 +238,7 @@ def trials_of(at, kinds, count):
     return sorted(found, key=lambda one: (kinds.index(one["kind"]), one["clips"]))
 
 
-def masked(raw, salt):
+def mask_bytes(raw, salt):
     """The bytes XOR a stream that grows from the salt (8 hex digits); its own inverse.
 
     The stream is murmur3's finaliser of salt, salt + 1, ...: a veil, not a cipher.
@@ -250,11 +250,11 @@ def masked(raw, salt):
     return (np.frombuffer(raw, np.uint8) ^ stream).tobytes()
 
 
-def sealed(raw, salt):
-    return base64.b64encode(masked(raw, salt)).decode("ascii")
+def mask_base64(raw, salt):
+    return base64.b64encode(mask_bytes(raw, salt)).decode("ascii")
 
 
-def page_html(test, title):
+def render_test(test, title):
     """The template with data and title in it; only its own script may run."""
     template = (
         importlib.resources.files("specdiff_jax.reports")
@@ -267,7 +267,7 @@ def page_html(test, title):
     return html.filled(TEMPLATE, title=text(title), script_hash=digest, data=data)
 
 
-def read_page(path):
+def read_listening_page(path):
     """What a written page holds, the mask taken off.
 
     Returns:
@@ -279,7 +279,7 @@ def read_page(path):
     if not found:
         raise ValueError(f"{path}: not a page of a listening test")
     test = json.loads(found[1])
-    opened = lambda body, salt: masked(base64.b64decode(body), salt)
+    opened = lambda body, salt: mask_bytes(base64.b64decode(body), salt)
     test["key"] = json.loads(opened(test["key"], test["salt"]))
     for one, body in test["clips"].items():
         pcm = np.frombuffer(opened(body, one), "<i2")

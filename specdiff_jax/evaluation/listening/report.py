@@ -3,7 +3,7 @@
 import glob
 import pathlib
 
-from specdiff_jax.evaluation.listening.results import REFERENCE_SCORE, TOLERATED, analyse
+from specdiff_jax.evaluation.listening.results import REFERENCE_SCORE, TOLERATED, analyze_results
 from specdiff_jax.reports.charts import absent, text
 from specdiff_jax.reports.html import filled, shown, table_html, write_page
 from specdiff_jax.runtime.logs import log
@@ -16,7 +16,7 @@ def run(patterns):
       patterns: paths, or patterns such as results/*.json.
     """
     paths = [path for one in patterns for path in (sorted(glob.glob(one)) or [one])]
-    analysis = analyse(paths)
+    analysis = analyze_results(paths)
     for row in analysis["scores"]:
         log(f"{row['name']}: {row['mean']:.1f} ({row['low']:.1f} to {row['high']:.1f})")
     for row in analysis["abx"]:

@@ -21,7 +21,7 @@ REFERENCE_SCORE, TOLERATED = 90, 15  # BS.1534-3: below 90 in more than 15% of t
 RESAMPLES = 5000
 
 
-def analyse(paths, screen=True, seed=0):
+def analyze_results(paths, screen=True, seed=0):
     """All rows of a test from its result files.
 
     Args:
@@ -38,7 +38,7 @@ def analyse(paths, screen=True, seed=0):
       ValueError: one line that names the file and the remedy.
     """
     sessions = read_results(paths)
-    listeners = screened(sessions)
+    listeners = screen_listeners(sessions)
     out = {row["listener"] for row in listeners if row["excluded"]} if screen else set()
     scores = score_table([one for one in sessions if one["listener"] not in out])
     return {
@@ -117,17 +117,17 @@ def parse_trial(trial, sets):
 # ---- ratings
 
 
-def screened(sessions):
+def screen_listeners(sessions):
     """[{"listener", "trials", "below": rated the reference under 90, "excluded"}, ...]"""
     found = {session["listener"]: [] for session in sessions}
-    for listener, _, (role, _), score in ratings(sessions):
+    for listener, _, (role, _), score in list_ratings(sessions):
         if role == "reference":
             found[listener].append(score < REFERENCE_SCORE)
     rows = [{"listener": a, "trials": len(b), "below": sum(b)} for a, b in found.items()]
     return [{**row, "excluded": 100 * row["below"] > TOLERATED * row["trials"]} for row in rows]
 
 
-def ratings(sessions):
+def list_ratings(sessions):
     """[(listener, clip, (role, name), score), ...]"""
     return [
         (session["listener"], trial["clip"], stimulus, score)
@@ -139,7 +139,7 @@ def ratings(sessions):
 
 def score_table(sessions):
     """{(role, name): scores [listeners, clips], nan where none, of several the mean}"""
-    found = ratings(sessions)
+    found = list_ratings(sessions)
     listeners, clips, stimuli = (sorted({row[axis] for row in found}) for axis in range(3))
     cells = {}
     for listener, clip, stimulus, score in found:
@@ -154,7 +154,7 @@ def score_table(sessions):
 def score_rows(table, seed):
     """[{"name", "role", "mean", "low", "high", "listeners", "trials"}, ...], best first."""
     rows = [
-        {"name": name, "role": role, **bootstrapped(scores, seed)}
+        {"name": name, "role": role, **mean_with_interval(scores, seed)}
         for (role, name), scores in table.items()
     ]
     return sorted(rows, key=lambda row: -row["mean"])
@@ -167,12 +167,12 @@ def difference_rows(table, seed):
     """
     order = sorted(table, key=lambda stimulus: -np.nanmean(table[stimulus]))
     return [
-        {"a": a[1], "b": b[1], **bootstrapped(table[a] - table[b], seed)}
+        {"a": a[1], "b": b[1], **mean_with_interval(table[a] - table[b], seed)}
         for a, b in itertools.combinations(order, 2)
     ]
 
 
-def bootstrapped(scores, seed):
+def mean_with_interval(scores, seed):
     """Mean of [listeners, clips] and its 95% percentile interval; both axes resampled.
 
     One listener (or one clip) cannot be resampled: the interval then says nothing about others.
@@ -215,11 +215,13 @@ def abx_rows(sessions):
     for (a, b), people in answers.items():
         pooled = [right for found in people.values() for right in found]
         for listener, found in [(None, pooled), *people.items()]:
-            rows.append({"a": a, "b": b, "listener": listener, **binomial(sum(found), len(found))})
+            rows.append(
+                {"a": a, "b": b, "listener": listener, **binomial_interval(sum(found), len(found))}
+            )
     return rows
 
 
-def binomial(right, trials):
+def binomial_interval(right, trials):
     """Share of right answers, Clopper-Pearson 95% interval, P(as many or more by guessing)."""
     from scipy import special
 

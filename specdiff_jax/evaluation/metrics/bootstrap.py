@@ -18,7 +18,7 @@ class Estimate:
     high: float
 
 
-def numbered(groups, count):
+def number_groups(groups, count):
     """Groups as integers 0 .. G - 1, each row its own when None; and G.  # [N], int
 
     Args:
@@ -39,13 +39,13 @@ def numbered(groups, count):
     return number, total
 
 
-def normal(value, error, total):
+def student_interval(value, error, total):
     """value -+ Student's t with `total` - 1 degrees of freedom times its standard error."""
     half = stats.t.ppf((1 + LEVEL) / 2, total - 1) * error
     return Estimate(float(value), float(value - half), float(value + half))
 
 
-def rooted(value, error, total, size):
+def growing_variance_interval(value, error, total, size):
     """Of a number near `size` whose variance grows in proportion to it, as squared distances do.
 
     All v with |value - v| <= t sqrt(error^2 (1 + (v - value) / size)), t Student's: a longer upper
@@ -57,7 +57,7 @@ def rooted(value, error, total, size):
     return Estimate(float(value), float(value + shift - half), float(value + shift + half))
 
 
-def share(value, error, total):
+def wilson_interval(value, error, total):
     """Wilson's interval (1927) of a proportion whose standard error is `error`.
 
     The number of independent trials is the one that gives `error`, p (1 - p) / error^2, so rows
@@ -72,7 +72,7 @@ def share(value, error, total):
     return Estimate(float(value), float(low), float(high))
 
 
-def bootstrap(values, statistic=None, groups=None, resamples=2000, seed=0):
+def bootstrap_interval(values, statistic=None, groups=None, resamples=2000, seed=0):
     """A statistic of rows, with the percentile bootstrap's interval over whole groups (Efron 1979).
 
     Percentiles are those of Student's t, and widened by sqrt(G / (G - 1)), so that few groups do
@@ -86,7 +86,7 @@ def bootstrap(values, statistic=None, groups=None, resamples=2000, seed=0):
       seed: of the draws; the same seed gives the same interval to the bit.
     """
     values = np.asarray(values, np.float64)
-    number, total = numbered(groups, len(values))
+    number, total = number_groups(groups, len(values))
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(total, np.full(total, 1 / total), size=resamples)  # [R, G]
     if statistic is None:
@@ -100,7 +100,7 @@ def bootstrap(values, statistic=None, groups=None, resamples=2000, seed=0):
     return Estimate(float(value), float(low), float(high))
 
 
-def jackknife(statistic, count, groups=None, folds=20, seed=0):
+def jackknife_error(statistic, count, groups=None, folds=20, seed=0):
     """Standard errors of a statistic by leaving out each of `folds` parts of its rows once.
 
     For statistics that repeated rows would break, such as nearest neighbours (Efron 1982,
@@ -116,7 +116,7 @@ def jackknife(statistic, count, groups=None, folds=20, seed=0):
     Returns:
       As the statistic's, float64.
     """
-    number, total = numbered(groups, count)
+    number, total = number_groups(groups, count)
     folds = min(folds, total)
     part = np.random.default_rng(seed).permutation(total)[number] % folds
     found = np.array([statistic(part != fold) for fold in range(folds)], np.float64)

@@ -14,19 +14,19 @@ import numpy as np
 from specdiff_jax.evaluation.metrics import bootstrap
 
 FOLDS = 12  # parts of a split
-KEPT = (6, 7, 8, 9, 10, 11, 12)  # parts of a subset: from half of the vectors to all
+SUBSET_PARTS = (6, 7, 8, 9, 10, 11, 12)  # parts of a subset: from half of the vectors to all
 SPLITS = 4
 MARGIN = 1.2  # subsets of 10 of 12 parts still hold more than d songs
 EPS = np.finfo(np.float64).eps
 
 
-def gaussian(vectors):
+def fit_gaussian(vectors):
     """Mean and unbiased covariance, float64.  # [N, d] -> [d], [d, d]
 
     Raises:
       ValueError: below two vectors, or when one holds a number that is not finite.
     """
-    vectors = checked(vectors)
+    vectors = check_vectors(vectors)
     if len(vectors) < 2:
         raise ValueError(f"a covariance needs at least two vectors, not {len(vectors)}")
     mean = vectors.mean(axis=0)
@@ -34,7 +34,7 @@ def gaussian(vectors):
     return mean, centred.T @ centred / (len(vectors) - 1)
 
 
-def distance(a, b):
+def frechet_distance(a, b):
     """The Fréchet distance of the Gaussians a and b, by symmetric eigenvalues.
 
     Args:
@@ -44,13 +44,13 @@ def distance(a, b):
     Returns:
       [...] float64, in squared units of the vectors.
     """
-    root = power(a[1], 0.5)
-    spectrum = cleaned(np.linalg.eigvalsh(root @ b[1] @ root))  # [..., d]
+    root = matrix_power(a[1], 0.5)
+    spectrum = zero_rounding_errors(np.linalg.eigvalsh(root @ b[1] @ root))  # [..., d]
     traces = np.trace(a[1] + b[1], axis1=-2, axis2=-1)
     return np.sum((a[0] - b[0]) ** 2, axis=-1) + traces - 2 * np.sqrt(spectrum).sum(axis=-1)
 
 
-def few(generated, reference):
+def has_few_vectors(generated, reference):
     """Whether either set is below 10 d vectors: FAD is mostly bias then, and must be flagged."""
     return min(len(generated), len(reference)) < 10 * np.shape(generated)[1]
 
@@ -73,10 +73,10 @@ def fad(generated, reference, groups=None, reference_groups=None):
       ValueError: below d + 1 vectors in either set (the covariance has no full rank), or on
         numbers that are not finite.
     """
-    generated, reference = pair(generated, reference, 1)
-    value = distance(gaussian(generated), gaussian(reference))
-    error, total = standard_error(generated, reference, groups, reference_groups)
-    return bootstrap.rooted(value, error, total, value)
+    generated, reference = check_pair(generated, reference, 1)
+    value = frechet_distance(fit_gaussian(generated), fit_gaussian(reference))
+    error, total = fad_standard_error(generated, reference, groups, reference_groups)
+    return bootstrap.growing_variance_interval(value, error, total, value)
 
 
 def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
@@ -106,23 +106,23 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
       ValueError: as `fad`, but below 1.2 (d + 1) groups of either: where songs are fewer than
         numbers, their covariance is so far from that of all songs that a line in 1 / N misses it.
     """
-    generated, reference = pair(generated, reference, MARGIN, (groups, reference_groups))
-    error, total = standard_error(generated, reference, groups, reference_groups)
+    generated, reference = check_pair(generated, reference, MARGIN, (groups, reference_groups))
+    error, total = fad_standard_error(generated, reference, groups, reference_groups)
     middle = reference.mean(axis=0)  # taken off, so that sums of products lose no digits
     sides = (generated - middle, groups), (reference - middle, reference_groups)
     rng = np.random.default_rng(seed)
     ends = []
     for _ in range(SPLITS):
-        u, found = zip(*along(*(parts(*side, rng) for side in sides)), strict=True)
+        u, found = zip(*subset_distances(*(sum_parts(*side, rng) for side in sides)), strict=True)
         ends.append(np.polyfit(u, found, 1)[1])  # at u = 0
     error = np.hypot(error, np.std(ends, ddof=1) / np.sqrt(SPLITS))
-    plain = distance(gaussian(generated), gaussian(reference))
-    return bootstrap.rooted(np.mean(ends), error, total, plain)
+    plain = frechet_distance(fit_gaussian(generated), fit_gaussian(reference))
+    return bootstrap.growing_variance_interval(np.mean(ends), error, total, plain)
 
 
-def parts(vectors, groups, rng):
+def sum_parts(vectors, groups, rng):
     """Groups, vectors, sums of v and v v^T in each part.  # [Q], [Q], [Q, d], [Q, d, d]"""
-    number, total = bootstrap.numbered(groups, len(vectors))
+    number, total = bootstrap.number_groups(groups, len(vectors))
     dealt = rng.permutation(total) % FOLDS
     part = dealt[number]
     cut = [vectors[part == k] for k in range(FOLDS)]
@@ -132,21 +132,21 @@ def parts(vectors, groups, rng):
     return songs, counts, sums, np.stack([of_part.T @ of_part for of_part in cut])
 
 
-def along(generated, reference):
+def subset_distances(generated, reference):
     """(u, mean distance) of the subsets of each size, those of too few songs left out."""
     d = generated[2].shape[1]
     offset = (np.arange(FOLDS)[None, :] - np.arange(FOLDS)[:, None]) % FOLDS
     sides = generated, reference
-    for kept in KEPT:
+    for kept in SUBSET_PARTS:
         window = (offset < kept)[: FOLDS if kept < FOLDS else 1].astype(np.float64)  # [W, Q]
         counts = [window @ side[0] for side in sides]
         if np.min([count.min() for count in counts]) < d + 1:
             continue
         u = np.mean([n.sum() * np.mean(1 / c) for (n, *_), c in zip(sides, counts, strict=True)])
-        yield u, distance(*(moments(window, side[1:]) for side in sides)).mean()
+        yield u, frechet_distance(*(union_moments(window, side[1:]) for side in sides)).mean()
 
 
-def moments(window, side):
+def union_moments(window, side):
     """Means and covariances of unions of parts.  # [W, Q], parts -> [W, d], [W, d, d]"""
     count, first, second = (np.tensordot(window, of_parts, 1) for of_parts in side)
     mean = first / count[:, None]
@@ -154,44 +154,47 @@ def moments(window, side):
     return mean, products / (count[:, None, None] - 1)
 
 
-def standard_error(generated, reference, groups, reference_groups):
+def fad_standard_error(generated, reference, groups, reference_groups):
     """Of FAD, by the infinitesimal jackknife; and the smaller number of independent groups.
 
     One vector x of a pulls on the distance by h(x) = y^T (I - T) y + 2 (m_a - m_b)^T y with
     y = x - m_a and T = A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2, the optimal map from a to b (Bures), and
     likewise of b with T^-1. The variance is that of the mean of h, summed over groups.
     """
-    (m_a, A), (m_b, B) = gaussian(generated), gaussian(reference)
-    root, back = power(A, 0.5), power(A, -0.5)
+    (m_a, A), (m_b, B) = fit_gaussian(generated), fit_gaussian(reference)
+    root, back = matrix_power(A, 0.5), matrix_power(A, -0.5)
     between = root @ B @ root
-    there, home = back @ power(between, 0.5) @ back, root @ power(between, -0.5) @ root
+    there, home = (
+        back @ matrix_power(between, 0.5) @ back,
+        root @ matrix_power(between, -0.5) @ root,
+    )
     sides = (generated, m_a, m_b, there, groups), (reference, m_b, m_a, home, reference_groups)
     variance, totals = 0.0, []
     for vectors, mean, other, transport, names in sides:
         y = vectors - mean
         pull = np.sum(y * (y - y @ transport), axis=1) + 2 * y @ (mean - other)  # [N]
-        number, total = bootstrap.numbered(names, len(vectors))
+        number, total = bootstrap.number_groups(names, len(vectors))
         sums = np.bincount(number, pull - pull.mean()) / len(vectors)  # [G]
         variance += total / (total - 1) * np.sum(sums**2)
         totals.append(total)
     return float(np.sqrt(variance)), min(totals)
 
 
-def power(matrix, exponent):
+def matrix_power(matrix, exponent):
     """Of a symmetric matrix without negative eigenvalues; its null space stays null."""
     values, vectors = np.linalg.eigh(matrix)
-    values = cleaned(values)
+    values = zero_rounding_errors(values)
     values = np.where(values > 0, values, 1.0) ** exponent * (values > 0)
     return (vectors * values[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
-def cleaned(spectrum):
+def zero_rounding_errors(spectrum):
     """Ascending eigenvalues, zero where they are rounding errors of the largest.  # [..., d]"""
     floor = spectrum.shape[-1] * EPS * spectrum[..., -1:]
     return np.where(spectrum > floor, spectrum, 0.0)
 
 
-def checked(vectors):
+def check_vectors(vectors):
     """Embeddings in float64, or a clear line.  # [N, d]"""
     vectors = np.asarray(vectors, np.float64)
     if vectors.ndim != 2:
@@ -202,9 +205,9 @@ def checked(vectors):
     return vectors
 
 
-def pair(generated, reference, margin, groups=(None, None)):
+def check_pair(generated, reference, margin, groups=(None, None)):
     """Both sets checked, and large enough, in groups, for `margin` times d + 1."""
-    generated, reference = checked(generated), checked(reference)
+    generated, reference = check_vectors(generated), check_vectors(reference)
     d = generated.shape[1]
     if reference.shape[1] != d:
         raise ValueError(f"embeddings of {d} and of {reference.shape[1]} numbers: use one embedder")
@@ -213,7 +216,7 @@ def pair(generated, reference, margin, groups=(None, None)):
     for name, vectors, names in sides:
         count, what = len(vectors), "vectors"
         if names is not None:
-            count, what = bootstrap.numbered(names, count)[1], "songs"
+            count, what = bootstrap.number_groups(names, count)[1], "songs"
         if count < needed:
             raise ValueError(
                 f"{count} {name} {what} of {d} numbers are too few for a Fréchet distance: "

@@ -16,14 +16,14 @@ import dataclasses
 import numpy as np
 
 from specdiff_jax.evaluation.metrics import bootstrap
-from specdiff_jax.evaluation.metrics.frechet import checked
+from specdiff_jax.evaluation.metrics.frechet import check_vectors
 
 BLOCK = 512  # rows of the kernel held at once
-MOST = 2000  # vectors of the reference whose pairs give the bandwidth
+BANDWIDTH_VECTORS = 2000  # vectors of the reference whose pairs give the bandwidth
 
 
 @dataclasses.dataclass(frozen=True)
-class Discrepancy:
+class KadResult:
     """MMD^2 with its interval, the bandwidth, and how often chance alone gives as much."""
 
     estimate: bootstrap.Estimate
@@ -31,7 +31,7 @@ class Discrepancy:
     p_value: float
 
 
-def bandwidth(reference, seed=0):
+def median_bandwidth(reference, seed=0):
     """The median distance of two vectors of the reference, of at most MOST drawn ones.
 
     Of the reference alone: a bandwidth that follows the generated set hides what is wrong with it.
@@ -39,12 +39,12 @@ def bandwidth(reference, seed=0):
     Raises:
       ValueError: when more than half of the pairs are equal.
     """
-    reference = checked(reference)
-    if len(reference) > MOST:
-        picks = np.random.default_rng(seed).choice(len(reference), MOST, replace=False)
+    reference = check_vectors(reference)
+    if len(reference) > BANDWIDTH_VECTORS:
+        picks = np.random.default_rng(seed).choice(len(reference), BANDWIDTH_VECTORS, replace=False)
         reference = reference[picks]
     pairs = np.triu_indices(len(reference), 1)
-    median = float(np.median(np.sqrt(squares(reference, reference)[pairs])))
+    median = float(np.median(np.sqrt(squared_distances(reference, reference)[pairs])))
     if not median > 0:
         raise ValueError("the reference's embeddings are mostly equal: give other clips")
     return median
@@ -69,29 +69,29 @@ def kad(generated, reference, permutations=1000, seed=0, groups=None, reference_
     Raises:
       ValueError: on fewer than three groups of either, or on numbers that are not finite.
     """
-    generated, reference = checked(generated), checked(reference)
-    made, n = bootstrap.numbered(groups, len(generated))
-    real, m = bootstrap.numbered(reference_groups, len(reference))
+    generated, reference = check_vectors(generated), check_vectors(reference)
+    made, n = bootstrap.number_groups(groups, len(generated))
+    real, m = bootstrap.number_groups(reference_groups, len(reference))
     if min(n, m) < 3:
         raise ValueError(f"{n} generated and {m} reference clips: give at least three of each")
     number = np.concatenate([made, n + real])  # the group of each vector
-    width = bandwidth(reference, seed)
+    width = median_bandwidth(reference, seed)
     middle = reference.mean(axis=0)  # taken off, so that squares lose no digits
     pooled = np.concatenate([generated, reference]) - middle
     labels = np.zeros((n + m, 1 + permutations))  # 1 where generated; column 0 is the truth
     labels[:n] = 1
     labels[:, 1:] = np.random.default_rng(seed).permuted(labels[:, 1:], axis=0)
-    within, rows, own = sums(pooled, number, labels[number], width)
+    within, rows, own = sum_kernel(pooled, number, labels[number], width)
     sizes = np.bincount(number).astype(np.float64)
-    found = discrepancy(within, rows @ labels[number], rows.sum(), sizes, labels)
-    error = standard_error(np.stack([np.bincount(number, side) for side in own.T]), sizes, n)
+    found = unbiased_mmd(within, rows @ labels[number], rows.sum(), sizes, labels)
+    error = mmd_standard_error(np.stack([np.bincount(number, side) for side in own.T]), sizes, n)
     # Sums of another order differ by rounding: a relabelling that is the truth must count.
     p_value = (1 + np.sum(found[1:] >= found[0] - 1e-12)) / (1 + permutations)
-    estimate = bootstrap.normal(found[0], error, min(n, m))
-    return Discrepancy(estimate, width, float(p_value))
+    estimate = bootstrap.student_interval(found[0], error, min(n, m))
+    return KadResult(estimate, width, float(p_value))
 
 
-def sums(pooled, number, labels, width):
+def sum_kernel(pooled, number, labels, width):
     """Sums of the kernel over pairs of different groups, in blocks of rows.
 
     Returns:
@@ -102,7 +102,7 @@ def sums(pooled, number, labels, width):
     truth = np.stack([labels[:, 0], 1 - labels[:, 0]], axis=1)
     for first in range(0, len(pooled), BLOCK):
         rows = slice(first, first + BLOCK)
-        kernel = np.exp(-squares(pooled[rows], pooled) / (2 * width**2))  # [BLOCK, n + m]
+        kernel = np.exp(-squared_distances(pooled[rows], pooled) / (2 * width**2))  # [BLOCK, n + m]
         kernel[number[rows, None] == number[None, :]] = 0.0
         within += np.einsum("ip,ip->p", labels[rows], kernel @ labels)
         own.append(kernel @ truth)
@@ -110,7 +110,7 @@ def sums(pooled, number, labels, width):
     return within, own.sum(axis=1), own
 
 
-def discrepancy(within, touching, total, sizes, labels):
+def unbiased_mmd(within, touching, total, sizes, labels):
     """Unbiased MMD^2 from sums over pairs: within X, with one end at least in X, and all.  # [P]
 
     Args:
@@ -119,15 +119,19 @@ def discrepancy(within, touching, total, sizes, labels):
     across = touching - within
     other = total - touching - across
     n, m = sizes @ labels, sizes @ (1 - labels)
-    return within / pairs(sizes, labels) + other / pairs(sizes, 1 - labels) - 2 * across / (n * m)
+    return (
+        within / count_pairs(sizes, labels)
+        + other / count_pairs(sizes, 1 - labels)
+        - 2 * across / (n * m)
+    )
 
 
-def pairs(sizes, labels):
+def count_pairs(sizes, labels):
     """Ordered pairs of vectors of different groups.  # [G], [G, P] -> [P]"""
     return (sizes @ labels) ** 2 - sizes**2 @ labels
 
 
-def standard_error(own, sizes, n):
+def mmd_standard_error(own, sizes, n):
     """The jackknife's, of both sets: MMD^2 without each group, from the sums of its rows.
 
     Args:
@@ -145,7 +149,7 @@ def standard_error(own, sizes, n):
     return float(np.sqrt(variance))
 
 
-def squares(a, b):
+def squared_distances(a, b):
     """Squared distances.  # [n, d], [m, d] -> [n, m]"""
     products = a @ b.T
     lengths = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1)[None, :]

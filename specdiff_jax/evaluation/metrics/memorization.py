@@ -27,9 +27,9 @@ POWER = 0.25  # of the power spectrum: near loudness, and a gain remains a facto
 STEADY = 1e-3  # of a clip's sum of squares: less movement than this is taken for none
 SILENCE = 1e-3  # rms, -60 dBFS
 BLOCK = 720  # frames transformed at once: 33 s of a song
-FEWEST = 16  # frames of a clip, 0.9 s: less says too little
+MIN_FRAMES = 16  # frames of a clip, 0.9 s: less says too little
 BATCH = 8  # blocks compared at once: matrices of few columns are slow
-MOST_FALSE = 0.01
+FALSE_POSITIVE_RATE = 0.01
 
 
 class Nearest(NamedTuple):
@@ -41,7 +41,7 @@ class Nearest(NamedTuple):
     silent: np.ndarray  # [M] bool: nothing to compare, similarity 0
 
 
-class Verdict(NamedTuple):
+class Ranking(NamedTuple):
     """What the distances of held-out clips say about the nearness of M clips."""
 
     rank: np.ndarray  # [M] float64 in (0, 1]: the share of real, new clips that come so near
@@ -49,7 +49,7 @@ class Verdict(NamedTuple):
     threshold: float  # of similarity, above which clips are flagged
 
 
-def find(generated, held_out, songs, sample_rate, false_positives=MOST_FALSE):
+def find_memorized(generated, held_out, songs, sample_rate, false_positives=FALSE_POSITIVE_RATE):
     """Which of the generated clips are copies of training songs; one scan for both kinds of clip.
 
     Args:
@@ -61,14 +61,14 @@ def find(generated, held_out, songs, sample_rate, false_positives=MOST_FALSE):
     Returns:
       Nearest of the generated clips, Nearest of the held-out clips, Verdict on the former.
     """
-    least_held_out(len(held_out), false_positives)  # said before the scan, not after it
-    both = nearest(np.concatenate([generated, held_out]), songs, sample_rate)
+    check_held_out_count(len(held_out), false_positives)  # said before the scan, not after it
+    both = find_nearest(np.concatenate([generated, held_out]), songs, sample_rate)
     ours = Nearest(*(field[: len(generated)] for field in both))
     theirs = Nearest(*(field[len(generated) :] for field in both))
-    return ours, theirs, judge(ours, theirs, false_positives)
+    return ours, theirs, rank_similarity(ours, theirs, false_positives)
 
 
-def judge(found, held_out, false_positives=MOST_FALSE):
+def rank_similarity(found, held_out, false_positives=FALSE_POSITIVE_RATE):
     """Ranks the similarities of M clips among those of H held-out clips.
 
     rank = (1 + how many held-out clips are as near) / (1 + H): for a clip that is as new as the
@@ -87,15 +87,15 @@ def judge(found, held_out, false_positives=MOST_FALSE):
       ValueError: too few held-out clips to speak of so small a share.
     """
     count = len(held_out.similarity)
-    least_held_out(count, false_positives)
+    check_held_out_count(count, false_positives)
     ordered = np.sort(held_out.similarity)
     as_near = count - np.searchsorted(ordered, found.similarity, side="left")
     rank = np.where(found.silent, 1.0, (1 + as_near) / (1 + count))
     allowed = int(false_positives * (1 + count) + 1e-9)
-    return Verdict(rank, rank <= false_positives + 1e-12, float(ordered[-allowed]))
+    return Ranking(rank, rank <= false_positives + 1e-12, float(ordered[-allowed]))
 
 
-def least_held_out(count, false_positives):
+def check_held_out_count(count, false_positives):
     """Raises ValueError unless `count` held-out clips can tell a share of `false_positives`."""
     least = int(np.ceil(1 / false_positives - 1e-9)) - 1
     if count < least:
@@ -105,13 +105,13 @@ def least_held_out(count, false_positives):
         )
 
 
-def closest(found, count=20):
+def most_similar(found, count=20):
     """The clips nearest to training songs, the nearest first: what to listen to.  # [<= count]"""
     order = np.argsort(-found.similarity, kind="stable")
     return order[~found.silent[order]][:count]
 
 
-def nearest(clips, songs, sample_rate):
+def find_nearest(clips, songs, sample_rate):
     """The nearest of all excerpts of all songs, one every HOP.
 
     The similarity is the correlation of `features`, each band's mean over the excerpt removed, as
@@ -130,13 +130,13 @@ def nearest(clips, songs, sample_rate):
         is as long as a clip.
     """
     clips = np.asarray(clips, np.float32)
-    check(clips, sample_rate)
+    check_clips(clips, sample_rate)
     best = np.zeros(len(clips), np.int64), np.zeros(len(clips), np.int64), np.zeros(len(clips))
     best[2][:] = -2.0  # below any correlation
-    spectra, frames, size = _spectra(clips, sample_rate)
-    blocks = _blocks(songs, clips.shape[1], frames, size, sample_rate)
+    spectra, frames, size = _transform_clips(clips, sample_rate)
+    blocks = _iterate_blocks(songs, clips.shape[1], frames, size, sample_rate)
     while batch := list(itertools.islice(blocks, BATCH)):
-        _update(best, spectra, frames, size, batch)
+        _update_best(best, spectra, frames, size, batch)
     song, first, similarity = best
     if len(clips) and similarity.max() < -1.5:
         raise ValueError(f"copies: no song is as long as a clip of {clips.shape[1]} samples")
@@ -145,9 +145,9 @@ def nearest(clips, songs, sample_rate):
     return Nearest(song, first * hop, np.where(silent, 0.0, similarity), silent)
 
 
-def check(clips, sample_rate):
+def check_clips(clips, sample_rate):
     """Raises ValueError where `nearest` cannot compare clips [M, N]."""
-    least = (OVERLAP + FEWEST - 1) * round(HOP * sample_rate)
+    least = (OVERLAP + MIN_FRAMES - 1) * round(HOP * sample_rate)
     if sample_rate < 2 * HIGHEST:
         raise ValueError(f"copies: sample_rate={sample_rate} Hz is below {2 * HIGHEST:.0f} Hz")
     if clips.ndim != 2 or clips.shape[1] < least:
@@ -157,7 +157,7 @@ def check(clips, sample_rate):
         raise ValueError(f"copies: clips {wrong.tolist()} hold NaN or infinite samples")
 
 
-def features(wave, sample_rate):
+def band_features(wave, sample_rate):
     """What is compared: POWER of the energy in BANDS logarithmic bands, one frame every HOP.
 
     Frames are cut without padding; a factor g of gain is a factor g^(2 POWER) of all features.
@@ -170,11 +170,11 @@ def features(wave, sample_rate):
     size = fft.next_fast_len(len(window), real=True)
     spectrum = fft.rfft(frames * window, size)  # [T, size // 2 + 1]
     power = spectrum.real**2 + spectrum.imag**2
-    return (power @ filters(sample_rate, size).T) ** np.float32(POWER)
+    return (power @ band_filters(sample_rate, size).T) ** np.float32(POWER)
 
 
 @functools.lru_cache
-def filters(sample_rate, size):
+def band_filters(sample_rate, size):
     """Triangles on a logarithmic axis from LOWEST to HIGHEST, each of sum one.  # [BANDS, bins]
 
     One so narrow that no bin lies under it takes the bin nearest to its middle.
@@ -189,7 +189,7 @@ def filters(sample_rate, size):
     return (triangles / triangles.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _spectra(clips, sample_rate):
+def _transform_clips(clips, sample_rate):
     """Unit vectors of the clips, transformed over frames.
 
     Returns:
@@ -199,11 +199,13 @@ def _spectra(clips, sample_rate):
     size = max(BLOCK, fft.next_fast_len(4 * frames, real=True))  # few excerpts lie in two blocks
     spectra = np.empty((size // 2 + 1, len(clips), BANDS), np.complex64)
     for place, clip in enumerate(clips):
-        spectra[:, place] = np.conj(fft.rfft(_unit(features(clip, sample_rate)), size, axis=0))
+        spectra[:, place] = np.conj(
+            fft.rfft(_normalize_features(band_features(clip, sample_rate)), size, axis=0)
+        )
     return spectra, frames, size
 
 
-def _unit(vectors):
+def _normalize_features(vectors):
     """[L, BANDS] without each band's mean, of norm one unless it is nearly steady."""
     moving = vectors - vectors.mean(axis=0, keepdims=True)
     squares = np.square(moving, dtype=np.float64).sum()
@@ -211,7 +213,7 @@ def _unit(vectors):
     return moving / np.float32(np.sqrt(squares) or 1.0)
 
 
-def _blocks(songs, samples, frames, size, sample_rate):
+def _iterate_blocks(songs, samples, frames, size, sample_rate):
     """(song, first frame, [<= size, BANDS]) of songs that hold a clip; each excerpt is in one."""
     hop = round(HOP * sample_rate)
     for song, wave in enumerate(songs):
@@ -219,10 +221,10 @@ def _blocks(songs, samples, frames, size, sample_rate):
             continue
         for first in range(0, (len(wave) // hop - OVERLAP + 1) - frames + 1, size - frames + 1):
             piece = wave[first * hop : (first + size - 1 + OVERLAP) * hop]
-            yield song, first, features(np.asarray(piece, np.float32), sample_rate)
+            yield song, first, band_features(np.asarray(piece, np.float32), sample_rate)
 
 
-def _update(best, spectra, frames, size, batch):
+def _update_best(best, spectra, frames, size, batch):
     """Where an excerpt in the batch of blocks is nearer than the best [M] so far, it replaces it.
 
     The clips' bands have no mean, so their products with an excerpt need not remove its own.
@@ -233,7 +235,7 @@ def _update(best, spectra, frames, size, batch):
     products = spectra @ fft.rfft(padded, axis=0)  # [size // 2 + 1, M, batch]
     products = fft.irfft(products, size, axis=0)
     for column, (song, first, block) in enumerate(batch):
-        norms = _norms(block.astype(np.float64), frames)  # [excerpts]
+        norms = _excerpt_norms(block.astype(np.float64), frames)  # [excerpts]
         similar = products[: len(norms), :, column] / norms[:, None].astype(np.float32)
         where = similar.argmax(axis=0)
         value = similar[where, np.arange(similar.shape[1])]
@@ -242,7 +244,7 @@ def _update(best, spectra, frames, size, batch):
             field[nearer] = new[nearer] if np.ndim(new) else new
 
 
-def _norms(block, frames):
+def _excerpt_norms(block, frames):
     """`_unit`'s norm of each excerpt of `frames` frames, by running sums.  # [T, BANDS] -> [.]"""
     start = np.zeros((1, block.shape[1]))
     sums = np.cumsum(np.concatenate([start, block]), axis=0)

@@ -19,8 +19,8 @@ value, so set a real half beside.
 import numpy as np
 
 from specdiff_jax.evaluation.metrics import bootstrap
-from specdiff_jax.evaluation.metrics.frechet import checked
-from specdiff_jax.evaluation.metrics.kernel import squares
+from specdiff_jax.evaluation.metrics.frechet import check_vectors
+from specdiff_jax.evaluation.metrics.kernel import squared_distances
 
 NAMES = ("precision", "recall", "density", "coverage")
 
@@ -35,7 +35,7 @@ def expected_coverage(n, m, k):
     return float(1 - np.prod((m - j) / (n + m - j)))
 
 
-def neighbours(generated, reference, k=5, groups=None, reference_groups=None, seed=0):
+def prdc(generated, reference, k=5, groups=None, reference_groups=None, seed=0):
     """Precision, recall, density and coverage, each with its interval.
 
     Errors are the jackknife's over 20 parts of the clips of each set in turn, since resampled
@@ -58,32 +58,34 @@ def neighbours(generated, reference, k=5, groups=None, reference_groups=None, se
     Raises:
       ValueError: when k is too large, or on numbers that are not finite.
     """
-    generated, reference = checked(generated), checked(reference)
+    generated, reference = check_vectors(generated), check_vectors(reference)
     n, m = len(generated), len(reference)
     if not 1 <= k < 0.9 * min(n, m):
         raise ValueError(f"k = {k} neighbours of {n} generated and {m} reference clips: lower k")
     middle = reference.mean(axis=0)
     x, y = generated - middle, reference - middle
-    xx, yy, xy = squares(x, x), squares(y, y), squares(x, y)
+    xx, yy, xy = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
     everyone = np.ones(n, bool), np.ones(m, bool)
-    found = measures(xx, yy, xy, *everyone, k)
-    without = (lambda kept: measures(xx, yy, xy, kept, everyone[1], k)), n, groups
-    without_real = (lambda kept: measures(xx, yy, xy, everyone[0], kept, k)), m, reference_groups
+    found = prdc_values(xx, yy, xy, *everyone, k)
+    without = (lambda kept: prdc_values(xx, yy, xy, kept, everyone[1], k)), n, groups
+    without_real = (lambda kept: prdc_values(xx, yy, xy, everyone[0], kept, k)), m, reference_groups
     errors = np.hypot(
-        *(bootstrap.jackknife(*which, seed=seed) for which in (without, without_real))
+        *(bootstrap.jackknife_error(*which, seed=seed) for which in (without, without_real))
     )
     estimates = {}
     for name, value, error in zip(NAMES, found, errors, strict=True):
-        total = bootstrap.numbered(*((groups, n) if name == "precision" else (reference_groups, m)))
-        interval = bootstrap.normal if name == "density" else bootstrap.share
+        total = bootstrap.number_groups(
+            *((groups, n) if name == "precision" else (reference_groups, m))
+        )
+        interval = bootstrap.student_interval if name == "density" else bootstrap.wilson_interval
         estimates[name] = interval(value, error, total[1])
     return estimates
 
 
-def measures(xx, yy, xy, kept, kept_real, k):
+def prdc_values(xx, yy, xy, kept, kept_real, k):
     """The four of NAMES, of the rows kept.  # squared distances [N, N], [M, M], [N, M] -> [4]"""
-    balls = radii(yy[np.ix_(kept_real, kept_real)], k)  # [M]
-    made = radii(xx[np.ix_(kept, kept)], k)  # [N]
+    balls = neighbor_radii(yy[np.ix_(kept_real, kept_real)], k)  # [M]
+    made = neighbor_radii(xx[np.ix_(kept, kept)], k)  # [N]
     across = xy[np.ix_(kept, kept_real)]
     inside = across <= balls[None, :]  # [N, M]
     return [
@@ -94,7 +96,7 @@ def measures(xx, yy, xy, kept, kept_real, k):
     ]
 
 
-def radii(squared, k):
+def neighbor_radii(squared, k):
     """Squared distance to the k-th nearest other vector.  # [N, N] -> [N]"""
     squared = squared.copy()
     np.fill_diagonal(squared, -1.0)  # each its own 0th neighbour, equal vectors notwithstanding

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 DEPTHS = (1, 5, 10)  # of recall
-DEEPEST = 10  # of the mean average precision
+MAP_DEPTH = 10  # of the mean average precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Retrieval:
     gallery: float
 
 
-def measure(scores, relevant, excluded=None):
+def measure_retrieval(scores, relevant, excluded=None):
     """The Retrieval of Q queries in a gallery of G items.
 
     Args:
@@ -57,7 +57,11 @@ def measure(scores, relevant, excluded=None):
     if np.isnan(scores).any():
         raise ValueError("retrieval: scores hold NaN, which has no place in an order")
     kept = [np.flatnonzero(~row) for row in excluded]
-    found = [one(scores[q, k], relevant[q, k]) for q, k in enumerate(kept) if relevant[q, k].any()]
+    found = [
+        score_query(scores[q, k], relevant[q, k])
+        for q, k in enumerate(kept)
+        if relevant[q, k].any()
+    ]
     if not found:
         raise ValueError(f"retrieval: none of {len(scores)} queries has anything relevant")
     recalls, reciprocal, precision, rank = (np.array(part) for part in zip(*found, strict=True))
@@ -72,15 +76,20 @@ def measure(scores, relevant, excluded=None):
     )
 
 
-def one(scores, relevant):
+def score_query(scores, relevant):
     """(recall at DEPTHS, 1 / rank, average precision, rank) of a query.  # [G], [G] bool"""
-    groups = tied(scores, relevant)
+    groups = group_ties(scores, relevant)
     first = next(group for group in groups if group[2])
-    recalls = [chance(*first, depth) for depth in DEPTHS]
-    return recalls, reciprocal_rank(*first), average_precision(groups), rank(*first)
+    recalls = [expected_recall(*first, depth) for depth in DEPTHS]
+    return (
+        recalls,
+        expected_reciprocal_rank(*first),
+        expected_average_precision(groups),
+        expected_rank(*first),
+    )
 
 
-def tied(scores, relevant):
+def group_ties(scores, relevant):
     """(items before, items, relevant items) of each group of equal scores, the highest first."""
     _, group = np.unique(-scores, return_inverse=True)
     sizes, hits = np.bincount(group), np.bincount(group, weights=relevant).astype(int)
@@ -89,13 +98,13 @@ def tied(scores, relevant):
     )
 
 
-def chance(before, size, hits, depth):
+def expected_recall(before, size, hits, depth):
     """That one of the first `depth` is relevant, where the first such group has `before` before."""
     room = min(max(depth - before, 0), size)
     return 1 - math.comb(size - hits, room) / math.comb(size, room)
 
 
-def reciprocal_rank(before, size, hits):
+def expected_reciprocal_rank(before, size, hits):
     """Expected 1 / rank of the first of `hits` among `size` in any order."""
     place = np.arange(1, size - hits + 2)
     goes_on = (size - place - hits + 1) / np.maximum(size - place, 1)  # none at `place` either
@@ -103,20 +112,20 @@ def reciprocal_rank(before, size, hits):
     return float((share / (before + place)).sum())
 
 
-def rank(before, size, hits):
+def expected_rank(before, size, hits):
     """Expected rank of the first of `hits` among `size` in any order."""
     return before + (size + 1) / (hits + 1)
 
 
-def average_precision(groups):
+def expected_average_precision(groups):
     """Expected sum over the first DEEPEST of (relevant there) * precision, over all there can be.
 
     Where an item of a group is relevant, those of the group before it are so at (r - 1) / (n - 1).
     """
     total, seen = 0.0, 0
     for before, size, hits in groups:
-        for place in range(1, min(size, DEEPEST - before) + 1):
+        for place in range(1, min(size, MAP_DEPTH - before) + 1):
             others = (place - 1) * (hits - 1) / (size - 1) if size > 1 else 0.0
             total += hits / size * (seen + 1 + others) / (before + place)
         seen += hits
-    return total / min(seen, DEEPEST)
+    return total / min(seen, MAP_DEPTH)

@@ -10,7 +10,7 @@ from scipy import fft, signal, stats
 FRAME, HOP = 2048, 512  # samples: 93 ms and 23 ms at 22.05 kHz
 LONG = 8192  # samples of a frame for pitch: two notes a semitone apart part above 400 Hz
 BANDS = 128  # of the bandwidth, each a 128th of the Nyquist frequency
-NOISE, BELOW_LOUDEST, HEARD = 1e-9, 1e-8, 0.02  # as in audio/inspect.py, which measures files
+NOISE, BELOW_LOUDEST, MIN_SHARE = 1e-9, 1e-8, 0.02  # as in audio/inspect.py, which measures files
 FULL_SCALE, CLIPPED_RUN = 0.999, 3
 SILENCE, SILENT_SECONDS = 1e-3, 0.05
 QUIETEST_DB = -120.0
@@ -23,7 +23,7 @@ LOWEST_NOTE, HIGHEST_NOTE = 110.0, 2000.0  # Hz, of chroma
 PEAK_DB = -50.0  # peaks this far below the loudest of their frame are no notes
 
 
-def measure(waves, sample_rate):
+def measure_statistics(waves, sample_rate):
     """The statistics of M clips.
 
     Args:
@@ -46,15 +46,17 @@ def measure(waves, sample_rate):
     wrong = [clip for clip, wave in enumerate(waves) if not np.isfinite(wave).all()]
     if wrong:
         raise ValueError(f"signals: clips {wrong} hold NaN or infinite samples")
-    rows = [_of_one(np.atleast_2d(wave), sample_rate) for wave in waves]  # one at a time: memory
+    rows = [
+        _measure_clip(np.atleast_2d(wave), sample_rate) for wave in waves
+    ]  # one at a time: memory
     return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
 
 
-def _of_one(wave, sample_rate):
+def _measure_clip(wave, sample_rate):
     """The statistics of [A, N]."""
     wave = np.clip(np.asarray(wave, np.float64), -1, 1)
     mono = wave.mean(axis=0)
-    power = spectrogram(mono)  # [T, F]
+    power = power_spectrogram(mono)  # [T, F]
     width = {"stereo_width": stereo_width(wave)} if len(wave) == 2 else {}
     return {
         "rms_db": _decibels(np.mean(wave**2)),
@@ -62,14 +64,14 @@ def _of_one(wave, sample_rate):
         "bandwidth_hz": bandwidth_hz(power, sample_rate),
         "clipped_fraction": clipped_fraction(wave),
         "silent_fraction": silent_fraction(wave, sample_rate),
-        "onsets_per_second": len(onsets(power, sample_rate)) / (wave.shape[1] / sample_rate),
+        "onsets_per_second": len(find_onsets(power, sample_rate)) / (wave.shape[1] / sample_rate),
         "flatness_db": _decibels(flatness(power)),
         "centroid_hz": centroid_hz(power, sample_rate),
         "chroma_entropy": chroma_entropy(mono, sample_rate),
     } | width
 
 
-def spectrogram(wave):
+def power_spectrogram(wave):
     """Power of whole Hann frames, scaled so that white noise has its variance.
 
     [N] -> [T, FRAME // 2] float64: the bins above DC, T = 1 + (N - FRAME) // HOP.
@@ -79,7 +81,7 @@ def spectrogram(wave):
     return np.abs(fft.rfft(frames * window)[:, 1:]) ** 2 / np.square(window).sum()
 
 
-def _sounding(power):
+def _select_sounding(power):
     """The frames that are not silent, of [T, F]."""
     return power[power.mean(axis=1) > SILENCE**2]
 
@@ -135,7 +137,7 @@ def bandwidth_hz(power, sample_rate):
     """
     bands = power.reshape(len(power), BANDS, -1).mean(axis=2)  # [T, BANDS]
     heard = bands > np.maximum(NOISE, BELOW_LOUDEST * bands.max(axis=1, keepdims=True))
-    often = heard.sum(axis=0) > HEARD * heard.any(axis=1).sum()
+    often = heard.sum(axis=0) > MIN_SHARE * heard.any(axis=1).sum()
     return float(np.flatnonzero(often).max(initial=-1) + 1) / BANDS * sample_rate / 2
 
 
@@ -159,7 +161,7 @@ def silent_fraction(wave, sample_rate):
     return float(np.mean(peaks < SILENCE))
 
 
-def onsets(power, sample_rate):
+def find_onsets(power, sample_rate):
     """Frames in which notes or beats begin: peaks of the spectral flux.
 
     The flux is the mean over logarithmic bands of the rise in level, in dB down to
@@ -188,7 +190,7 @@ def flatness(power):
     (Johnston 1988, "Transform coding of audio signals".) White noise has exp(-0.5772) = 0.561,
     for the power of a bin is exponentially distributed; a tone has 0.  # [T, F]
     """
-    power = _sounding(power)
+    power = _select_sounding(power)
     if not len(power):
         return float("nan")
     geometric = np.exp(np.log(np.maximum(power, 1e-20)).mean(axis=1))
@@ -200,7 +202,7 @@ def centroid_hz(power, sample_rate):
 
     (Peeters 2004, "A large set of audio features", section 6.1.1.)
     """
-    magnitude = np.sqrt(_sounding(power))
+    magnitude = np.sqrt(_select_sounding(power))
     if not len(magnitude):
         return float("nan")
     hertz = np.arange(1, magnitude.shape[1] + 1) * sample_rate / FRAME
@@ -243,7 +245,7 @@ def _decibels(power):
     return float(10 * np.log10(np.maximum(power, 10 ** (QUIETEST_DB / 10))))  # NaN stays NaN
 
 
-def compare(generated, real, seed=0, resamples=500):
+def compare_statistics(generated, real, seed=0, resamples=500):
     """How far each statistic of the generated clips is from that of real ones.
 
     Args:
@@ -258,10 +260,10 @@ def compare(generated, real, seed=0, resamples=500):
       random divisions of all clips stay below. `undefined` counts NaN, which are left out.
     """
     rng = np.random.default_rng(seed)
-    return [_difference(name, generated[name], real[name], rng, resamples) for name in real]
+    return [_compare_statistic(name, generated[name], real[name], rng, resamples) for name in real]
 
 
-def _difference(name, ours, theirs, rng, resamples):
+def _compare_statistic(name, ours, theirs, rng, resamples):
     """One row of `compare`."""
     given = len(ours) + len(theirs)
     ours, theirs = ours[np.isfinite(ours)], theirs[np.isfinite(theirs)]

@@ -39,15 +39,15 @@ def ssim(a, b, data_range):
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("a spectrogram holds numbers that are not finite: leave its clip out")
     c_1, c_2 = (K_1 * data_range) ** 2, (K_2 * data_range) ** 2
-    m_a, m_b = windowed(a), windowed(b)
-    var_a, var_b = windowed(a * a) - m_a**2, windowed(b * b) - m_b**2
-    cov = windowed(a * b) - m_a * m_b
+    m_a, m_b = window_means(a), window_means(b)
+    var_a, var_b = window_means(a * a) - m_a**2, window_means(b * b) - m_b**2
+    cov = window_means(a * b) - m_a * m_b
     likeness = (2 * m_a * m_b + c_1) * (2 * cov + c_2)
     likeness /= (m_a**2 + m_b**2 + c_1) * (var_a + var_b + c_2)
     return likeness.mean(axis=(1, 2))
 
 
-def windowed(x):
+def window_means(x):
     """Gaussian means of all whole windows.  # [B, F, T] -> [B, F - 10, T - 10]"""
     weights = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2)
     weights /= weights.sum()

@@ -79,7 +79,7 @@ def features(kind, waves, rate):
     """Vectors of windows.  # [M, N] -> [M, D]"""
     if kind == "musicnn":
         return embedder.embed_clips(embedders.load_embedder("musicnn"), waves, rate).mean(axis=1)
-    return label_classifier.statistics(waves, rate)
+    return label_classifier.extract_features(waves, rate)
 
 
 def plain(kind, config):
@@ -93,7 +93,9 @@ def plain(kind, config):
         vectors[split] = flat.reshape(*waves.shape[:2], -1)
         truths[split] = job.tags.of(songs)
     windows = vectors["train"].shape[1]
-    model = OneVsRestClassifier(LogisticRegression(C=label_classifier.STRENGTH, max_iter=2000))
+    model = OneVsRestClassifier(
+        LogisticRegression(C=label_classifier.INVERSE_PENALTY, max_iter=2000)
+    )
     model = make_pipeline(StandardScaler(), model)
     size = vectors["train"].shape[-1]
     model.fit(

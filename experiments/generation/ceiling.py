@@ -37,8 +37,8 @@ def measure(kind, clips):
     train = songs.load_songs(cache, "train", rep.samples)
     rep = representations.fit(rep, read_fixed_waves(train, rep, 128))
     held_out = songs.load_songs(cache, "valid", rep.samples)
-    _, waves = ceiling.held_out_clips(held_out, rep.samples, clips)
-    _, snr, distance = ceiling.round_trip(rep, waves)
+    _, waves = ceiling.read_held_out_clips(held_out, rep.samples, clips)
+    _, snr, distance = ceiling.measure_round_trip(rep, waves)
     row = {"representation": kind, "clips": len(waves)}
     for name, values in (("snr_db", snr), ("log_spectral_distance_db", distance)):
         row[name] = round(float(np.mean(values)), 3)

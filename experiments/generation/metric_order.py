@@ -21,8 +21,8 @@ from scipy import stats
 from experiments.ablations.__main__ import RUNS
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.evaluation import controls, embedders, scores
-from specdiff_jax.evaluation.evaluate import embedded
-from specdiff_jax.evaluation.inputs import gathered
+from specdiff_jax.evaluation.evaluate import embed_set
+from specdiff_jax.evaluation.inputs import gather_inputs
 from specdiff_jax.training import trained_model
 
 SCORES = ("fad", "fad_inf", "kad", "precision", "recall", "density", "coverage")
@@ -36,7 +36,7 @@ def material(workdir, clips):
     config.workdir = str(workdir)
     config.evaluate.update(split="test", clips=clips, compare_to=())
     config.sample.update(batch_size=16, sampler="dpmpp_2m", time_grid="log_snr", nfe=20, eta=0.0)
-    return gathered(config)
+    return gather_inputs(config)
 
 
 def folder_of(name, steps):
@@ -49,7 +49,7 @@ def scored(clips, rep, real, chosen):
     """{embedder_score: value} of one set."""
     row = {}
     for embedder in chosen:
-        found = scores.of_vectors(embedded(embedder, clips, rep), real[embedder.name])
+        found = scores.score_embeddings(embed_set(embedder, clips, rep), real[embedder.name])
         row |= {f"{embedder.name}_{name}": found[name]["value"] for name in SCORES if name in found}
         row |= {f"{embedder.name}_kad_{end}": found["kad"][end] for end in ENDS}
     return row
@@ -70,11 +70,11 @@ def main():
         trained, rep = m.trained["generated"], m.rep
         if not real:
             for embedder in chosen:
-                real[embedder.name] = embedded(embedder, m.reference, rep)
+                real[embedder.name] = embed_set(embedder, m.reference, rep)
             rows.append({"name": "real music"} | scored(m.other, rep, real, chosen))
-            fresh = controls.generated(controls.untrained(trained), m.rep, m.wishes)
+            fresh = controls.generate_clips(controls.reinitialize(trained), m.rep, m.wishes)
             rows.append({"name": "untrained"} | scored(fresh, rep, real, chosen))
-        clips = controls.generated(trained, m.rep, m.wishes)
+        clips = controls.generate_clips(trained, m.rep, m.wishes)
         rows.append({"name": name, "of_frame": error} | scored(clips, rep, real, chosen))
     trained = [row for row in rows if "of_frame" in row]
     order = {"name": "rank correlation with of_frame"}

@@ -24,7 +24,12 @@ from specdiff_jax.data import crops as crops_module
 from specdiff_jax.data import prepare
 from specdiff_jax.data.songs import load_songs
 from specdiff_jax.data.sources.songbook import captions
-from specdiff_jax.evaluation.label_classifier import Judge, score, statistics, values
+from specdiff_jax.evaluation.label_classifier import (
+    LabelClassifier,
+    extract_features,
+    get_values,
+    score_accuracy,
+)
 from specdiff_jax.reports.spectrogram_image import draw_spectrogram
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.sampling import generator
@@ -58,7 +63,7 @@ def real(songs, samples, crops):
 
 def wanted(entries):
     """{kind: the right values of each song}."""
-    return {kind: [values(entry, kind) for entry in entries] for kind in KINDS}
+    return {kind: [get_values(entry, kind) for entry in entries] for kind in KINDS}
 
 
 def asked(entries):
@@ -117,8 +122,8 @@ def made(trained, rep_out, wishes, weight, takes=1, reads=True):
 
 def rows_of(judge, waves, rate, right, **about):
     """A row for each kind of label."""
-    heard = judge(statistics(waves, rate))
-    return [about | {"kind": kind} | score(heard[kind], right[kind]) for kind in KINDS]
+    heard = judge(extract_features(waves, rate))
+    return [about | {"kind": kind} | score_accuracy(heard[kind], right[kind]) for kind in KINDS]
 
 
 def draw_curves(rows):
@@ -169,7 +174,7 @@ def main():
     place = prepare.locate_cache(trained.config)
     log("obedience: the judge learns from real training music")
     waves, entries = real(load_songs(place, "train", rep.samples), rep.samples, CROPS)
-    judge = Judge(statistics(waves, rate), entries, KINDS)
+    judge = LabelClassifier(extract_features(waves, rate), entries, KINDS)
     waves, entries = [], []
     for split in ("valid", "test"):
         more, theirs = real(load_songs(place, split, rep.samples), rep.samples, 1)

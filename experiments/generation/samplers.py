@@ -72,8 +72,8 @@ def distance(made, real):
 
 def generated(config, job, params, clips, curve):
     """x_0 of `clips` clips [M, F, T, C] by the configured sampler, and seconds a clip."""
-    sampler = options.sampler(config, job.schedule)
-    times = options.times(config, job.schedule, curve)
+    sampler = options.make_sampler(config, job.schedule)
+    times = options.make_time_grid(config, job.schedule, curve)
 
     @jax.jit
     def program(params, keys):

@@ -12,8 +12,8 @@ from specdiff_jax.reports import spectrogram_image
 from specdiff_jax.runtime.logs import log, write_json
 from specdiff_jax.training import checkpoints
 
-CLIPS = 4  # to listen to
-MEASURED = 16  # to take the mean of
+NUM_SAVED = 4  # to listen to
+NUM_MEASURED = 16  # to take the mean of
 
 
 def run(config):
@@ -23,10 +23,10 @@ def run(config):
     saved = checkpoints.read_run(workdir, step)
     rep = representations.from_dict(saved["representation"])
     songs = prepare.load_split(config, "valid", rep.samples)
-    clips, waves = held_out_clips(songs, rep.samples, MEASURED)
-    back, snr, distance = round_trip(rep, waves)
+    clips, waves = read_held_out_clips(songs, rep.samples, NUM_MEASURED)
+    back, snr, distance = measure_round_trip(rep, waves)
     folder = workdir / "reference"
-    for index, clip in enumerate(clips[:CLIPS]):
+    for index, clip in enumerate(clips[:NUM_SAVED]):
         clip |= {"real": f"{index:03d}_real", "roundtrip": f"{index:03d}_roundtrip"}
         clip |= {"snr_db": snr[index], "log_spectral_distance_db": distance[index]}
         for name, wave in ((clip["real"], waves[index]), (clip["roundtrip"], back[index])):
@@ -38,7 +38,7 @@ def run(config):
         "log_spectral_distance_db": float(np.mean(distance)),
         "measured_clips": len(waves),
     }
-    write_json(folder / "reference.json", ceiling | {"clips": clips[:CLIPS]})
+    write_json(folder / "reference.json", ceiling | {"clips": clips[:NUM_SAVED]})
     log(
         f"ceiling: {rep.kind} round trip of {len(waves)} held-out clips: "
         f"SNR {ceiling['snr_db']:.1f} dB, "
@@ -46,7 +46,7 @@ def run(config):
     )
 
 
-def held_out_clips(songs, samples, count):
+def read_held_out_clips(songs, samples, count):
     """The first crop of up to `count` songs, evenly spread: (descriptions, waves [M, ..., N])."""
     chosen = np.unique(np.linspace(0, len(songs.starts) - 1, count).astype(int))
     keys = ("name", "artist", "labels", "captions")
@@ -54,15 +54,15 @@ def held_out_clips(songs, samples, count):
     return clips, crops.pcm_to_wave(crops.read_crops(songs, songs.starts[chosen], samples))
 
 
-def there_and_back(rep, waves):
+def encode_decode(rep, waves):
     """decode(encode(wave)), clip by clip.  # as waves"""
     both = jax.jit(lambda wave: rep.decode(rep.encode(wave)))
     return np.concatenate([np.asarray(both(wave[None])) for wave in waves])
 
 
-def round_trip(rep, waves):
+def measure_round_trip(rep, waves):
     """decode(encode(wave)) as `waves`, and lists of its SNR and log-spectral distance in dB."""
-    back = there_and_back(rep, waves)
+    back = encode_decode(rep, waves)
     pairs = list(zip(waves, back, strict=True))
     snr = [distances.signal_to_noise_db(*pair) for pair in pairs]
     return back, snr, [distances.log_spectral_distance_db(*pair) for pair in pairs]

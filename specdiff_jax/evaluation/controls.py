@@ -8,7 +8,7 @@ import tqdm
 from specdiff_jax.audio import files
 from specdiff_jax.data import crops as crops_module
 from specdiff_jax.data.songs import take_songs
-from specdiff_jax.evaluation.ceiling import there_and_back
+from specdiff_jax.evaluation.ceiling import encode_decode
 from specdiff_jax.runtime.device_pool import run_on_devices
 from specdiff_jax.sampling import generator
 from specdiff_jax.training import train_state
@@ -34,13 +34,13 @@ class Clips:
     songs: np.ndarray | None = None
 
 
-def real_halves(songs, samples, count):
+def split_by_artist(songs, samples, count):
     """Crops of held-out music by different artists: the reference of all scores, and a control.
 
     Artists are dealt out at random: halves that were matched would lie nearer to each other than
     two sets of music do.
     """
-    artists = artists_of(songs)
+    artists = number_artists(songs)
     side = np.random.default_rng(0).permutation(1 + artists.max()) % 2
     half = side[artists]
     if not half.any():
@@ -49,31 +49,31 @@ def real_halves(songs, samples, count):
         )
     names = "real music, the reference", "real music, other artists"
     return [
-        crops(name, "real", take_songs(songs, half == index), samples, count)
+        cut_clips(name, "real", take_songs(songs, half == index), samples, count)
         for index, name in enumerate(names)
     ]
 
 
-def crops(name, kind, songs, samples, count):
+def cut_clips(name, kind, songs, samples, count):
     """Clips spread evenly over songs."""
     waves, offsets = crops_module.read_tiled_waves(songs, samples, count)
     places = songs.song_at(offsets)
-    return Clips(name, kind, waves, artists_of(songs)[places], places)
+    return Clips(name, kind, waves, number_artists(songs)[places], places)
 
 
-def artists_of(songs):
+def number_artists(songs):
     """The artist of each song, a number.  # [songs]"""
     return np.unique([entry["artist"] for entry in songs.entries], return_inverse=True)[1]
 
 
-def of_real_music(rep, reference, other, songs, count):
+def build_controls(rep, reference, other, songs, count):
     """Controls that need no network: what is nearly real, and what is nothing like it.
 
     Args:
       reference, other: Clips of held-out music; songs: the training songs.
     """
-    back = there_and_back(rep, other.waves[:count])
-    training = crops("copies of training music", "control", songs, rep.samples, count)
+    back = encode_decode(rep, other.waves[:count])
+    training = cut_clips("copies of training music", "control", songs, rep.samples, count)
     shape, rng = other.waves[:count].shape, np.random.default_rng(0)
     level = np.sqrt(np.mean(np.square(reference.waves), dtype=np.float64))
     noise = rng.standard_normal(shape).astype(np.float32)
@@ -84,17 +84,17 @@ def of_real_music(rep, reference, other, songs, count):
         training,
         Clips("silence", "control", quiet, alone),
         Clips("white noise", "control", np.float32(level) * noise, alone),
-        Clips("noise of the mean spectrum", "control", shaped(noise, reference.waves), alone),
+        Clips("noise of the mean spectrum", "control", shape_noise(noise, reference.waves), alone),
     ]
 
 
-def shaped(noise, waves):
+def shape_noise(noise, waves):
     """White noise with the mean power spectrum of waves.  # [M, ..., N] both"""
     power = np.mean([np.abs(np.fft.rfft(wave)) ** 2 for wave in waves], axis=0) / noise.shape[-1]
     return np.fft.irfft(np.fft.rfft(noise) * np.sqrt(power), noise.shape[-1]).astype(np.float32)
 
 
-def generated(trained, rep_out, clips, name="generated", kind="generated"):
+def generate_clips(trained, rep_out, clips, name="generated", kind="generated"):
     """Clips of the checkpoint's own, one for each (Wish, k)."""
     jobs = [(batch,) for batch in generator.split_batches(clips, trained.config.sample.batch_size)]
     makers = generator.make_generators(trained, rep_out, [wish for wish, _ in clips], len(jobs))
@@ -105,7 +105,7 @@ def generated(trained, rep_out, clips, name="generated", kind="generated"):
     return Clips(name, kind, waves, np.arange(len(clips)))
 
 
-def untrained(trained):
+def reinitialize(trained):
     """The same network before its first step."""
     params = train_state.init_params(trained.model, trained.config.seed)
     return dataclasses.replace(trained, params=params)

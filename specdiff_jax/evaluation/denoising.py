@@ -18,14 +18,16 @@ from specdiff_jax.evaluation.metrics.ssim import ssim
 from specdiff_jax.sampling import generator, options
 from specdiff_jax.training import validation
 
-BINS = 20
-STARTS = tuple(float(t) for t in np.arange(1, 10) / 10)  # the levels that music is rebuilt from
-ANSWERS = ("the noisy input", "at one glance", "by the sampler")
-NEARNESS = ("x0_error", "ssim", "log_spectral_distance_db")
-BATCH = 16
+NUM_LEVELS = 20
+START_LEVELS = tuple(
+    float(t) for t in np.arange(1, 10) / 10
+)  # the levels that music is rebuilt from
+METHODS = ("the noisy input", "at one glance", "by the sampler")
+MEASURES = ("x0_error", "ssim", "log_spectral_distance_db")
+MAX_BATCH = 16
 
 
-class HeldOut:
+class HeldOutCrops:
     """Fixed crops of held-out songs, and what is said of each.
 
     Attributes:
@@ -52,7 +54,7 @@ class HeldOut:
     def batches(self):
         """(x_0, condition, keys, kept) of at most BATCH clips; the last is filled with its own."""
         total = len(self.waves)
-        size = min(BATCH, total)
+        size = min(MAX_BATCH, total)
         for first in range(0, total, size):
             kept = min(size, total - first)
             rows = first + np.arange(size) % kept
@@ -69,12 +71,12 @@ def told_denoiser(trained):
     return told, trained.schedule
 
 
-def by_level(trained, job, crops):
+def measure_errors(trained, job, crops):
     """A row for each of BINS noise levels: errors of x_0 and eps, and the baselines'.
 
     eps errors are given as measured and, by the identity SNR * x_0 error, as they must be.
     """
-    levels = validation.noise_levels(BINS)
+    levels = validation.noise_levels(NUM_LEVELS)
     told, schedule = told_denoiser(trained)
 
     @jax.jit
@@ -95,7 +97,7 @@ def by_level(trained, job, crops):
     return [
         {
             "t": float(t),
-            **interval_of("x0_error", of_x0[k], crops),
+            **interval_fields("x0_error", of_x0[k], crops),
             "eps_error": float(of_eps[k].mean()),
             "eps_error_by_identity": float(snr[k] * of_x0[k].mean()),
             **{name: values[k] for name, values in baselines.items()},
@@ -104,7 +106,7 @@ def by_level(trained, job, crops):
     ]
 
 
-def bound(trained, job, crops):
+def measure_bound(trained, job, crops):
     """The variational bound in nats a dimension, with its interval; see losses."""
     told, schedule = told_denoiser(trained)
 
@@ -120,10 +122,10 @@ def bound(trained, job, crops):
         of_batch(trained.params, x_0, said, keys)[:kept]
         for x_0, said, keys, kept in crops.batches()
     ]
-    return interval_of("nats_a_dimension", np.concatenate(found), crops)
+    return interval_fields("nats_a_dimension", np.concatenate(found), crops)
 
 
-def rebuilding(trained, job, crops):
+def measure_reconstruction(trained, job, crops):
     """A row for each of STARTS and ANSWERS: how near to the original, by three measures.
 
     SSIM is of the features as an image, within the span that the representation gives them; the
@@ -131,7 +133,7 @@ def rebuilding(trained, job, crops):
     """
     rep, curve = trained.rep, generator.read_curve(trained)
     told, schedule = told_denoiser(trained)
-    sampler = options.sampler(trained.config, schedule)
+    sampler = options.make_sampler(trained.config, schedule)
 
     @jax.jit
     def rebuild(params, x_0, said, keys, times, level):
@@ -141,24 +143,28 @@ def rebuilding(trained, job, crops):
         return [(x, rep.decode(x)) for x in answers]
 
     decode = jax.jit(rep.decode)
-    grids = [options.times(trained.config, schedule, curve, start) for start in STARTS]
-    scores = {(start, name): [] for start in STARTS for name in ANSWERS}
+    grids = [
+        options.make_time_grid(trained.config, schedule, curve, start) for start in START_LEVELS
+    ]
+    scores = {(start, name): [] for start in START_LEVELS for name in METHODS}
     batches = list(crops.batches())
     for x_0, said, keys, kept in tqdm.tqdm(batches, "rebuilding", unit=" batches", leave=False):
         original = x_0[:kept], decode(x_0)[:kept]
-        for level, (start, times) in enumerate(zip(STARTS, grids, strict=True)):
+        for level, (start, times) in enumerate(zip(START_LEVELS, grids, strict=True)):
             made = rebuild(trained.params, x_0, said, keys, times, level)
-            for name, (x, wave) in zip(ANSWERS, made, strict=True):
-                scores[start, name].append(nearness((x[:kept], wave[:kept]), original, rep))
+            for name, (x, wave) in zip(METHODS, made, strict=True):
+                scores[start, name].append(
+                    compare_to_original((x[:kept], wave[:kept]), original, rep)
+                )
     rows = []
     for (start, name), parts in scores.items():
-        values = zip(NEARNESS, np.concatenate(parts, axis=1), strict=True)
-        found = [interval_of(key, row, crops) for key, row in values]
+        values = zip(MEASURES, np.concatenate(parts, axis=1), strict=True)
+        found = [interval_fields(key, row, crops) for key, row in values]
         rows.append({"t": start, "answer": name} | found[0] | found[1] | found[2])
     return rows
 
 
-def nearness(answer, original, rep):
+def compare_to_original(answer, original, rep):
     """NEARNESS of each clip, an answer and an original (x_0, wave) of B.  # [3, B]"""
     (x, wave), (x_0, real) = (tuple(map(np.asarray, pair)) for pair in (answer, original))
     scale = np.asarray(rep.std) / spans(rep)  # to features within one unit
@@ -173,7 +179,7 @@ def nearness(answer, original, rep):
     )
 
 
-def interval_of(name, values, crops):
+def interval_fields(name, values, crops):
     """{name, name_low, name_high}: the mean over clips, its 95 % interval over songs."""
     found = bootstrap_interval(values, groups=crops.songs)
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

@@ -21,38 +21,38 @@ from specdiff_jax.evaluation import (
     scores,
 )
 from specdiff_jax.evaluation.embedders.embedder import embed_clips
-from specdiff_jax.evaluation.inputs import gathered
+from specdiff_jax.evaluation.inputs import gather_inputs
 from specdiff_jax.evaluation.metrics import memorization, signal_statistics
 from specdiff_jax.reports import evaluation_report
 from specdiff_jax.runtime.logs import log, write_json
 from specdiff_jax.sampling import sidecars
 from specdiff_jax.training.diffusion_job import DiffusionJob
 
-FALSE_COPIES = 0.01  # share of new music that may be taken for a copy
-BOUNDED = 8  # of so many held-out crops one is bounded: it takes many evaluations
-PAIRS = 20  # closest to training music, to listen to
+FALSE_POSITIVE_RATE = 0.01  # share of new music that may be taken for a copy
+CROPS_PER_BOUND = 8  # of so many held-out crops one is bounded: it takes many evaluations
+NUM_CLOSEST = 20  # closest to training music, to listen to
 BAR = "{desc} |{bar:20}| {n_fmt} of {total_fmt} done, {elapsed}"
 
 
 def run(config):
     """Writes evaluation.json, scores.csv, evaluation.html and the clips, and says the table."""
-    m = gathered(config)
-    folder, sets, found = folder_of(m), [], {"about": about(m)}
+    m = gather_inputs(config)
+    folder, sets, found = output_folder(m), [], {"about": describe_setup(m)}
     with tqdm.tqdm(total=len(STAGES), bar_format=BAR) as bar:  # each stage tells its time left
         for name, stage in STAGES.items():
             bar.set_description_str(f"evaluate: {name}")
             stage(m, sets, found)
             bar.update()
-    evaluation_clips.write(folder, m, sets, found)
-    scores.flag(found["sets"])
+    evaluation_clips.write_clips(folder, m, sets, found)
+    scores.add_flags(found["sets"])
     write_json(folder / "evaluation.json", found)
-    scores.write_csv(folder / "scores.csv", found["sets"])
-    for line in scores.lines(found["sets"]):
+    scores.write_scores(folder / "scores.csv", found["sets"])
+    for line in scores.format_table(found["sets"]):
         log(line)
     log(f"evaluation: {evaluation_report.write_evaluation_report(folder)}")
 
 
-def folder_of(m):
+def output_folder(m):
     """Where the results lie: beside the samples of a checkpoint, or in the folder of sounds."""
     if m.trained:
         own = next(iter(m.trained.values()))
@@ -60,7 +60,7 @@ def folder_of(m):
     return pathlib.Path(m.config.evaluate.folder) / "evaluation"
 
 
-def about(m):
+def describe_setup(m):
     """What every number depends on."""
     e = m.config.evaluate
     found = {
@@ -70,7 +70,7 @@ def about(m):
         "sample_rate": m.rep.sample_rate,
         "conditioning": m.asking,
         "missing": m.missing,
-        "made_by": sidecars.made_by(),
+        "made_by": sidecars.describe_environment(),
     }
     for name, trained in m.trained.items():
         s = trained.config.sample.to_dict()
@@ -87,76 +87,77 @@ def about(m):
 # ---- the stages: each adds sets of clips, or something to what was found of them
 
 
-def generate(m, sets, found):
+def add_generated(m, sets, found):
     """Clips of every checkpoint from the same noises and wishes, or those of the folder."""
     if m.sounds is not None:
         sets.append(m.sounds)
     for name, trained in m.trained.items():
-        sets.append(controls.generated(trained, m.rep, m.wishes, name))
+        sets.append(controls.generate_clips(trained, m.rep, m.wishes, name))
 
 
-def real_controls(m, sets, found):
+def add_controls(m, sets, found):
     """Rows that show what the numbers mean."""
     e = m.config.evaluate
     sets.append(m.other)
-    sets += controls.of_real_music(m.rep, m.reference, m.other, m.train, e.clips)
+    sets += controls.build_controls(m.rep, m.reference, m.other, m.train, e.clips)
     if m.trained:
-        fresh = controls.untrained(next(iter(m.trained.values())))
+        fresh = controls.reinitialize(next(iter(m.trained.values())))
         unasked = [
             (UNCONDITIONAL, k) for _, k in m.wishes
         ]  # it would hear nothing, at twice the cost
-        sets.append(controls.generated(fresh, m.rep, unasked, controls.UNTRAINED, "control"))
+        sets.append(controls.generate_clips(fresh, m.rep, unasked, controls.UNTRAINED, "control"))
     found["sets"] = [
         {"name": clips.name, "kind": clips.kind, "clips": len(clips.waves)} for clips in sets
     ]
 
 
-def embed(m, sets, found):
+def measure_distances(m, sets, found):
     """Distances between distributions of embeddings, for every embedder."""
     about = found["about"]["embedders"] = {}
     for embedder in map(embedders.load_embedder, m.config.evaluate.embedders):
         kept = "name", "sha256", "width", "sample_rate", "seconds"
         about[embedder.name] = {name: getattr(embedder, name) for name in kept}
-        real = embedded(embedder, m.reference, m.rep)
+        real = embed_set(embedder, m.reference, m.rep)
         heard = {
-            clips.name: embedded(embedder, clips, m.rep)
+            clips.name: embed_set(embedder, clips, m.rep)
             for clips in tqdm.tqdm(sets, embedder.name, unit=" sets", leave=False)
         }
         for row in found["sets"]:
-            score = scores.of_vectors(heard[row["name"]], real)
+            score = scores.score_embeddings(heard[row["name"]], real)
             row.setdefault("scores", {})[embedder.name] = score
-        found.setdefault("likeness", []).extend(like_their_texts(embedder, m, sets, heard))
+        found.setdefault("likeness", []).extend(measure_text_similarity(embedder, m, sets, heard))
 
 
-def like_their_texts(embedder, m, sets, heard):
+def measure_text_similarity(embedder, m, sets, heard):
     """A row for each set that was asked for, and for the real music that has the same captions."""
     captions = [entry["captions"][0] for entry in m.asked if entry["captions"]]
     if not embedder.embed_text or not captions or len(captions) < len(m.asked):
         return []
-    heard = heard | {m.like.name: embedded(embedder, m.like, m.rep)}
-    names = [clips.name for clips in sets if answers(clips)] + [m.like.name]
+    heard = heard | {m.like.name: embed_set(embedder, m.like, m.rep)}
+    names = [clips.name for clips in sets if is_prompted(clips)] + [m.like.name]
     texts = embedder.embed_text(captions)
     return [
-        {"set": name, "embedder": embedder.name} | prompt_adherence.likeness(heard[name][0], texts)
+        {"set": name, "embedder": embedder.name}
+        | prompt_adherence.text_similarity(heard[name][0], texts)
         for name in names
     ]
 
 
-def answers(clips):
+def is_prompted(clips):
     """Whether a set was made as the wishes ask."""
     return clips.kind == "generated" or clips.name == controls.UNTRAINED
 
 
-def find_copies(m, sets, found):
+def measure_memorization(m, sets, found):
     """How many clips of each set are nearer to training music than new music is."""
     songs = tqdm.tqdm(m.train.lengths, desc="copies", unit=" songs", leave=False)
     waves = (
         pcm_to_float(m.train.read(start, length)).mean(axis=1)
         for start, length in zip(m.train.starts, songs, strict=True)
     )
-    everything = mono(np.concatenate([clips.waves for clips in sets]))
-    held_out = mono(m.reference.waves)
-    false = max(FALSE_COPIES, 1 / (1 + len(held_out)))  # few clips can tell no smaller share
+    everything = mix_to_mono(np.concatenate([clips.waves for clips in sets]))
+    held_out = mix_to_mono(m.reference.waves)
+    false = max(FALSE_POSITIVE_RATE, 1 / (1 + len(held_out)))  # few clips can tell no smaller share
     nearest, theirs, verdict = memorization.find_memorized(
         everything, held_out, waves, m.rep.sample_rate, false
     )
@@ -164,7 +165,7 @@ def find_copies(m, sets, found):
     for clips, row in zip(sets, found["sets"], strict=True):
         mine = slice(first, first + len(clips.waves))
         first = mine.stop
-        row["copies"] = scores.share_of_copies(verdict.flagged[mine], false)
+        row["copies"] = scores.measure_memorized_fraction(verdict.flagged[mine], false)
         row["silent"] = float(nearest.silent[mine].mean())
         row["nearest"] = float(np.median(nearest.similarity[mine]))
         if clips.kind == "generated":
@@ -178,7 +179,7 @@ def find_copies(m, sets, found):
                     "similarity": float(own.similarity[k]),
                     "rank": float(verdict.rank[mine][k]),
                 }
-                for k in memorization.most_similar(own, PAIRS)
+                for k in memorization.most_similar(own, NUM_CLOSEST)
             ]
     found["about"]["copies"] = {
         "threshold": verdict.threshold,
@@ -198,21 +199,21 @@ def measure_signals(m, sets, found):
         )
 
 
-def ask_judge(m, sets, found):
+def measure_adherence(m, sets, found):
     """Whether the clips have what was asked for."""
     if not m.asked:
         return
     rate, kinds = m.rep.sample_rate, [label for entry in m.asked for label in entry["labels"]]
-    listener = prompt_adherence.trained_judge(m.train, m.rep.samples, kinds)
-    real = label_classifier.statistics(mono(m.like.waves), rate)
-    found["fidelity"] = prompt_adherence.rows(listener, m.like, real, m.asked, real)
+    listener = prompt_adherence.fit_classifier(m.train, m.rep.samples, kinds)
+    real = label_classifier.extract_features(mix_to_mono(m.like.waves), rate)
+    found["fidelity"] = prompt_adherence.score_clips(listener, m.like, real, m.asked, real)
     for clips in sets:
-        if answers(clips):
-            heard = label_classifier.statistics(mono(clips.waves), rate)
-            found["fidelity"] += prompt_adherence.rows(listener, clips, heard, m.asked, real)
+        if is_prompted(clips):
+            heard = label_classifier.extract_features(mix_to_mono(clips.waves), rate)
+            found["fidelity"] += prompt_adherence.score_clips(listener, clips, heard, m.asked, real)
 
 
-def denoise(m, sets, found):
+def measure_denoising(m, sets, found):
     """Errors by noise level, the variational bound, and what is rebuilt from noise."""
     if not m.trained:
         return
@@ -220,29 +221,31 @@ def denoise(m, sets, found):
     job = DiffusionJob(trained.config)
     job.rep = trained.rep
     job.set_vocabulary(trained.vocabulary)
-    crops = denoising.HeldOut(trained, job, m.held_out, e.crops)
-    found["levels"] = denoising.by_level(trained, job, crops)
-    few = crops.spread(max(2, e.crops // BOUNDED))
-    found["bound"] = denoising.bound(trained, job, few)
-    found["rebuilding"] = denoising.rebuilding(trained, job, crops.spread(e.num_reconstructions))
+    crops = denoising.HeldOutCrops(trained, job, m.held_out, e.crops)
+    found["levels"] = denoising.measure_errors(trained, job, crops)
+    few = crops.spread(max(2, e.crops // CROPS_PER_BOUND))
+    found["bound"] = denoising.measure_bound(trained, job, few)
+    found["rebuilding"] = denoising.measure_reconstruction(
+        trained, job, crops.spread(e.num_reconstructions)
+    )
 
 
 STAGES = {
-    "clips": generate,
-    "controls": real_controls,
-    "distances": embed,
-    "copies": find_copies,
+    "clips": add_generated,
+    "controls": add_controls,
+    "distances": measure_distances,
+    "copies": measure_memorization,
     "signals": measure_signals,
-    "labels": ask_judge,
-    "denoising": denoise,
+    "labels": measure_adherence,
+    "denoising": measure_denoising,
 }
 
 
-def embedded(embedder, clips, rep):
+def embed_set(embedder, clips, rep):
     """(vectors [M, W, d], groups [M]) of Clips."""
-    return embed_clips(embedder, mono(clips.waves), rep.sample_rate), clips.groups
+    return embed_clips(embedder, mix_to_mono(clips.waves), rep.sample_rate), clips.groups
 
 
-def mono(waves):
+def mix_to_mono(waves):
     """[M, N] or [M, A, N] -> [M, N]."""
     return waves if waves.ndim < 3 else waves.mean(axis=1)

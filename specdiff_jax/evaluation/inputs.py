@@ -21,7 +21,7 @@ from specdiff_jax.training.diffusion_job import DiffusionJob
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Material:
+class EvaluationInputs:
     """All that is compared."""
 
     config: Any
@@ -39,7 +39,7 @@ class Material:
     like: controls.Clips | None  # an excerpt of each of those
 
 
-def gathered(config):
+def gather_inputs(config):
     """The Material of a config.
 
     Raises:
@@ -47,21 +47,21 @@ def gathered(config):
     """
     e = config.evaluate
     choose(dict.fromkeys(("valid", "test")), "evaluate.split", e.split)
-    trained = checkpoints_of(config) if e.folder is None else {}
-    rep = next(iter(trained.values())).rep if trained else fitted(config)
-    sounds, missing = (None, []) if e.folder is None else sounds_of(config, rep)
+    trained = load_models(config) if e.folder is None else {}
+    rep = next(iter(trained.values())).rep if trained else fit_representation(config)
+    sounds, missing = (None, []) if e.folder is None else load_sounds(config, rep)
     songs = functools.partial(prepare.load_split, config, samples=rep.samples)
     train, held_out = songs("train"), songs(e.split)
-    reference, other = controls.real_halves(held_out, rep.samples, e.reference_clips)
-    asking, like, asked = asked_by(config, trained), None, []
+    reference, other = controls.split_by_artist(held_out, rep.samples, e.reference_clips)
+    asking, like, asked = choose_conditioning(config, trained), None, []
     wishes = [(prompts.UNCONDITIONAL, k) for k in range(e.clips)]
-    if asking != "nothing":
-        like = controls.crops("real music, asked for", "real", held_out, rep.samples, e.clips)
+    if asking != "unconditional":
+        like = controls.cut_clips("real music, asked for", "real", held_out, rep.samples, e.clips)
         asked = [held_out.entries[song] for song in like.songs]
-        wish = prompt_adherence.ASKING[asking]
+        wish = prompt_adherence.PROMPTS[asking]
         guided = {"guidance_scale": config.sample.guidance_scale}
         wishes = [(dataclasses.replace(wish(entry), **guided), k) for k, entry in enumerate(asked)]
-    return Material(
+    return EvaluationInputs(
         config=config,
         rep=rep,
         trained=trained,
@@ -78,14 +78,14 @@ def gathered(config):
     )
 
 
-def fitted(config):
+def fit_representation(config):
     """The config's representation with statistics of the training songs."""
     job = DiffusionJob(config)
     job.fit_representation()
     return job.rep
 
 
-def checkpoints_of(config):
+def load_models(config):
     """{name: Trained} of the run's own checkpoint and of those to set beside it."""
     e = config.evaluate
     own, _ = sample.load_for_sampling(config)
@@ -104,23 +104,23 @@ def checkpoints_of(config):
     return found
 
 
-def asked_by(config, trained):
+def choose_conditioning(config, trained):
     """How the clips are asked for: as the config says, or the most that all checkpoints hear."""
     e = config.evaluate
     known = [one.vocabulary for one in trained.values()]
     possible = {
         "captions": bool(known) and all(v.text for v in known),
         "labels": bool(known) and all(v.labels for v in known),
-        "nothing": True,
+        "unconditional": True,
     }
     how = e.conditioning or next(name for name, can in possible.items() if can)
-    choose(prompt_adherence.ASKING, "evaluate.conditioning", how)
+    choose(prompt_adherence.PROMPTS, "evaluate.conditioning", how)
     if not possible[how]:
         raise ValueError(f"evaluate.conditioning={how!r}: not all of what is evaluated hears {how}")
     return how
 
 
-def sounds_of(config, rep):
+def load_sounds(config, rep):
     """(Clips of a folder of sounds, names of those that could not be read).
 
     Raises:

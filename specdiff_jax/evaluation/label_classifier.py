@@ -16,15 +16,15 @@ from specdiff_jax.audio.mel import filterbank
 from specdiff_jax.audio.stft import stft
 
 N_FFT, HOP, BANDS = 2048, 512, 80
-FAINTEST = 1e-5  # of a full-scale sinusoid
-STRENGTH = 0.05  # of the regressions, one over their penalty
-FAINT = 1e-3  # of a probability
+MAGNITUDE_FLOOR = 1e-5  # of a full-scale sinusoid
+INVERSE_PENALTY = 0.05  # of the regressions, one over their penalty
+PROBABILITY_FLOOR = 1e-3  # of a probability
 # How well the degrees of a scale fit a key (Krumhansl & Kessler 1982).
 MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 
 
-def statistics(waves, sample_rate):
+def extract_features(waves, sample_rate):
     """What the judge hears: of each band mean, spread and movement; of each key how well it fits.
 
     Args:
@@ -39,7 +39,7 @@ def statistics(waves, sample_rate):
     @jax.jit
     def of_one(wave):
         magnitude = jnp.abs(stft(wave[None], N_FFT, HOP)[0]) / (N_FFT / 4)  # [F, T]
-        level = jnp.log(mel[:, : len(magnitude)] @ magnitude + FAINTEST)  # [BANDS, T]
+        level = jnp.log(mel[:, : len(magnitude)] @ magnitude + MAGNITUDE_FLOOR)  # [BANDS, T]
         level -= jnp.mean(level)  # loudness tells nothing
         move = jnp.abs(jnp.diff(level, axis=1))
         pitch = jnp.log1p(100 * chroma[:, : len(magnitude)] @ magnitude).mean(axis=1)  # [12]
@@ -47,10 +47,10 @@ def statistics(waves, sample_rate):
         return jnp.concatenate(bands), pitch
 
     bands, pitch = (np.stack(part) for part in zip(*map(of_one, waves), strict=True))
-    return np.concatenate([bands, keys(pitch)], axis=1).astype(np.float64)
+    return np.concatenate([bands, fit_keys(pitch)], axis=1).astype(np.float64)
 
 
-def keys(pitch):
+def fit_keys(pitch):
     """The fit of the best major and minor key, their difference, and the scale from its tonic.
 
     [M, 12] -> [M, 15], the same for any transposition.
@@ -68,13 +68,13 @@ def keys(pitch):
     return np.concatenate([np.stack([major, minor, major - minor], axis=1), scale], axis=1)
 
 
-def values(entry, name):
+def get_values(entry, name):
     """The values of a label: "instrument" of ["instrument:flute"] -> ["flute"]."""
     labels = (label.split(":", 1) for label in entry["labels"])
     return [value for kind, value in labels if kind == name]
 
 
-class Judge:
+class LabelClassifier:
     """A logistic regression for each kind of label: of one value each, or of any number.
 
     Args:
@@ -85,12 +85,12 @@ class Judge:
     def __init__(self, features, entries, kinds):
         self.of, self.values = {}, {}
         for kind in kinds:
-            there = [values(entry, kind) for entry in entries]
+            there = [get_values(entry, kind) for entry in entries]
             names = sorted({value for one in there for value in one})
             if len(names) < 2:
                 continue
             self.values[kind] = np.array(names)
-            model = LogisticRegression(C=STRENGTH, max_iter=2000)
+            model = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000)
             if all(len(one) == 1 for one in there):
                 wanted = [one[0] for one in there]
             else:
@@ -111,16 +111,18 @@ class Judge:
         return {kind: self.values[kind][likely.argmax(axis=1)] for kind, likely in thought.items()}
 
 
-def divergence(p, q):
+def kl_divergence(p, q):
     """Mean Kullback-Leibler divergence of distributions, p of the first kind.  # [M, K] x 2, nats
 
     Each is floored at FAINT of the whole, so that what is thought impossible costs finitely.
     """
-    p, q = ((x + FAINT) / (x + FAINT).sum(axis=1, keepdims=True) for x in (p, q))
+    p, q = (
+        (x + PROBABILITY_FLOOR) / (x + PROBABILITY_FLOOR).sum(axis=1, keepdims=True) for x in (p, q)
+    )
     return np.sum(p * np.log(p / q), axis=1)
 
 
-def right(heard, wanted):
+def mark_correct(heard, wanted):
     """Whether each of M clips has what was asked, NaN where nothing was.  # [M]
 
     Args:
@@ -130,16 +132,18 @@ def right(heard, wanted):
     return np.array([float(value in want) if want else np.nan for value, want in pairs])
 
 
-def score(heard, wanted, seed=0, resamples=1000):
+def score_accuracy(heard, wanted, seed=0, resamples=1000):
     """{accuracy, low, high, chance, clips}: with a 95 % bootstrap interval over clips.
 
     Chance is the mean accuracy with the wishes dealt out to other clips, so that always hearing
     the most frequent thing gains nothing.
     """
-    rng, found = np.random.default_rng(seed), right(heard, wanted)
+    rng, found = np.random.default_rng(seed), mark_correct(heard, wanted)
     found = found[np.isfinite(found)]
     means = rng.choice(found, (resamples, len(found))).mean(axis=1)
-    dealt = [right(heard, [wanted[k] for k in rng.permutation(len(wanted))]) for _ in range(200)]
+    dealt = [
+        mark_correct(heard, [wanted[k] for k in rng.permutation(len(wanted))]) for _ in range(200)
+    ]
     low, high = np.quantile(means, [0.025, 0.975])
     return {
         "accuracy": float(found.mean()),

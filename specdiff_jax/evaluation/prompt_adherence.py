@@ -10,29 +10,29 @@ from specdiff_jax.data import crops
 from specdiff_jax.evaluation import label_classifier
 from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_interval
 
-CROPS = 4  # of each training song that the judge learns from
-ASKING = {  # how a clip is asked for what a song is
-    "nothing": lambda entry: UNCONDITIONAL,
+CROPS_PER_SONG = 4  # of each training song that the judge learns from
+PROMPTS = {  # how a clip is asked for what a song is
+    "unconditional": lambda entry: UNCONDITIONAL,
     "labels": lambda entry: Prompt(labels=", ".join(entry["labels"])),
     "captions": lambda entry: Prompt(prompt=entry["captions"][0]),
 }
 
 
-def kinds_of(labels):
+def list_kinds(labels):
     """The kinds of labels "kind:value", in order of appearance."""
     return tuple(dict.fromkeys(label.split(":", 1)[0] for label in labels if ":" in label))
 
 
-def trained_judge(songs, samples, labels):
+def fit_classifier(songs, samples, labels):
     """A Judge of the kinds of a vocabulary's labels, from evenly spread real training music."""
-    waves, offsets = crops.read_tiled_waves(songs, samples, CROPS * len(songs.entries))
+    waves, offsets = crops.read_tiled_waves(songs, samples, CROPS_PER_SONG * len(songs.entries))
     entries = [songs.entries[k] for k in songs.song_at(offsets)]
-    return label_classifier.Judge(
-        label_classifier.statistics(waves, songs.sample_rate), entries, kinds_of(labels)
+    return label_classifier.LabelClassifier(
+        label_classifier.extract_features(waves, songs.sample_rate), entries, list_kinds(labels)
     )
 
 
-def rows(listener, clips, heard, asked, real=None, seed=0):
+def score_clips(listener, clips, heard, asked, real=None, seed=0):
     """A row for each kind of label: how often the judge hears what was asked for.
 
     Args:
@@ -48,17 +48,19 @@ def rows(listener, clips, heard, asked, real=None, seed=0):
     thought, found = listener.likely(heard), []
     of_real = None if real is None else listener.likely(real)
     for kind, values in listener.most(thought).items():
-        wanted = [label_classifier.values(entry, kind) for entry in asked]
+        wanted = [label_classifier.get_values(entry, kind) for entry in asked]
         if not any(wanted):
             continue
-        row = {"set": clips.name, "kind": kind} | label_classifier.score(values, wanted, seed)
+        row = {"set": clips.name, "kind": kind} | label_classifier.score_accuracy(
+            values, wanted, seed
+        )
         if real is not None and np.allclose(thought[kind].sum(axis=1), 1):
-            row |= divergences(thought[kind], of_real[kind], seed)
+            row |= measure_divergences(thought[kind], of_real[kind], seed)
         found.append(row)
     return found
 
 
-def likeness(vectors, texts, seed=0):
+def text_similarity(vectors, texts, seed=0):
     """How like their texts clips are, by a model that puts both in one space.
 
     Args:
@@ -77,7 +79,7 @@ def likeness(vectors, texts, seed=0):
     }
 
 
-def divergences(generated, real, seed):
+def measure_divergences(generated, real, seed):
     """KL both ways between what is thought of each pair, and of pairs at random."""
     dealt = np.random.default_rng(seed).permutation(len(real))
     pairs = {
@@ -87,6 +89,6 @@ def divergences(generated, real, seed):
     }
     found = {}
     for name, pair in pairs.items():
-        estimate = bootstrap_interval(label_classifier.divergence(*pair), seed=seed)
+        estimate = bootstrap_interval(label_classifier.kl_divergence(*pair), seed=seed)
         found |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return found

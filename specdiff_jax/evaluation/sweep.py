@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from specdiff_jax.config import build
 from specdiff_jax.diffusion.samplers import count_nfe
 from specdiff_jax.evaluation import controls, embedders, scores
-from specdiff_jax.evaluation.evaluate import embedded
-from specdiff_jax.evaluation.inputs import gathered
+from specdiff_jax.evaluation.evaluate import embed_set
+from specdiff_jax.evaluation.inputs import gather_inputs
 from specdiff_jax.runtime.logs import log, write_json
 from specdiff_jax.sampling import options
 
@@ -20,24 +20,30 @@ SCORE = "kad"  # the least is best; without bias for any number of clips
 
 def run(config):
     """Writes sweep.json, sweep.csv and sweep.png beside the evaluations of the checkpoint."""
-    arms, embedder = arms_of(config), embedders.load_embedder(config.evaluate.embedders[0])
-    valid = prepared(config, "valid", embedder)
-    rows = [arm | scored(valid, arm, embedder) for arm in tqdm.tqdm(arms, desc="sweep", unit="arm")]
+    arms, embedder = list_arms(config), embedders.load_embedder(config.evaluate.embedders[0])
+    valid = prepare_split(config, "valid", embedder)
+    rows = [
+        arm | score_arm(valid, arm, embedder) for arm in tqdm.tqdm(arms, desc="sweep", unit="arm")
+    ]
     best = min(rows, key=lambda row: row[SCORE]["value"])
     arm = {name: best[name] for name in arms[0]}
-    final = arm | scored(prepared(config, "test", embedder), arm, embedder)
+    final = arm | score_arm(prepare_split(config, "test", embedder), arm, embedder)
     folder = next(iter(valid[0].trained.values())).workdir / "evaluation"
     found = {"embedder": embedder.name, "valid": rows, "chosen": arm, "test": final}
     write_json(folder / "sweep.json", found)
     table = [{"split": "valid"} | row for row in rows] + [{"split": "test"} | final]
-    scores.write_csv(folder / "sweep.csv", table)
-    draw(folder / "sweep.png", rows, best, embedder.name)
+    scores.write_scores(folder / "sweep.csv", table)
+    draw_curves(folder / "sweep.png", rows, best, embedder.name)
     words = ", ".join(f"{name} {value}" for name, value in arm.items())
-    log(f"sweep: of {len(rows)}, chosen on valid: {words}: {scores.worded(best[SCORE], 4)}")
-    log(f"sweep: the same on test, once: {scores.worded(final[SCORE], 4)}; {folder / 'sweep.png'}")
+    log(
+        f"sweep: of {len(rows)}, chosen on valid: {words}: {scores.format_interval(best[SCORE], 4)}"
+    )
+    log(
+        f"sweep: the same on test, once: {scores.format_interval(final[SCORE], 4)}; {folder / 'sweep.png'}"
+    )
 
 
-def arms_of(config):
+def list_arms(config):
     """[{"sampler", "time_grid", "nfe", "guidance_scale"}] of all combinations.
 
     Raises:
@@ -62,20 +68,20 @@ def arms_of(config):
     return arms
 
 
-def prepared(config, split, embedder):
+def prepare_split(config, split, embedder):
     """(Material, embedded reference) of one split."""
     config.evaluate.split = split
-    m = gathered(config)
-    return m, embedded(embedder, m.reference, m.rep)
+    m = gather_inputs(config)
+    return m, embed_set(embedder, m.reference, m.rep)
 
 
-def scored(prepared, arm, embedder):
+def score_arm(prepared, arm, embedder):
     """`scores.of_vectors` of clips sampled so, and the network evaluations of each."""
     m, real = prepared
     trained = next(iter(m.trained.values()))
     plan = {name: arm[name] for name in ("sampler", "time_grid", "nfe")}
     trained.config.sample.update(plan)
-    if m.asking != "nothing":
+    if m.asking != "unconditional":
         wishes = [
             (dataclasses.replace(w, guidance_scale=arm["guidance_scale"]), k) for w, k in m.wishes
         ]
@@ -83,12 +89,12 @@ def scored(prepared, arm, embedder):
         raise ValueError("sweep.guidance_scale: nothing is asked for, so only 1 makes sense")
     else:
         wishes = m.wishes
-    clips = controls.generated(trained, m.rep, wishes, "generated")
-    found = scores.of_vectors(embedded(embedder, clips, m.rep), real)
+    clips = controls.generate_clips(trained, m.rep, wishes, "generated")
+    found = scores.score_embeddings(embed_set(embedder, clips, m.rep), real)
     return found | {"asked": count_nfe(arm["sampler"], arm["nfe"])}
 
 
-def draw(path, rows, best, embedder):
+def draw_curves(path, rows, best, embedder):
     """The score against network evaluations, a curve for each sampler, grid and guidance."""
     figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

@@ -6,7 +6,7 @@ import os
 from specdiff_jax.diffusion.samplers import SAMPLERS
 from specdiff_jax.diffusion.time_grids import TIME_GRIDS
 from specdiff_jax.runtime.logs import log
-from specdiff_jax.sampling.demo_server import Studio
+from specdiff_jax.sampling.demo_server import DemoServer
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 try:
@@ -42,12 +42,12 @@ def run(config):
       ValueError: no checkpoint, or a field of the config that the page would not use.
       OSError: the port is taken.
     """
-    studio = Studio(config)
+    studio = DemoServer(config)
     log(f"demo: http://{config.demo.host}:{config.demo.port} (Ctrl-C ends it)")
-    page(studio).launch(**serving(studio))
+    build_page(studio).launch(**launch_options(studio))
 
 
-def serving(studio):
+def launch_options(studio):
     """Arguments of `launch`: no link to the outside, and nothing fetched from there."""
     limits = studio.limits
     return {
@@ -68,36 +68,38 @@ def serving(studio):
     }
 
 
-def page(studio):
+def build_page(studio):
     """The gr.Blocks of a Studio, with its queue."""
     title = f"specdiff: {studio.trained.config.name}"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 86400)) as made:
-        gr.Markdown(heading(studio.trained))
+        gr.Markdown(describe_model(studio.trained))
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                fields = changing() | asking(studio) | sampling(studio)
+                fields = (
+                    add_edit_fields() | add_condition_fields(studio) | add_sampling_fields(studio)
+                )
                 with gr.Row():
                     stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
                     go = gr.Button("Make", variant="primary", elem_id="make", min_width=80)
             with gr.Column(scale=3, min_width=320):
-                status = gr.HTML(line("Ready."), elem_id="status")
+                status = gr.HTML(format_status("Ready."), elem_id="status")
                 with gr.Row():
-                    cards = [card(index) for index in range(studio.limits.max_clips)]
+                    cards = [add_card(index) for index in range(studio.limits.max_clips)]
         shown = [status, *(part for parts in cards for part in parts)]
 
         def order(values):
             told = {name: values[field] for name, field in fields.items()}
             numbers = {name: told[name] for name in studio.trained.vocabulary.scalars}
-            yield from progress(studio.start(told | {"scalars": numbers}), status, cards)
+            yield from stream_progress(studio.start(told | {"scalars": numbers}), status, cards)
 
         options = {"show_progress_on": status, "api_visibility": "private"}
         started = go.click(order, set(fields.values()), shown, **options)
-        stopped = lambda: line("Stopped.")
+        stopped = lambda: format_status("Stopped.")
         stop.click(stopped, None, status, cancels=[started], queue=False, api_visibility="private")
     return made.queue(max_size=studio.limits.queue)
 
 
-def heading(trained):
+def describe_model(trained):
     """What the checkpoint is and can be asked for."""
     rep, known = trained.rep, trained.vocabulary
     takes = ["prompts"] if known.text else []
@@ -109,7 +111,7 @@ def heading(trained):
     )
 
 
-def changing():
+def add_edit_fields():
     """{name: field} of what is done to an upload; each kind shows its own."""
     kind = gr.Radio(list(KINDS.items()), value="new", label="What to make", elem_id="kind")
     with gr.Group(visible=False) as sound:
@@ -119,7 +121,7 @@ def changing():
         strength = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength", info="1 keeps nothing")
     with gr.Group(visible=False) as inpaint, gr.Row():
         ends = {"first": "from (s)", "last": "to (s)", "low": "from (Hz)", "high": "to (Hz)"}
-        free = {name: blank(label) for name, label in ends.items()}
+        free = {name: add_number_box(label) for name, label in ends.items()}
     with gr.Group(visible=False) as continuation:
         prefix = gr.Number(1.0, label="keep (s)", minimum=0)
     groups = {"variation": variation, "inpaint": inpaint, "continuation": continuation}
@@ -133,7 +135,7 @@ def changing():
     return fixed | {"strength": strength, "prefix": prefix} | free
 
 
-def asking(studio):
+def add_condition_fields(studio):
     """{name: field} of what is asked for; what the checkpoint does not know is off, and says so."""
     known, s = studio.trained.vocabulary, studio.begin
     off = lambda there, what: {
@@ -156,7 +158,7 @@ def asking(studio):
         ),
     }
     with gr.Row():
-        fields |= {name: blank(name) for name in known.scalars}
+        fields |= {name: add_number_box(name) for name in known.scalars}
     anything = known.text or known.labels or known.scalars
     with gr.Accordion("Guidance", open=False):
         can = off(anything, "anything to ask for")
@@ -171,14 +173,14 @@ def asking(studio):
     return fields
 
 
-def sampling(studio):
+def add_sampling_fields(studio):
     """{name: field} of how it is made."""
     s, limits = studio.begin, studio.limits
     with gr.Row():
         fields = {
             "num_samples": gr.Slider(1, limits.max_clips, s.count, step=1, label="Clips"),
             "seed": gr.Number(s.seed, label="Seed", precision=0, minimum=0, min_width=80),
-            "seconds": blank("Length (s)", s.seconds),
+            "seconds": add_number_box("Length (s)", s.seconds),
         }
     with gr.Accordion("Sampler", open=False), gr.Row():
         fields |= {
@@ -189,12 +191,12 @@ def sampling(studio):
     return fields
 
 
-def blank(label, value=None):
+def add_number_box(label, value=None):
     """A number that may be left out: a text, because an empty gr.Number comes back as 0."""
     return gr.Textbox("" if value is None else str(value), label=label, min_width=80)
 
 
-def card(index):
+def add_card(index):
     """(column, picture, player, sidecar) of one clip, hidden until there is one."""
     with gr.Column(visible=False, min_width=320, elem_id=f"clip-{index}") as column:
         picture = gr.Image(show_label=False, container=False, interactive=False, buttons=[])
@@ -203,10 +205,10 @@ def card(index):
     return column, picture, player, sidecar
 
 
-def progress(job, status, cards):
+def stream_progress(job, status, cards):
     """Yields what to change on the page while a job runs; whoever closes this stops the job."""
     done = 0
-    yield {status: line("Waiting for its turn.")} | {
+    yield {status: format_status("Waiting for its turn.")} | {
         parts[0]: gr.update(visible=False) for parts in cards
     }
     try:
@@ -220,33 +222,35 @@ def progress(job, status, cards):
                 changes |= {part: str(file) for part, file in zip(parts[1:], beside, strict=True)}
             done = found
             if not running:
-                yield changes | {status: ended(job)}
+                yield changes | {status: format_result(job)}
                 return
-            yield changes | {status: under_way(job)}
+            yield changes | {status: format_progress(job)}
     finally:
         job.stopped.set()
 
 
-def under_way(job):
+def format_progress(job):
     """The status of a job that runs."""
     if not job.total:
-        return line("Waiting for its turn.", job.notes)
+        return format_status("Waiting for its turn.", job.notes)
     bar = f'<progress max="{job.total}" value="{min(job.done, job.total)}"></progress>'
     left = job.seconds_left()
     if left is None:
-        return line("Compiling: only once for such settings.", job.notes) + bar
-    return line(f"{job.done} of {job.total} evaluations, {left:.0f} s left", job.notes) + bar
+        return format_status("Compiling: only once for such settings.", job.notes) + bar
+    return (
+        format_status(f"{job.done} of {job.total} evaluations, {left:.0f} s left", job.notes) + bar
+    )
 
 
-def ended(job):
+def format_result(job):
     """The status of a job that has ended; an error is also shown above the page."""
     if job.error is not None:
         gr.Warning(html.escape(job.error))
-        return line(job.error, job.notes, "bad")
-    return line(f"Done: {len(job.clips)} clips.", job.notes)
+        return format_status(job.error, job.notes, "bad")
+    return format_status(f"Done: {len(job.clips)} clips.", job.notes)
 
 
-def line(text, notes=(), kind=""):
+def format_status(text, notes=(), kind=""):
     """A status line and notes below it, as HTML."""
     more = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return f'<p class="{kind}">{html.escape(text)}</p>{more}'

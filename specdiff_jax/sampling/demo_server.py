@@ -19,15 +19,20 @@ from specdiff_jax.diffusion.samplers import count_nfe
 from specdiff_jax.sampling import check_config, edits, generator, sample, sidecars
 
 LIMITS = {"num_samples": "max_clips", "nfe": "max_nfe", "seconds": "max_seconds"}
-SEEDS = 2**31
-PROGRAMS = 8  # compiled ones to keep
-DATA = (
+NUM_SEEDS = 2**31
+MAX_PROGRAMS = 8  # compiled ones to keep
+DATA_FIELDS = (
     *prompts.FIELDS,
     "guidance_scale",
     "seed",
     "num_samples",
 )  # of config.sample: a program takes any
-SHAPE = ("nfe", "time_grid", "batch_size", "seconds")  # what jit compiles again for by itself
+SHAPE_FIELDS = (
+    "nfe",
+    "time_grid",
+    "batch_size",
+    "seconds",
+)  # what jit compiles again for by itself
 
 
 class Stopped(Exception):
@@ -35,7 +40,7 @@ class Stopped(Exception):
 
 
 @dataclasses.dataclass
-class Job:
+class Request:
     """An order under way: how far it is, what came of it, and the word to stop."""
 
     total: int = 0  # evaluations of the network; 0 until they are known
@@ -66,7 +71,7 @@ class Job:
             raise Stopped("Stopped.")
 
 
-class Studio:
+class DemoServer:
     """A checkpoint that takes orders."""
 
     def __init__(self, config):
@@ -84,7 +89,7 @@ class Studio:
 
     def start(self, told):
         """The Job of a page's fields (see `ordered`), under way in a thread of its own."""
-        job = Job()
+        job = Request()
         job.thread = threading.Thread(target=self.attempt, args=(job, told), daemon=True)
         job.thread.start()
         return job
@@ -92,7 +97,7 @@ class Studio:
     def attempt(self, job, told):
         """Makes an order; what goes wrong is a line in `job.error`."""
         try:
-            self.make(job, *ordered(told))
+            self.make(job, *parse_request(told))
         except (ValueError, OSError, Stopped) as error:
             job.error = " ".join(str(error).split())
         except Exception as error:  # ours, not the visitor's
@@ -116,7 +121,7 @@ class Studio:
         with self.one_at_a_time:
             job.check()
             self.job, folder = job, self.new_folder()
-            change = edit and edited(edit, rep_out, folder, self.limits)
+            change = edit and read_upload(edit, rep_out, folder, self.limits)
             ask = generator.prompt_encoder(trained, encoder=self.encoder, tell=job.notes.append)
             program = self.program(trained, rep_out)
             generate = generator.Generator(
@@ -128,7 +133,7 @@ class Studio:
             for batch in batches:
                 waves = generate(batch, change)
                 job.check()
-                job.clips += sidecars.write(trained, change, batch, waves, generate, folder)
+                job.clips += sidecars.write_clips(trained, change, batch, waves, generate, folder)
 
     def told(self, wanted):
         """(Trained, Representation of its clips) with the wishes of an order, checked."""
@@ -140,8 +145,8 @@ class Studio:
                 raise ValueError(
                     f"{name}={s[name]} is not above 0 and at most demo.{limit}={self.limits[limit]}"
                 )
-        if not 0 <= s.seed < SEEDS:
-            raise ValueError(f"seed={s.seed} is not at least 0 and below {SEEDS}")
+        if not 0 <= s.seed < NUM_SEEDS:
+            raise ValueError(f"seed={s.seed} is not at least 0 and below {NUM_SEEDS}")
         s.batch_size = min(s.batch_size, s.num_samples)
         check_config.check(config)
         trained = dataclasses.replace(self.trained, config=config)
@@ -149,10 +154,10 @@ class Studio:
 
     def program(self, trained, rep_out):
         """What XLA runs for an order; the same one for orders that differ in data alone."""
-        settings = set_fields(trained.config.sample, *DATA, *SHAPE)
+        settings = set_fields(trained.config.sample, *DATA_FIELDS, *SHAPE_FIELDS)
         key = (rep_out.frames, *map(str, settings.items()))
         if key not in self.programs:
-            while len(self.programs) >= PROGRAMS:
+            while len(self.programs) >= MAX_PROGRAMS:
                 del self.programs[next(iter(self.programs))]
             tick = lambda: self.job.tick()
             self.programs[key] = generator.sampling_program(trained, rep_out, tick)
@@ -177,7 +182,7 @@ def refuse_unused(config):
             raise ValueError(f"demo.{name}={value} is not above 0")
 
 
-def edited(fields, rep_out, folder, limits):
+def read_upload(fields, rep_out, folder, limits):
     """The edits.Edit of an upload, of which a copy is kept beside the clips: replay needs it.
 
     Raises:
@@ -190,7 +195,7 @@ def edited(fields, rep_out, folder, limits):
     kept = folder / f"upload{upload.suffix.lower()}"
     shutil.copyfile(upload, kept)
     try:
-        return edits.edit(fields | {"file": str(kept)}, rep_out, "")
+        return edits.make_edit(fields | {"file": str(kept)}, rep_out, "")
     except ValueError as error:
         raise ValueError(str(error).replace(str(kept), upload.name)) from error
 
@@ -219,7 +224,7 @@ def check_upload(path, limits):
         )
 
 
-def ordered(told):
+def parse_request(told):
     """(fields of config.sample, fields of config.edit or None) of what a page holds.
 
     Blanks are unset. `labels` is a list, `algebra` a text of more of them, `numbers` a dict.
@@ -229,14 +234,14 @@ def ordered(told):
     """
     written = lambda name: told.get(name) or None
     labels = ", ".join([*told.get("labels", ()), *filter(None, [written("algebra")])])
-    said = {k: number(k, v) for k, v in told.get("scalars", {}).items()}
+    said = {k: parse_number(k, v) for k, v in told.get("scalars", {}).items()}
     numbers = ", ".join(f"{name}={value}" for name, value in said.items() if value is not None)
     asked = {"prompt": written("prompt"), "labels": labels or None, "scalars": numbers or None}
     if written("negative_prompt") and not any(asked.values()):
         raise ValueError("a negative prompt needs something that is asked for beside it")
     wanted = asked | {
         "negative_prompt": written("negative_prompt"),
-        "seconds": number("length", told.get("seconds")),
+        "seconds": parse_number("length", told.get("seconds")),
     }
     wanted |= {name: int(told[name]) for name in ("nfe", "seed", "num_samples")}
     wanted |= {name: told[name] for name in ("sampler", "time_grid")}
@@ -246,12 +251,12 @@ def ordered(told):
         wanted |= {"guidance_interval": None if interval == (0, 1) else interval}
     else:
         wanted |= dict.fromkeys(("guidance_scale", "guidance_rescale", "guidance_interval"))
-    return wanted, changed(told)
+    return wanted, parse_edit(told)
 
 
-def changed(told):
+def parse_edit(told):
     """Fields of config.edit, or None for a clip that is new."""
-    pair = lambda name, *ends: both(name, *(number(name, end) for end in ends))
+    pair = lambda name, *ends: parse_range(name, *(parse_number(name, end) for end in ends))
     own = {
         "new": lambda: {},
         "variation": lambda: {"strength": told["strength"]},
@@ -269,7 +274,7 @@ def changed(told):
     return {name: value for name, value in whole.items() if value is not None}
 
 
-def both(name, low, high):
+def parse_range(name, low, high):
     """A range, None of two blanks, ValueError of one."""
     if low is None and high is None:
         return None
@@ -278,7 +283,7 @@ def both(name, low, high):
     return low, high
 
 
-def number(name, text):
+def parse_number(name, text):
     """A float of what was typed, None of a blank."""
     if text is None or not str(text).strip():
         return None

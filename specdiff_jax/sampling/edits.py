@@ -18,7 +18,7 @@ from specdiff_jax.config.bounds import check_number
 from specdiff_jax.config.fields import call, choose, set_fields
 from specdiff_jax.diffusion import editing
 
-PLAN = ("kind", "list")
+SELECTORS = ("kind", "list")
 PAIRS, TEXTS = ("seconds", "hertz"), ("kind", "file", "second_file")
 NUMBERS = ("offset", "second_offset", "strength", "weight", "prefix_seconds")
 FADE_OCTAVES = 0.05  # of its own frequency, how far the edge of a band fades, inside it
@@ -36,7 +36,7 @@ class Edit:
     settings: dict  # for the sidecar
 
 
-def edits(config, rep):
+def read_edits(config, rep):
     """All Edits that a config asks for; [] where it asks for none.
 
     Raises:
@@ -45,27 +45,27 @@ def edits(config, rep):
     section, shown = config.edit, config.sample.seconds
     if section.list is None:
         alone = set_fields(section)
-        return [edit(alone, rep, "", shown)] if section.kind else refuse_rest(section)
+        return [make_edit(alone, rep, "", shown)] if section.kind else refuse_unused_fields(section)
     if section.kind:
         raise ValueError("edit.kind and edit.list exclude each other; set one to None")
-    refuse_rest(section)
+    refuse_unused_fields(section)
 
     def listed(number, fields):
         if "list" in fields:
             raise ValueError("is not a JSON object of one edit")
-        return edit(fields, rep, f"{number:03d}-", shown)
+        return make_edit(fields, rep, f"{number:03d}-", shown)
 
     return jsonl.read_objects("edit.list", section.list, listed, "edit")
 
 
-def refuse_rest(section):
+def refuse_unused_fields(section):
     """[] where no other field of the section is set."""
-    for name, value in set_fields(section, *PLAN).items():
+    for name, value in set_fields(section, *SELECTORS).items():
         raise ValueError(f"edit.{name}={value!r} is not used without edit.kind; set it to None")
     return []
 
 
-def edit(fields, rep, prefix, shown=None):
+def make_edit(fields, rep, prefix, shown=None):
     """One Edit from {kind, file, ...} of a clip whose first `shown` seconds are kept, all if None.
 
     Raises:
@@ -78,7 +78,7 @@ def edit(fields, rep, prefix, shown=None):
         raise ValueError(f"edit: {last} s lie outside the clip of sample.seconds={shown}")
     kind = fields.get("kind")
     maker = choose(KINDS, "edit.kind", kind)
-    options = {name: value for name, value in fields.items() if name not in PLAN}
+    options = {name: value for name, value in fields.items() if name not in SELECTORS}
     made = call("edit.", functools.partial(maker, rep), options, f"edit.kind={kind!r}")
     stem = pathlib.Path(fields["file"]).stem
     return dataclasses.replace(made, name=f"{prefix}{kind}-{stem}", settings=dict(fields))
@@ -98,7 +98,7 @@ def check_types(fields):
         check_number(f"edit.{name}", fields.get(name), "at least 0")
 
 
-def read(rep, file, offset=0.0):
+def read_wave(rep, file, offset=0.0):
     """Up to a whole clip of a file from `offset` seconds.  # [A, N] float32, N <= rep.samples"""
     if not pathlib.Path(file).is_file():
         raise ValueError(f"edit.file={str(file)!r}: there is no such file")
@@ -109,9 +109,9 @@ def read(rep, file, offset=0.0):
     return pcm[: rep.samples].T.astype(np.float32) / 32768
 
 
-def whole(rep, file, offset):
+def read_clip(rep, file, offset):
     """A clip that fills the representation, or an error that says how long it is."""
-    wave = read(rep, file, offset)
+    wave = read_wave(rep, file, offset)
     if wave.shape[1] < rep.samples:
         raise ValueError(
             f"edit.file={str(file)!r} has {wave.shape[1] / rep.sample_rate:.2f} s after "
@@ -121,19 +121,19 @@ def whole(rep, file, offset):
     return wave
 
 
-def encoded(rep, wave):
+def encode_wave(rep, wave):
     """[A, N] -> [1, F, T, C]."""
     return np.asarray(rep.encode(jnp.asarray(wave[None])))
 
 
-def variation(rep, file, strength, offset=0.0):
+def make_variation(rep, file, strength, offset=0.0):
     """The file again, differently: noised to t = strength, denoised (Meng et al. 2021, SDEdit)."""
     check_strength(strength)
-    known = encoded(rep, whole(rep, file, offset))
+    known = encode_wave(rep, read_clip(rep, file, offset))
     return Edit("", known, np.ones(known.shape[1:3]), strength, lambda made: made, {})
 
 
-def interpolation(rep, file, second_file, strength, weight=0.5, offset=0.0, second_offset=0.0):
+def make_interpolation(rep, file, second_file, strength, weight=0.5, offset=0.0, second_offset=0.0):
     """Between two files: the arc from one to the other, at t = strength under one noise.
 
     (Ho et al. 2020, 4.3.) weight 0 and 1 are the variations of either file with that seed.
@@ -142,19 +142,20 @@ def interpolation(rep, file, second_file, strength, weight=0.5, offset=0.0, seco
     if not 0 <= weight <= 1:
         raise ValueError(f"edit.weight={weight} is not between 0 (file) and 1 (second_file)")
     first, second = (
-        encoded(rep, whole(rep, *pair)) for pair in ((file, offset), (second_file, second_offset))
+        encode_wave(rep, read_clip(rep, *pair))
+        for pair in ((file, offset), (second_file, second_offset))
     )
     known = editing.slerp(first, second, weight)
     return Edit("", known, np.ones(known.shape[1:3]), strength, lambda made: made, {})
 
 
-def inpaint(rep, file, seconds=None, hertz=None, offset=0.0):
+def make_inpainting(rep, file, seconds=None, hertz=None, offset=0.0):
     """A time range (from, to), a band (low, high), or where both meet, is made anew."""
     if seconds is None and hertz is None:
         raise ValueError(
             "edit.kind='inpaint' needs edit.seconds=(from, to) or edit.hertz=(low, high)"
         )
-    wave, length = whole(rep, file, offset), rep.samples / rep.sample_rate
+    wave, length = read_clip(rep, file, offset), rep.samples / rep.sample_rate
     low, high = hertz or (0.0, rep.sample_rate / 2)
     first, last = seconds or (0.0, length)
     check_range("edit.seconds", first, last, length)
@@ -170,14 +171,14 @@ def inpaint(rep, file, seconds=None, hertz=None, offset=0.0):
 
     def paste(made):
         if hertz is not None:
-            made = wave + band_of(rep, made - wave, low, high)
-        return crossfaded(wave, made, first, last, rep) if seconds is not None else made
+            made = wave + filter_band(rep, made - wave, low, high)
+        return crossfade(wave, made, first, last, rep) if seconds is not None else made
 
     mask = bins[:, None] & frames[None]
-    return Edit("", encoded(rep, wave), mask.astype(float), 1.0, paste, {})
+    return Edit("", encode_wave(rep, wave), mask.astype(float), 1.0, paste, {})
 
 
-def continuation(rep, file, prefix_seconds, offset=0.0):
+def make_continuation(rep, file, prefix_seconds, offset=0.0):
     """The file's first `prefix_seconds`, then what the model thinks comes next."""
     length = rep.samples / rep.sample_rate
     check_range("edit.prefix_seconds", 0.0, prefix_seconds, length)
@@ -185,7 +186,7 @@ def continuation(rep, file, prefix_seconds, offset=0.0):
         least = 2 * fade_seconds(rep)
         raise ValueError(f"edit.prefix_seconds={prefix_seconds} must be above {least:.3f} s")
     count = round(prefix_seconds * rep.sample_rate)
-    wave = read(rep, file, offset)[:, :count]
+    wave = read_wave(rep, file, offset)[:, :count]
     if wave.shape[1] < count:
         raise ValueError(
             f"edit.prefix_seconds={prefix_seconds}: {file} is shorter after edit.offset={offset}"
@@ -195,8 +196,8 @@ def continuation(rep, file, prefix_seconds, offset=0.0):
     # Frames whose window looks past the prefix have seen silence that is not in the music.
     known = max(0, (count - rep.n_fft // 2) // rep.hop)
     mask = np.broadcast_to(np.arange(rep.frames) > known, (rep.shape[0], rep.frames))
-    paste = lambda made: crossfaded(padded, made, border, None, rep)
-    return Edit("", encoded(rep, padded), mask.astype(float), 1.0, paste, {})
+    paste = lambda made: crossfade(padded, made, border, None, rep)
+    return Edit("", encode_wave(rep, padded), mask.astype(float), 1.0, paste, {})
 
 
 def fade_seconds(rep):
@@ -204,7 +205,7 @@ def fade_seconds(rep):
     return rep.n_fft / 2 / rep.sample_rate
 
 
-def crossfaded(wave, made, first, last, rep):
+def crossfade(wave, made, first, last, rep):
     """`wave` outside first..last seconds, `made` inside.  # [A, N] each"""
     time = np.arange(wave.shape[1]) / rep.sample_rate
     rise = (time - first) / fade_seconds(rep) if first > 0 else np.ones_like(time)
@@ -215,7 +216,7 @@ def crossfaded(wave, made, first, last, rep):
     return np.where(weight > 0, wave + weight * (made - wave), wave)
 
 
-def band_of(rep, wave, low, high):
+def filter_band(rep, wave, low, high):
     """The part of [A, N] between two frequencies, and nothing of what lies outside them."""
     frequency = np.fft.rfftfreq(wave.shape[1], 1 / rep.sample_rate)
     edge = FADE_OCTAVES * low, FADE_OCTAVES * high
@@ -237,8 +238,8 @@ def check_range(name, first, last, length):
 
 
 KINDS = {
-    "variation": variation,
-    "interpolation": interpolation,
-    "inpaint": inpaint,
-    "continuation": continuation,
+    "variation": make_variation,
+    "interpolation": make_interpolation,
+    "inpaint": make_inpainting,
+    "continuation": make_continuation,
 }

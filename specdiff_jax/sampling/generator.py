@@ -52,7 +52,7 @@ class Generator:
         conditions = self.encode_prompts([prompt for prompt, _ in filled], self.branches)
         keys = item_keys(s.seed, np.array([index for _, index in filled]))
         start = edit.start if edit else 1.0
-        times = options.times(config, self.model.schedule, self.curve, start)
+        times = options.make_time_grid(config, self.model.schedule, self.curve, start)
         known = edit.known if edit else np.zeros((1, *self.rep_out.shape), np.float32)
         mask = edit.mask if edit and not edit.mask.all() else None
         waves = np.asarray(self.program(keys, times, known, mask, conditions))[: len(clips)]
@@ -82,7 +82,7 @@ def sampling_program(model, rep_out, on_evaluation=lambda: None, device=None):
         if s.autoguidance_scale is not None
         else (None, None)
     )
-    sampler = options.sampler(model.config, schedule)
+    sampler = options.make_sampler(model.config, schedule)
 
     def program(params, worse_params, keys, times, known, mask, conditions):
         noise = item_noise(keys, 0, rep_out.shape)

@@ -5,10 +5,10 @@ import functools
 from specdiff_jax.config.fields import bind, choose
 from specdiff_jax.diffusion import guidance, samplers, time_grids
 
-EXTENDS = ("windows", "positions")
+LONG_FORMS = ("windows", "positions")
 
 
-def times(config, schedule, curve=None, start=1.0):
+def make_time_grid(config, schedule, curve=None, start=1.0):
     """The configured time grid, from `start` to the data.  # [S + 1]
 
     Args:
@@ -31,7 +31,7 @@ def window_hop(config):
     return max(1, round(config.representation.frames * (1 - overlap) / patch)) * patch
 
 
-def sampler(config, schedule):
+def make_sampler(config, schedule):
     """f(denoise, x_T, times, keys) -> x_0, with the configured sampler."""
     s = config.sample
     chosen = choose(samplers.SAMPLERS, "sample.sampler", s.sampler)
@@ -69,8 +69,8 @@ def guidance_settings(config):
 
 def check(config, schedule):
     """Refuses what cannot be sampled with."""
-    sampler(config, schedule)
-    times(config, schedule)
+    make_sampler(config, schedule)
+    make_time_grid(config, schedule)
     window_hop(config)
-    choose(dict.fromkeys(EXTENDS), "sample.long_form", config.sample.long_form)
+    choose(dict.fromkeys(LONG_FORMS), "sample.long_form", config.sample.long_form)
     guidance_settings(config)

@@ -19,7 +19,7 @@ def run(sidecar):
       ValueError: the sidecar or its checkpoint is not what it was.
     """
     path = pathlib.Path(sidecar)
-    told, batch = sidecars.read(path)
+    told, batch = sidecars.read_sidecar(path)
     config = ConfigDict(told["config"])
     config.workdir = told["workdir"]
     config.sample.checkpoint_step = told["checkpoint_step"]
@@ -29,21 +29,21 @@ def run(sidecar):
             f"{path}: the checkpoint of step {trained.step} in {trained.workdir} is not the one "
             "that it was made from; restore that one"
         )
-    edit = edits.edit(told["edit"], rep_out, "") if "edit" in told else None
+    edit = edits.make_edit(told["edit"], rep_out, "") if "edit" in told else None
     wishes = [wish for wish, _ in batch]
     generate = generator.Generator(trained, rep_out, wishes, branches=told["branches"])
     wave = generate(batch, edit)[told["place"]]
     again = path.with_suffix(".replay.wav")
     files.write(again, wave, trained.rep.sample_rate)
     log(f"replayed: {again}")
-    log(verdict(path.with_suffix(".wav"), again, told))
+    log(compare_sounds(path.with_suffix(".wav"), again, told))
 
 
-def verdict(first, again, told):
+def compare_sounds(first, again, told):
     """One line: the same bit for bit, or how far apart and what may be the reason."""
     if weights.digest(again) == told["sound_sha256"]:
         return "the same, bit for bit"
-    before, now = told["made_by"], sidecars.made_by()
+    before, now = told["made_by"], sidecars.describe_environment()
     other = [name for name in now if before[name] != now[name]]
     changed = [f"{name} was {before[name]}, is {now[name]}" for name in other]
     why = "; ".join(changed) or "same machine and versions: the program ran otherwise"

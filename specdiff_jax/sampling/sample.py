@@ -20,7 +20,7 @@ def run(config):
     """Write sample.num_samples clips of each prompt and edit: WAV, PNG and a JSON sidecar each."""
     model, rep_out = load_for_sampling(config)
     refuse_unused(config.sample, model.rep, rep_out)
-    wanted = edits.edits(config, rep_out) or [None]
+    wanted = edits.read_edits(config, rep_out) or [None]
     requests = prompts.read_prompts(config.sample)
     batches = list_clips(requests, config.sample)
     jobs = [(batch, edit) for edit, batch in itertools.product(wanted, batches)]
@@ -28,8 +28,8 @@ def run(config):
     with tqdm.tqdm(total=len(jobs) * nfe, desc="sample", unit="eval") as bar:
         generators = make_generators(model, rep_out, requests, len(jobs), bar.update)
         for (batch, edit), waves in run_on_devices(generators, jobs):
-            sidecars.write(model, edit, batch, waves, generators[0])
-    log(f"samples: {sidecars.folder_of(model)}")
+            sidecars.write_clips(model, edit, batch, waves, generators[0])
+    log(f"samples: {sidecars.samples_folder(model)}")
 
 
 def load_for_sampling(config):
@@ -53,7 +53,7 @@ def check(config):
     rep = dataclasses.replace(build.representation(config), mean=plain[0], std=plain[1])
     rep_out = lengthen(config, rep)
     refuse_unused(config.sample, rep, rep_out)
-    edits.edits(config, rep_out)
+    edits.read_edits(config, rep_out)
     c = config.condition
     refuse_inferred_labels(config.sample, c.labels and c.text)
     conditional = {"prompt": c.text, "negative_prompt": c.text}

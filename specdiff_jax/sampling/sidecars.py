@@ -11,15 +11,15 @@ from specdiff_jax.models import weights
 from specdiff_jax.reports import spectrogram_image
 from specdiff_jax.runtime.logs import add_clip, write_json
 
-NAME = 40  # characters of a prompt in a file's name
+NAME_LENGTH = 40  # characters of a prompt in a file's name
 
 
-def folder_of(trained):
+def samples_folder(trained):
     """Where the clips of a checkpoint lie."""
     return trained.workdir / "samples" / f"step_{trained.step:08d}"
 
 
-def write(trained, edit, batch, waves, generate, folder=None):
+def write_clips(trained, edit, batch, waves, generate, folder=None):
     """Writes the clips of one batch and returns the paths of their WAVs.
 
     Args:
@@ -27,21 +27,21 @@ def write(trained, edit, batch, waves, generate, folder=None):
       generate: the `sample.generator` that made them.
       folder: where; the checkpoint's own where unset, and TensorBoard hears of those.
     """
-    rate, into, written = trained.rep.sample_rate, folder or folder_of(trained), []
+    rate, into, written = trained.rep.sample_rate, folder or samples_folder(trained), []
     whole = {
         "workdir": str(trained.workdir),
         "checkpoint_step": trained.step,
         "checkpoint_sha256": trained.sha256,
         **trained.config.sample.to_dict(),
         "config": trained.config.to_dict(),
-        "made_by": made_by(),
+        "made_by": describe_environment(),
         "branches": generate.branches,
         "batch": [{"index": index, **wish.set_fields()} for wish, index in batch],
     }
     if edit:
         whole["edit"] = edit.settings
     for place, ((wish, index), wave) in enumerate(zip(batch, waves, strict=True)):
-        name = name_of(edit, wish, index)
+        name = clip_name(edit, wish, index)
         path = into / f"{name}.wav"
         files.write(path, wave, rate)
         picture = spectrogram_image.save_spectrogram(path.with_suffix(".png"), wave, rate)
@@ -63,20 +63,20 @@ def write(trained, edit, batch, waves, generate, folder=None):
     return written
 
 
-def name_of(edit, wish, index):
+def clip_name(edit, wish, index):
     """A clip's file name: its edit, the first words asked for, its number."""
     words = wish.prompt or wish.labels or wish.scalars or ""
-    plain = "".join(c if c.isalnum() or c in "+-*." else "_" for c in words[:NAME].lower())
+    plain = "".join(c if c.isalnum() or c in "+-*." else "_" for c in words[:NAME_LENGTH].lower())
     return "-".join(filter(None, [edit and edit.name, plain.strip("_."), f"{index:03d}"]))
 
 
-def made_by():
+def describe_environment():
     """What the very bits of a clip depend on, beside its settings."""
     device = jax.devices()[0]
     return {"jax": jax.__version__, "platform": device.platform, "device": device.device_kind}
 
 
-def read(path):
+def read_sidecar(path):
     """A sidecar and its batch [(Wish, k)].
 
     Raises:

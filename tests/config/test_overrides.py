@@ -79,7 +79,7 @@ def test_window_overlap_without_windows_is_refused(nano):
 def test_evaluate_refuses_clips_of_another_length(trained):
     trained.sample.seconds = 0.1
     with pytest.raises(ValueError, match="leave sample.seconds unset"):
-        inputs.checkpoints_of(trained)
+        inputs.load_models(trained)
 
 
 @pytest.mark.parametrize(

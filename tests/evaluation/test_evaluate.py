@@ -68,14 +68,14 @@ def test_silence_and_copies_are_flagged_and_real_music_is_not(found):
 
 def test_no_artist_is_on_both_sides_and_clips_of_one_hang_together(workdir):
     songs = prepare.load_split(workdir, "test", 2 * RATE)
-    reference, other = controls.real_halves(songs, 2 * RATE, 64)
+    reference, other = controls.split_by_artist(songs, 2 * RATE, 64)
     artists = [songs.entries[k]["artist"] for k in range(len(songs.entries))]
     assert len(set(reference.groups)) + len(set(other.groups)) == len(set(artists))
     loud = lambda clips: {round(float(np.abs(wave).sum()), 3) for wave in clips.waves}
     assert not loud(reference) & loud(other)
     alone = dataclasses.replace(songs, entries=tuple(e | {"artist": "one"} for e in songs.entries))
     with pytest.raises(ValueError, match="by one artist"):
-        controls.real_halves(alone, 2 * RATE, 64)
+        controls.split_by_artist(alone, 2 * RATE, 64)
 
 
 def test_what_is_no_music_is_farther_than_what_is(found):

@@ -31,20 +31,20 @@ def clips(count):
 
 def test_a_right_listener_hears_all_and_chance_is_the_share_of_alike_wishes():
     right = np.arange(80) % 2 == 0
-    (row,) = prompt_adherence.rows(Listener(0.9, right), clips(80), np.arange(80), ENTRIES)
+    (row,) = prompt_adherence.score_clips(Listener(0.9, right), clips(80), np.arange(80), ENTRIES)
     assert row["accuracy"] == 1.0 and row["chance"] == pytest.approx(0.5, abs=0.1)
     wrong = np.roll(np.arange(80), 1)
-    (row,) = prompt_adherence.rows(Listener(0.9, right), clips(80), wrong, ENTRIES)
+    (row,) = prompt_adherence.score_clips(Listener(0.9, right), clips(80), wrong, ENTRIES)
     assert row["accuracy"] == 0.0 and row["set"] == "made"
 
 
 def test_divergences_are_zero_between_equals_and_closed_form_between_opposites():
     right, own = np.arange(80) % 2 == 0, np.arange(80)
     listener = Listener(0.9, right)
-    (same,) = prompt_adherence.rows(listener, clips(80), own, ENTRIES, real=own)
+    (same,) = prompt_adherence.score_clips(listener, clips(80), own, ENTRIES, real=own)
     assert same["kl_real_to_generated"] == pytest.approx(0, abs=1e-9)
-    (other,) = prompt_adherence.rows(listener, clips(80), np.roll(own, 1), ENTRIES, real=own)
-    sure = (0.9 + label_classifier.FAINT) / (1 + 2 * label_classifier.FAINT)
+    (other,) = prompt_adherence.score_clips(listener, clips(80), np.roll(own, 1), ENTRIES, real=own)
+    sure = (0.9 + label_classifier.PROBABILITY_FLOOR) / (1 + 2 * label_classifier.PROBABILITY_FLOOR)
     exact = (2 * sure - 1) * np.log(sure / (1 - sure))
     assert other["kl_real_to_generated"] == pytest.approx(exact, rel=1e-6)
     assert other["kl_generated_to_real"] == pytest.approx(exact, rel=1e-6)
@@ -55,10 +55,10 @@ def test_clips_are_like_their_own_texts_and_not_like_those_of_others():
     rng = np.random.default_rng(0)
     texts = rng.standard_normal((30, 256))
     windows = 5 * texts[:, None] + rng.standard_normal((30, 3, 256))
-    found = prompt_adherence.likeness(windows, texts)
+    found = prompt_adherence.text_similarity(windows, texts)
     assert found["similarity"]["value"] == pytest.approx(5 / np.sqrt(26), abs=0.01)
     assert found["shuffled"]["low"] < 0 < found["shuffled"]["high"]
-    two = prompt_adherence.likeness(windows[:2], texts[:2])  # of two, each gets the other's
+    two = prompt_adherence.text_similarity(windows[:2], texts[:2])  # of two, each gets the other's
     crossed = np.mean([windows[a] @ texts[1 - a] for a in (0, 1)])
     assert np.sign(two["shuffled"]["value"]) == np.sign(crossed)
 
@@ -74,20 +74,20 @@ def test_only_what_was_asked_for_by_captions_is_held_against_them(monkeypatch):
     like = controls.Clips("real music, asked for", "real", None, None)
     m = types.SimpleNamespace(asked=[{"captions": ["a"]}] * 4, like=like, rep=None)
     real = texts[::-1, None]
-    monkeypatch.setattr(evaluate, "embedded", lambda embedder, clips, rep: (real, None))
+    monkeypatch.setattr(evaluate, "embed_set", lambda embedder, clips, rep: (real, None))
     ear = types.SimpleNamespace(name="path:ear", embed_text=lambda captions: texts[: len(captions)])
-    rows = evaluate.like_their_texts(ear, m, sets, heard)
+    rows = evaluate.measure_text_similarity(ear, m, sets, heard)
     assert [row["set"] for row in rows] == ["generated", controls.UNTRAINED, like.name]
     assert [row["similarity"]["value"] for row in rows] == [1.0, 1.0, 0.0]
     m.asked[0] = {"captions": []}
-    assert evaluate.like_their_texts(ear, m, sets, heard) == []
+    assert evaluate.measure_text_similarity(ear, m, sets, heard) == []
     deaf = types.SimpleNamespace(name="logmel", embed_text=None)
-    assert evaluate.like_their_texts(deaf, m, sets, heard) == []
+    assert evaluate.measure_text_similarity(deaf, m, sets, heard) == []
 
 
 def test_kinds_are_what_stands_before_the_colon():
-    assert prompt_adherence.kinds_of(["mode:minor", "loud", "mode:major", "key:a"]) == (
+    assert prompt_adherence.list_kinds(["mode:minor", "loud", "mode:major", "key:a"]) == (
         "mode",
         "key",
     )
-    assert label_classifier.values({"labels": ["mode:minor", "key:a"]}, "mode") == ["minor"]
+    assert label_classifier.get_values({"labels": ["mode:minor", "key:a"]}, "mode") == ["minor"]

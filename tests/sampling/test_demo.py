@@ -44,7 +44,7 @@ def made(place, **told):
 
 @pytest.mark.slow
 def test_an_order_is_what_sample_makes_bit_for_bit(config):
-    place = demo_server.Studio(config)
+    place = demo_server.DemoServer(config)
     job = made(place)
     assert job.error is None and job.done == job.total == 6
     config.sample.update(sampler="ddpm", time_grid="log_snr", nfe=6, seed=3, num_samples=2)
@@ -59,7 +59,7 @@ def test_an_order_is_what_sample_makes_bit_for_bit(config):
 def test_orders_that_differ_in_data_alone_share_a_program(config, monkeypatch):
     traced, denoiser = [], build.denoiser
     monkeypatch.setattr(build, "denoiser", lambda *a: traced.append(a) or denoiser(*a))
-    place = demo_server.Studio(config)
+    place = demo_server.DemoServer(config)
     clips = [made(place).clips, made(place, seed=4).clips, made(place, seed=3).clips]
     first, second, third = ([path.read_bytes() for path in paths] for paths in clips)
     assert len(traced) == 1 and first == third and first != second
@@ -89,7 +89,7 @@ def test_where_a_tick_says_no_the_network_is_left_out():
 def test_a_stopped_order_ends_soon_and_leaves_the_place_free(config):
     config.demo.max_nfe = 10**6
     config.schedule.steps = None
-    place = demo_server.Studio(config)
+    place = demo_server.DemoServer(config)
     job = place.start(TOLD | {"steps": 20_000, "sampler": "ddim"})
     while not job.done and job.thread.is_alive():
         time.sleep(0.01)
@@ -121,13 +121,13 @@ def test_a_stopped_order_ends_soon_and_leaves_the_place_free(config):
 )
 def test_what_cannot_be_made_is_a_line(config, song, told, message):
     told = {name: song if value == "SONG" else value for name, value in told.items()}
-    job = made(demo_server.Studio(config), **told)
+    job = made(demo_server.DemoServer(config), **told)
     assert message in job.error and not job.clips and "\n" not in job.error
 
 
 def test_uploads_are_refused_by_name(config, song, tmp_path):
     config.demo.update(max_upload_mb=0.1, max_upload_seconds=1.0)
-    place = demo_server.Studio(config)
+    place = demo_server.DemoServer(config)
     tell = lambda path: made(place, kind="variation", upload=str(path)).error
     assert tell(song) == "song.wav lasts 2 s, demo.max_upload_seconds allows 1"
     (tmp_path / "large.wav").write_bytes(bytes(200_000))
@@ -148,7 +148,7 @@ def test_uploads_are_refused_by_name(config, song, tmp_path):
     ],
 )
 def test_an_upload_is_changed_and_kept_beside_its_clips(config, song, told):
-    (clip, _) = made(demo_server.Studio(config), upload=song, **told).clips
+    (clip, _) = made(demo_server.DemoServer(config), upload=song, **told).clips
     kept = clip.parent / "upload.wav"
     assert kept.read_bytes() == pathlib.Path(song).read_bytes()
     assert f'"file": "{kept}"' in clip.with_suffix(".json").read_text()
@@ -165,4 +165,4 @@ def test_an_upload_is_changed_and_kept_beside_its_clips(config, song, told):
 def test_fields_that_the_page_would_ignore_are_refused(config, section, fields, message):
     config[section].update(fields)
     with pytest.raises(ValueError, match=message):
-        demo_server.Studio(config)
+        demo_server.DemoServer(config)

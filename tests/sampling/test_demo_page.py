@@ -45,9 +45,9 @@ def served(config, **fields):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         config.demo.update(port=free.getsockname()[1], max_nfe=10**6)
-    place = demo_server.Studio(config)
-    page = demo.page(place)
-    page.launch(prevent_thread_lock=True, **demo.serving(place))
+    place = demo_server.DemoServer(config)
+    page = demo.build_page(place)
+    page.launch(prevent_thread_lock=True, **demo.launch_options(place))
     try:
         yield f"http://127.0.0.1:{config.demo.port}", place
     finally:

@@ -35,12 +35,9 @@ def run(config):
     scores.write_scores(folder / "sweep.csv", table)
     draw_curves(folder / "sweep.png", rows, best, embedder.name)
     words = ", ".join(f"{name} {value}" for name, value in arm.items())
-    log(
-        f"sweep: of {len(rows)}, chosen on valid: {words}: {scores.format_interval(best[SCORE], 4)}"
-    )
-    log(
-        f"sweep: the same on test, once: {scores.format_interval(final[SCORE], 4)}; {folder / 'sweep.png'}"
-    )
+    valid_score, test_score = (scores.format_interval(row[SCORE], 4) for row in (best, final))
+    log(f"sweep: of {len(rows)}, chosen on valid: {words}: {valid_score}")
+    log(f"sweep: the same on test, once: {test_score}; {folder / 'sweep.png'}")
 
 
 def list_arms(config):

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from specdiff_jax.conditioning import prompts
+from specdiff_jax.config.fields import set_fields
 from specdiff_jax.diffusion import editing, guidance
 from specdiff_jax.diffusion.samplers import item_keys, item_noise
 from specdiff_jax.sampling import options
@@ -99,6 +100,26 @@ def sampling_program(model, rep_out, on_evaluation=lambda: None, device=None):
         return rep_out.decode(sampler(denoise, x_T, times, keys))
 
     return functools.partial(jax.jit(program), *jax.device_put((params, worse_params), device))
+
+
+class ProgramCache:
+    """Sampling programs of a model: requests that differ in data alone share one."""
+
+    DATA = (*prompts.FIELDS, "guidance_scale", "seed", "num_samples")  # of sample: any value
+    SHAPE = ("nfe", "time_grid", "batch_size", "seconds")  # jit compiles again by itself
+
+    def __init__(self, on_evaluation=lambda: None, size=8):
+        self.on_evaluation, self.size, self.programs = on_evaluation, size, {}
+
+    def get(self, model, rep_out):
+        """Return the `sampling_program` for the sample section of a model's config."""
+        settings = set_fields(model.config.sample, *self.DATA, *self.SHAPE)
+        key = (rep_out.frames, *map(str, settings.items()))
+        if key not in self.programs:
+            while len(self.programs) >= self.size:
+                del self.programs[next(iter(self.programs))]
+            self.programs[key] = sampling_program(model, rep_out, self.on_evaluation)
+        return self.programs[key]
 
 
 def guided_denoise(model, shape):

@@ -13,6 +13,7 @@ from specdiff_jax.conditioning import vocabulary as vocabularies
 from specdiff_jax.config import build
 from specdiff_jax.diffusion.schedules import Schedule
 from specdiff_jax.models import weights
+from specdiff_jax.models.conditioning import null_condition
 from specdiff_jax.models.dit import DiT
 from specdiff_jax.models.positions import resize_positions
 from specdiff_jax.runtime.logs import log
@@ -38,6 +39,10 @@ class TrainedModel:
         """Return the Denoiser of this model, with other parameters or of another length."""
         params = self.params if params is None else params
         return build.denoiser(self.config, model or self.model, params, self.schedule)
+
+    def null_condition(self, batch):
+        """Return the Condition that stands for none, or None for an unconditional model."""
+        return self.model.inputs and null_condition(self.model.inputs, batch)
 
     def for_shape(self, shape):
         """Return (DiT, params) for tensors of another shape (F, T, C)."""

@@ -9,7 +9,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["specdiff_jax*"]),
-    package_data={"specdiff_jax": ["*.html", "*.css"]},
+    package_data={"specdiff_jax.reports": ["templates/*"]},
+    entry_points={"console_scripts": ["specdiff = specdiff_jax.main:command"]},
     install_requires=[
         "jax>=0.7",
         "flax>=0.11",

@@ -24,9 +24,10 @@ DURATIONS |= {240: "4 min", 300: "5 min", 600: "10 min", 1800: "30 min"}
 
 
 def write_report(cache_folder, manifest, spectrograms=()):
-    """Writes data_report.json and data_report.html beside prepare's manifest.
+    """Write data_report.json and data_report.html beside the manifest; return the page's path.
 
-    spectrograms: (song's name, bytes of a PNG). Returns the page's path.
+    Args:
+      spectrograms: (song's name, bytes of a PNG) of a few songs.
     """
     folder = pathlib.Path(cache_folder)
     report = examine(manifest)
@@ -36,32 +37,32 @@ def write_report(cache_folder, manifest, spectrograms=()):
 
 
 def examine(manifest):
-    """All that the report says, as one JSON object."""
-    songs, facts = manifest["songs"], [song["facts"] for song in manifest["songs"] if song["facts"]]
-    ill = [
-        {**{key: song[key] for key in ("name", "artist", "split", "facts")}, "findings": found}
+    """Return the whole report as one JSON object."""
+    songs, skipped = manifest["songs"], manifest["skipped"]
+    facts = [song["facts"] for song in songs if song["facts"]]
+    flagged = [
+        {**{key: song[key] for key in ("name", "artist", "split", "facts")}, "findings": lines}
         for song in songs
-        if song["facts"] and (found := findings(song["facts"]))
+        if song["facts"] and (lines := findings(song["facts"]))
     ]
-    ill.sort(key=lambda song: (-severity(song["facts"]), song["name"]))
-    numbers = {"accepted": len(songs), "left_out": len(manifest["skipped"])}
-    copies = group_duplicates(
-        manifest["duplicates"], {song["name"]: song["split"] for song in songs}
-    )
-    warnings = [*manifest["warnings"], *find_contradictions(manifest, copies)]
+    flagged.sort(key=lambda song: (-severity(song["facts"]), song["name"]))
+    split_of = {song["name"]: song["split"] for song in songs}
+    duplicates = group_duplicates(manifest["duplicates"], split_of)
+    warnings = [*manifest["warnings"], *find_contradictions(manifest, duplicates)]
     counts = collections.Counter(label for song in songs for label in set(song["labels"]))
     labels = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return {
-        **{key: manifest[key] for key in ("source", "sample_rate", "channels", "found")},
-        **numbers,
-        "healthy": not (ill or copies or warnings or manifest["skipped"]),
-        "verdict": summarize(manifest["found"], **numbers, ill=len(ill), copies=len(copies)),
+        **{key: manifest[key] for key in ("source", "sample_rate", "channels", "num_items")},
+        "accepted": len(songs),
+        "left_out": len(skipped),
+        "healthy": not (flagged or duplicates or warnings or skipped),
+        "verdict": summarize(manifest, len(flagged), len(duplicates)),
         "warnings": warnings,
         "splits": [count_split(split, songs) for split in (*SPLITS, "all")],
-        "skipped": manifest["skipped"],
-        "findings": ill,
+        "skipped": skipped,
+        "findings": flagged,
         "files": [{key: song[key] for key in ("name", "facts")} for song in songs],
-        "duplicates": copies,
+        "duplicates": duplicates,
         "histograms": count_histograms(songs, facts),
         "labels": labels,
         "unlabelled": sum(not song["labels"] for song in songs),
@@ -69,40 +70,42 @@ def examine(manifest):
     }
 
 
-def summarize(found, accepted, left_out, ill, copies):
-    """The report in a line."""
-    line = f"{count_noun(found, 'file')} found: {accepted:,} accepted, {left_out:,} left out. "
-    line += f"{count_noun(ill, 'song')} with findings, {count_noun(copies, 'group')} of duplicates."
+def summarize(manifest, num_flagged, num_groups):
+    """Return the report in a line."""
+    accepted, left_out = len(manifest["songs"]), len(manifest["skipped"])
+    line = f"{count_noun(manifest['num_items'], 'file')}: {accepted:,} accepted, "
+    line += f"{left_out:,} left out. {count_noun(num_flagged, 'song')} with findings, "
+    line += f"{count_noun(num_groups, 'group')} of duplicates."
     return line.replace(" 0 songs", " No song").replace(" 0 groups", " no group")
 
 
-def find_contradictions(manifest, copies):
-    """What must not be: files nobody accounts for, and the same music on two sides of a split."""
+def find_contradictions(manifest, duplicates):
+    """Return a line for files that are missing from the counts and for music in two splits."""
     songs, lines = manifest["songs"], []
-    lost = manifest["found"] - len(songs) - len(manifest["skipped"])
-    if lost:
-        lines.append(f"{lost} files were found but neither accepted nor left out.")
-    sides = collections.defaultdict(set)
+    missing = manifest["num_items"] - len(songs) - len(manifest["skipped"])
+    if missing:
+        lines.append(f"{missing} files were neither accepted nor left out.")
+    splits_of = collections.defaultdict(set)
     for song in songs:
-        sides[song["group"]].add(song["split"])
-    torn = sorted(group for group, splits in sides.items() if len(splits) > 1)
-    if torn:
-        line = f"{count_noun(len(torn), 'leak group')} in more than one split: "
-        lines.append(line + ", ".join(shorten(group, 60) for group in torn[:5]))
-    torn = sum(len({s["split"] for s in group["songs"]} - {"left out"}) > 1 for group in copies)
-    if torn:
-        lines.append(f"{count_noun(torn, 'group')} of duplicates in more than one split.")
+        splits_of[song["group"]].add(song["split"])
+    if divided := sorted(group for group, splits in splits_of.items() if len(splits) > 1):
+        line = f"{count_noun(len(divided), 'leak group')} in more than one split: "
+        lines.append(line + ", ".join(shorten(group, 60) for group in divided[:5]))
+    splits_of = [{song["split"] for song in group["songs"]} - {"left out"} for group in duplicates]
+    if num_divided := sum(len(splits) > 1 for splits in splits_of):
+        lines.append(f"{count_noun(num_divided, 'group')} of duplicates in more than one split.")
     return lines
 
 
 def count_split(split, songs):
-    inside = [song for song in songs if split in (song["split"], "all")]
-    facts = {"songs": len(inside), "artists": len({song["artist"] for song in inside})}
-    return {"split": split, **facts, "hours": sum(song["seconds"] for song in inside) / 3600}
+    """Return songs, artists and hours of a split, or of all."""
+    chosen = [song for song in songs if split in (song["split"], "all")]
+    counts = {"songs": len(chosen), "artists": len({song["artist"] for song in chosen})}
+    return {"split": split, **counts, "hours": sum(song["seconds"] for song in chosen) / 3600}
 
 
 def group_duplicates(pairs, split_of):
-    """Pairs of copies -> groups of songs that are copies through any chain of pairs."""
+    """Join pairs of duplicates into groups of songs that any chain of pairs connects."""
     names = sorted({name for pair in pairs for name in (pair["first"], pair["second"])})
     index = {name: number for number, name in enumerate(names)}
     linked = [(index[pair["first"]], index[pair["second"]]) for pair in pairs]
@@ -125,12 +128,12 @@ def group_duplicates(pairs, split_of):
 
 
 def count_histograms(songs, facts):
-    """{what: [[bar's name, songs], ...]}; facts are those of the sounds as they were found."""
+    """Return {what: [[bar's name, songs], ...]}; facts are of the files before any processing."""
     captions = collections.Counter(min(len(song["captions"]), 9) for song in songs)
     counts = range(max(captions, default=-1) + 1)
     rates = collections.Counter(fact["sample_rate"] for fact in facts)
     channels = collections.Counter(fact["channels"] for fact in facts)
-    licences = collections.Counter(song["licence"] or "not stated" for song in songs)
+    licenses = collections.Counter(song["license"] or "not stated" for song in songs)
     return {
         "Duration": count_bins((song["seconds"] for song in songs), DURATIONS),
         "Loudness (RMS)": count_bins((fact["rms_db"] for fact in facts), LOUDNESS),
@@ -138,12 +141,12 @@ def count_histograms(songs, facts):
         "Sample rate": [[f"{rate:,} Hz", rates[rate]] for rate in sorted(rates)],
         "Channels": [[f"{n}", channels[n]] for n in sorted(channels)],
         "Captions per song": [["9 or more" if n == 9 else f"{n}", captions[n]] for n in counts],
-        "Licence": licences.most_common(),
+        "License": licenses.most_common(),
     }
 
 
 def count_bins(values, edges):
-    """[[bar's name, count], ...] of values between named edges, without empty bars at the ends."""
+    """Return [[name of a bar, count], ...] between named edges, without empty bars at the ends."""
     names, uppers = list(edges.values()), list(edges)
     between = [f"{low} to {high}" for low, high in itertools.pairwise(names)]
     bars = [[name, 0] for name in (f"under {names[0]}", *between, f"{names[-1]} or more")]
@@ -154,6 +157,6 @@ def count_bins(values, edges):
 
 
 def count_label_pairs(songs, labels):
-    """How many songs have both of two labels.  # counts [labels, labels]"""
-    having = [{i for i, song in enumerate(songs) if label in song["labels"]} for label in labels]
-    return {"labels": labels, "counts": [[len(a & b) for b in having] for a in having]}
+    """Return how many songs have both of two labels.  # counts [labels, labels]"""
+    songs_of = [{i for i, song in enumerate(songs) if label in song["labels"]} for label in labels]
+    return {"labels": labels, "counts": [[len(a & b) for b in songs_of] for a in songs_of]}

@@ -1,4 +1,4 @@
-"""Features of all captions of a prepared collection, computed once and kept beside its songs."""
+"""Compute the features of all captions of a prepared collection once, and keep them beside it."""
 
 import json
 import pathlib
@@ -14,19 +14,19 @@ ABOUT = ("name", "revision", "sha256", "width", "pooled_width")
 
 
 def locate_features(folder, name, max_tokens):
-    """The file of one encoder's features."""
+    """Return the path of one encoder's features."""
     plain = "".join(c if c.isalnum() else "-" for c in name)
     return pathlib.Path(folder) / f"text-{plain}-{max_tokens}.npz"
 
 
 def prepare_features(folder, name, max_tokens, field="condition.text"):
-    """Writes the features of every caption of a cache folder, unless they are there.
+    """Write the features of every caption of a cache folder, unless they exist.
 
     Args:
-      field: of the config that asks for them.
+      field: of the config that names the encoder, for the error.
 
     Raises:
-      ValueError: no song has a caption, or the encoder cannot be had.
+      ValueError: no song has a caption, or the encoder cannot be loaded.
     """
     path = locate_features(folder, name, max_tokens)
     if path.exists():
@@ -38,11 +38,11 @@ def prepare_features(folder, name, max_tokens, field="condition.text"):
             f"{field}={name!r}: none of the {len(songs)} songs has a caption; set it to None"
         )
     encoder = text_encoders.load(name)
-    found = encoder.encode(captions, max_tokens)
-    if cut := sum(place is not None for place in found.truncated):
+    features = encoder.encode(captions, max_tokens)
+    if cut := sum(place is not None for place in features.truncated):
         log(f"text: {cut} of {len(captions)} captions are longer than {max_tokens} tokens, cut")
     about = {name: getattr(encoder, name) for name in ABOUT}
-    arrays = {name: getattr(found, name) for name in ARRAYS}
+    arrays = {name: getattr(features, name) for name in ARRAYS}
     partial = path.with_suffix(".partial")
     with open(partial, "wb") as file:
         about = json.dumps(about | {"max_tokens": max_tokens, "captions": captions})
@@ -51,9 +51,9 @@ def prepare_features(folder, name, max_tokens, field="condition.text"):
 
 
 def read_features(folder, name, max_tokens):
-    """(about the encoder, ({caption: row}, (tokens, mask, pooled))) as `prepare` kept them."""
-    with np.load(locate_features(folder, name, max_tokens)) as kept:
-        about = json.loads(str(kept["about"]))
-        arrays = tuple(kept[name] for name in ARRAYS)
+    """Return (about the encoder, ({caption: row}, (tokens, mask, pooled))) from the file."""
+    with np.load(locate_features(folder, name, max_tokens)) as file:
+        about = json.loads(str(file["about"]))
+        arrays = tuple(file[name] for name in ARRAYS)
     row_of = {caption: row for row, caption in enumerate(about.pop("captions"))}
     return about, (row_of, arrays)

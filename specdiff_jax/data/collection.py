@@ -1,119 +1,78 @@
-"""config.data as a source of items: where songs come from and what form they are brought to."""
+"""Read config.data: the kind of collection that data.source names, its songs and its options."""
 
 import functools
 import os
-import pathlib
 
-from specdiff_jax.audio import files
 from specdiff_jax.audio.ingest import LOUDNESS, Intake
 from specdiff_jax.config.fields import call, choose, set_fields
 from specdiff_jax.data.sources import folder, huggingface, manifest
 from specdiff_jax.data.sources.songbook import songbook
 
-OPTIONS = ("songbook_seconds", "folder_labels", "split", "revision", "streaming")
-FEEDS = ("auto", "device", "host")
-COLUMNS = tuple(f"{name}_column" for name in huggingface.COLUMNS)
+PLACEMENTS = ("auto", "device", "host")
+FRACTIONS = ("max_error_fraction", "valid_fraction", "test_fraction")
 
 
-def iterate_items(config):
-    """An iterator of Song, More and Skipped over the configured collection."""
-    kind, name = detect_kind(config), expand_source(config)
-    fields = {k: v for k, v in set_fields(config.data).items() if k in OPTIONS + COLUMNS}
-    if kind == "songbook":
-        maker = lambda songbook_seconds=songbook.SECONDS: songbook.render_songs(
-            songbook.parse_num_pieces(name), songbook_seconds
-        )
-        return call("data.", maker, fields, "the songbook")
-    if kind == "folder":
-        maker = lambda folder_labels=False: folder.iterate_songs(name, folder_labels)
-        return call("data.", maker, fields, "a folder of sound files")
-    if kind == "manifest":
-        return call("data.", lambda: manifest.iterate_songs(name), fields, "a list of songs")
-    columns = {k.removesuffix("_column"): fields.pop(k) for k in COLUMNS if k in fields}
-    maker = functools.partial(huggingface.iterate_songs, name, columns)
-    if kind == "hub":
-        fields["revision"] = resolve_revision(config)
-    return call("data.", maker, fields, "a Hugging Face source")
+def find_source(config):
+    """Return the Source of config.data.
+
+    Raises:
+      ValueError: data.source names no collection of any kind.
+    """
+    name = expand_source(config)
+    for source in SOURCES.values():
+        if source.matches(name):
+            return source
+    titles = ", ".join(source.title for source in SOURCES.values())
+    raise ValueError(f"data.source={config.data.source!r} is not one of: {titles}")
 
 
 def expand_source(config):
-    """data.source, its ~ written out: no shell does that behind a =."""
+    """Return data.source with its ~ expanded: no shell does that behind a =."""
     return os.path.expanduser(config.data.source)
 
 
-def detect_kind(config):
-    """songbook, folder, manifest, local (a Hugging Face data set on disk) or hub.
+def read_options(config):
+    """Return {field: value} of the set fields of config.data that belong to some source."""
+    names = {name for source in SOURCES.values() for name in source.options}
+    return {name: value for name, value in set_fields(config.data).items() if name in names}
+
+
+def iterate_items(config):
+    """Return an iterator of Song, More and Skipped over the configured collection.
 
     Raises:
-      ValueError: none of these.
+      ValueError: a set option belongs to another kind of collection.
     """
-    name, path = config.data.source, pathlib.Path(expand_source(config))
-    if songbook.parse_num_pieces(name):
-        return "songbook"
-    if path.suffix in manifest.SUFFIXES and path.is_file():
-        return "manifest"
-    if path.is_file() and path.suffix in (".parquet", ".arrow"):
-        return "local"
-    if path.is_dir() and name:
-        saved = any((path / f"dataset_{kind}.json").exists() for kind in ("info", "dict"))
-        tables = any(files.find(path, (".parquet", ".arrow")))
-        return "local" if saved or (tables and not files.find(path)) else "folder"
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ValueError(
-            f"data.source={name!r} is not 'songbook', a folder, a .jsonl or .csv list, a .parquet "
-            "file or a Hub name 'owner/name'"
-        )
-    return "hub"
-
-
-@functools.lru_cache
-def resolve_commit(name, revision):
-    """`huggingface.pinned`, asked once a process."""
-    return huggingface.resolve_commit(name, revision)
+    source = find_source(config)
+    songs = functools.partial(source.songs, expand_source(config))
+    return call("data.", songs, read_options(config), source.title)
 
 
 def resolve_revision(config):
-    """The commit of a Hub source; None elsewhere."""
-    if detect_kind(config) != "hub":
-        return None
-    return resolve_commit(config.data.source, config.data.revision)
+    """Return the version of the data set that a revision stands for, as a commit, or None."""
+    return find_source(config).revision(expand_source(config), read_options(config))
 
 
 def fingerprint_source(config):
-    """What must stay the same for a cache to stay valid, for JSON."""
-    kind, path = detect_kind(config), pathlib.Path(expand_source(config))
-    if kind == "songbook":
-        return songbook.package_versions()
-    if kind == "hub":
-        return resolve_revision(config)
-    if path.is_dir():
-        return folder.fingerprint_files(path)
-    if kind == "manifest":
-        return manifest.fingerprint_files(path)
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+    """Return what must stay the same for a cache to stay valid, for JSON."""
+    return find_source(config).fingerprint(expand_source(config), read_options(config))
 
 
 def count_expected(config):
-    """How many items the progress bar counts to; None where nobody knows."""
-    kind = detect_kind(config)
-    if kind == "songbook":
-        return songbook.parse_num_pieces(config.data.source)
-    if kind == "folder":
-        return len(files.find(expand_source(config), files.SUFFIXES + files.FOREIGN))
-    return None
+    """Return how many items the progress bar counts to; None where it is unknown."""
+    return find_source(config).expected(expand_source(config))
 
 
 def check_data(config):
-    """Refuses wrong values of config.data before any work.
+    """Check the values of config.data before any work.
 
     Raises:
-      ValueError: a share that is none, held-out music that leaves none to train with.
+      ValueError: a fraction out of range, or held-out music that leaves none to train with.
     """
     d = config.data
-    for name in ("max_error_fraction", "valid_fraction", "test_fraction"):
+    for name in FRACTIONS:
         if not 0 <= d[name] <= 1:
-            raise ValueError(f"data.{name}={d[name]} is not a share from 0 to 1")
+            raise ValueError(f"data.{name}={d[name]} is not a fraction from 0 to 1")
     if d.valid_fraction + d.test_fraction >= 1:
         raise ValueError(
             f"data.valid_fraction={d.valid_fraction} and data.test_fraction={d.test_fraction} "
@@ -121,15 +80,15 @@ def check_data(config):
         )
     if d.trim_db is not None and d.trim_db >= 0:
         raise ValueError(f"data.trim_db={d.trim_db} cuts everything: full scale is 0; try -60")
-    choose(dict.fromkeys(FEEDS), "data.placement", d.placement)
+    choose(dict.fromkeys(PLACEMENTS), "data.placement", d.placement)
     build_audio_format(config)
 
 
 def build_audio_format(config):
-    """The form that songs are brought to.
+    """Return the form that songs are decoded to.
 
     Raises:
-      ValueError: an unknown way, a level that would be ignored, or one that is missing.
+      ValueError: an unknown way to normalize, a level that is unused, or one that is missing.
     """
     d = config.data
     choose(dict.fromkeys(LOUDNESS), "data.loudness", d.loudness)
@@ -141,3 +100,12 @@ def build_audio_format(config):
             "set it for peak and lufs, leave it None for as_is"
         )
     return Intake(config.representation.sample_rate, d.channels, d.loudness, d.level_db, d.trim_db)
+
+
+SOURCES = {  # the first that matches data.source
+    "songbook": songbook.SOURCE,
+    "manifest": manifest.SOURCE,
+    "local": huggingface.LOCAL,
+    "folder": folder.SOURCE,
+    "hub": huggingface.HUB,
+}

@@ -1,4 +1,4 @@
-"""From offsets of crops to the batches of a dispatch, on the host or on the device."""
+"""Turn offsets of crops into the batches of a dispatch, read on the host or on the device."""
 
 import queue
 import threading
@@ -13,7 +13,7 @@ from specdiff_jax.runtime import mesh
 
 
 class Batch(NamedTuple):
-    """The crops of a step, with the songs that they are of."""
+    """The crops of a step, with their songs."""
 
     sound: np.ndarray  # [..., B] int32 offsets, or [..., B, samples, A] int16 samples
     song: np.ndarray  # [..., B] int32
@@ -21,29 +21,33 @@ class Batch(NamedTuple):
 
 
 def slice_crops(pcm, offsets, samples):
-    """The device's `read_crops`: [size, A] int16 and [B] offsets -> [B, samples, A] int16."""
-    cut = lambda offset: jax.lax.dynamic_slice_in_dim(pcm, offset, samples)
-    return jax.vmap(cut)(jnp.asarray(offsets))
+    """Cut crops on the device: [size, A] int16 and [B] offsets -> [B, samples, A] int16."""
+    read = lambda offset: jax.lax.dynamic_slice_in_dim(pcm, offset, samples)
+    return jax.vmap(read)(jnp.asarray(offsets))
 
 
-def fits_on_device(songs, feed, gigabytes):
-    """Whether the songs live on the device: as told, or where small enough for int32 offsets."""
-    feeds = {"device": True, "host": False}
-    feeds["auto"] = 2 * songs.size * songs.channels <= gigabytes * 1e9 and songs.size < 2**31
-    if feed not in feeds:
-        raise ValueError(f"data.placement={feed!r} is not one of auto, device, host")
-    if feeds[feed] and songs.size >= 2**31:
+def fits_on_device(songs, placement, gigabytes):
+    """Return whether the songs live on the device; "auto": where they fit and offsets fit int32.
+
+    Raises:
+      ValueError: an unknown placement, or too many samples for int32 offsets.
+    """
+    on_device = {"device": True, "host": False}
+    on_device["auto"] = 2 * songs.size * songs.channels <= gigabytes * 1e9 and songs.size < 2**31
+    if placement not in on_device:
+        raise ValueError(f"data.placement={placement!r} is not one of auto, device, host")
+    if on_device[placement] and songs.size >= 2**31:
         raise ValueError(
-            "data.placement='device' holds at most 2^31 samples of training songs; use 'auto' or "
+            "data.placement='device' stores at most 2^31 samples of training songs; use 'auto' or "
             "'host'"
         )
-    return feeds[feed]
+    return on_device[placement]
 
 
 def iterate_offsets(
     songs, samples, seed, batch_size, dispatches, rows=slice(None), draw=draw_offsets
 ):
-    """Yields the Batch [K, rows of B] of offsets (int64) for each dispatch (first step, K)."""
+    """Yield the Batch [K, rows of B] of offsets (int64) for each dispatch (first step, K)."""
     for first, count in dispatches:
         steps = range(first, first + count)
         drawn = [draw(songs, samples, seed, step, batch_size, rows) for step in steps]
@@ -51,7 +55,7 @@ def iterate_offsets(
 
 
 def make_batch(songs, offsets):
-    """The Batch of offsets of any shape."""
+    """Return the Batch of offsets of any shape."""
     song = songs.song_at(offsets)
     start = (offsets - songs.starts[song]) / songs.sample_rate
     return Batch(offsets, song.astype(np.int32), start.astype(np.float32))
@@ -60,12 +64,12 @@ def make_batch(songs, offsets):
 def iterate_crops(
     songs, samples, seed, batch_size, dispatches, rows=slice(None), draw=draw_offsets, ahead=2
 ):
-    """Yields the Batch [K, rows of B] of samples, read by a thread some dispatches `ahead`."""
+    """Yield the Batch [K, rows of B] of samples, read by a thread some dispatches `ahead`."""
     arguments = (songs, samples, seed, batch_size, dispatches, rows, draw)
     ready = queue.Queue(maxsize=ahead)
     stop = threading.Event()
 
-    def offer(item):
+    def put(item):
         while not stop.is_set():
             try:
                 return ready.put(item, timeout=0.1)
@@ -76,10 +80,10 @@ def iterate_crops(
         try:
             for batch in iterate_offsets(*arguments):
                 crops = [read_crops(songs, row, samples) for row in batch.sound]
-                offer(batch._replace(sound=np.stack(crops)))
-            offer(None)
+                put(batch._replace(sound=np.stack(crops)))
+            put(None)
         except Exception as error:  # handed to the consumer, which raises it
-            offer(error)
+            put(error)
 
     threading.Thread(target=read, daemon=True).start()
     try:
@@ -92,14 +96,14 @@ def iterate_crops(
 
 
 def feed(config, songs, samples, tables, dispatches, draw=draw_offsets):
-    """Return (resident, batches): what lives on the device, and the Batch of each dispatch.
+    """Return (resident, batches): the arrays that stay on the device, the Batch of each dispatch.
 
-    Resident are (songs, their tables), or (None, tables) where the batches carry the crops
+    resident is (songs, their tables), or (None, tables) where the batches carry the crops
     themselves.
 
     Args:
       tables: any pytree of arrays with a row for each song.
-      draw: says where the crops of a step begin, as `crops.draw_offsets` does.
+      draw: returns the offsets of the crops of a step, as `crops.draw_offsets`.
     """
     d, size = config.data, config.train.batch_size
     arguments = (songs, samples, config.seed, size, dispatches, mesh.process_rows(size), draw)

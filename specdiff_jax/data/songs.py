@@ -1,6 +1,6 @@
-"""The prepared songs, and the crops of every step as a pure function of (seed, step).
+"""The prepared songs of a split, their sound and their labels.
 
-The songs of a split count as one long sound, end to end; an offset is a place in it.
+The songs of a split count as one long sound, end to end; an offset is a sample of it.
 """
 
 import collections
@@ -24,42 +24,43 @@ class Songs:
     lengths: np.ndarray  # [songs] int64 samples
     entries: tuple  # the manifest's dicts: name, artist, labels, captions, ...
     sample_rate: int  # Hz
-    repeats: np.ndarray | int = 1  # [songs] int64: how often an epoch holds each; see `balanced`
+    repeats: np.ndarray | int = 1  # [songs] int64: repeats in an epoch; see `balance_labels`
 
     @functools.cached_property
     def starts(self):
-        """Offset of each song.  # [songs] int64"""
+        """Return the offset of each song.  # [songs] int64"""
         return np.cumsum(self.lengths) - self.lengths
 
     @property
     def size(self):
-        """Samples of all songs."""
+        """Return the number of samples of all songs."""
         return int(self.lengths.sum())
 
     @property
     def channels(self):
+        """Return the number of audio channels."""
         return self.shards[0].shape[1]
 
     def song_at(self, offset):
-        """Which song an offset lies in.  # any shape"""
+        """Return the index of the song at an offset.  # any shape"""
         return np.searchsorted(self.starts, offset, side="right") - 1
 
     def read(self, offset, samples):
-        """[samples, A] int16 of one song, from an offset."""
+        """Return [samples, A] int16 of one song, from an offset."""
         song = self.song_at(offset)
         shard, first = self.places[song]
         first += offset - self.starts[song]
         return self.shards[shard][first : first + samples]
 
     def read_all(self):
-        """[size, A] int16: what `read` reads from, in memory."""
+        """Return all samples in memory, in the order of the offsets.  # [size, A] int16"""
         return np.concatenate(
             [self.read(*song) for song in zip(self.starts, self.lengths, strict=True)]
         )
 
 
 def load_songs(folder, split, min_samples):
-    """The songs of a split that are at least `min_samples` long.
+    """Return the Songs of a split that are at least `min_samples` long.
 
     Raises:
       ValueError: the split holds no such song.
@@ -86,56 +87,63 @@ def load_songs(folder, split, min_samples):
 
 
 def take_songs(songs, kept):
-    """Some of the songs.  # kept: [songs] bool"""
+    """Return the Songs of a mask.  # kept: [songs] bool"""
     entries = tuple(entry for entry, keep in zip(songs.entries, kept, strict=True) if keep)
     fields = {"places": songs.places[kept], "lengths": songs.lengths[kept], "entries": entries}
     return dataclasses.replace(songs, **fields)
 
 
-def filter_songs(songs, only=frozenset(), without=frozenset(), most=None):
-    """The songs that have one of the labels `only` and none of `without`, at most so many of them.
+def filter_songs(songs, include=frozenset(), exclude=frozenset(), max_songs=None):
+    """Return the Songs that have one of the labels `include` and none of `exclude`.
 
     Args:
-      only, without: sets of labels; most: spread over the songs.
+      include, exclude: sets of labels; an empty `include` means any.
+      max_songs: at most so many, evenly spread over those that are left.
 
     Raises:
       ValueError: no song is left.
     """
     kept = np.array(
         [
-            not without & set(entry["labels"]) and (not only or bool(only & set(entry["labels"])))
+            not exclude & set(entry["labels"])
+            and (not include or bool(include & set(entry["labels"])))
             for entry in songs.entries
         ]
     )
-    if most is not None:
+    if max_songs is not None:
         left = np.flatnonzero(kept)
         kept[:] = False
-        kept[left[np.linspace(0, len(left) - 1, min(most, len(left))).astype(int)]] = True
+        kept[left[np.linspace(0, len(left) - 1, min(max_songs, len(left))).astype(int)]] = True
     if not kept.any():
         raise ValueError(
-            f"data: of {len(songs.entries)} songs none is left by only={sorted(only)}, "
-            f"without={sorted(without)}; name other labels"
+            f"data: of {len(songs.entries)} songs none is left by "
+            f"data.include_labels={sorted(include)}, "
+            f"data.exclude_labels={sorted(exclude)}; name other labels"
         )
     return take_songs(songs, kept)
 
 
 def parse_labels(entries, text):
-    """The labels that a text lists with commas between them; ValueError where no song has one."""
+    """Return the set of labels that a text lists with commas between them.
+
+    Raises:
+      ValueError: no song has such a label.
+    """
     there = sorted({label for entry in entries for label in entry["labels"]})
-    named = text.split(",") if text else ()
-    return {label_names.find_label(name.strip(), there, "of the songs") for name in named}
+    names = text.split(",") if text else ()
+    return {label_names.find_label(name.strip(), there, "of the songs") for name in names}
 
 
 def balance_labels(songs, share):
-    """Songs whose rare labels come more often: repeat factors of Gupta et al. 2019.
+    """Repeat songs with rare labels by the repeat factors of Gupta et al. 2019.
 
-    (arXiv 1908.03195, section 4.2.) A label that a share f of the songs has asks for
-    max(1, sqrt(share / f)) of each of them; a song takes the most that one of its labels asks for.
+    (arXiv 1908.03195, section 4.2.) A label that a share f of the songs has gets the factor
+    max(1, sqrt(share / f)); a song gets the largest factor of its labels.
     """
     counts = collections.Counter(label for entry in songs.entries for label in entry["labels"])
     total = len(songs.entries)
-    asks = lambda label: math.sqrt(share * total / counts[label])
-    factors = [max([1.0, *map(asks, entry["labels"])]) for entry in songs.entries]
-    # Rounded up for as many songs as the fraction says, spread evenly.
+    factor = lambda label: math.sqrt(share * total / counts[label])
+    factors = [max([1.0, *map(factor, entry["labels"])]) for entry in songs.entries]
+    # Rounded up for a fraction of the songs that equals the factor's, spread evenly.
     repeats = np.floor(np.array(factors) + (np.arange(total) * 0.618034) % 1).astype(np.int64)
     return dataclasses.replace(songs, repeats=repeats)

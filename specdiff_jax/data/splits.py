@@ -1,4 +1,4 @@
-"""Which songs train and which are held out, so that no music is on both sides."""
+"""Assign songs to train, valid and test so that no music is on both sides."""
 
 import hashlib
 
@@ -8,13 +8,13 @@ SPLITS = ("train", "valid", "test")
 
 
 def hash_to_fraction(name):
-    """A number in [0, 1) that depends on the name alone."""
+    """Return a number in [0, 1) that depends on the name alone."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def join_leak_groups(names, duplicates):
-    """The leak group of each song, a name: artists, joined where recordings are the same.
+    """Return the leak group of each song: artists, joined where recordings are the same.
 
     Args:
       names: [songs] artists.
@@ -34,12 +34,12 @@ def join_leak_groups(names, duplicates):
 
 
 def assign_splits(entries, duplicates, valid_fraction, test_fraction):
-    """Sets entry["group"] and entry["split"] of each song and returns warnings, a line each.
+    """Set entry["group"] and entry["split"] of each song and return warnings, a line each.
 
-    A group's hash decides, so a new song never moves an old one; each group is as likely as its
-    size to be held out, so the fractions hold for durations too, on average. A split that the
-    data set gives is respected, and songs of the same group without one follow it. Where the
-    hash leaves valid or train empty, the groups with the lowest and highest number fill them.
+    The split depends on a group's hash, so a new song never moves an old one. Every group has the
+    same probability to be held out, so the fractions hold for durations too, on average. A split
+    that the data set gives is kept, and songs of the same group without one follow it. Where the
+    hash leaves valid or train empty, the groups with the lowest and highest hash fill them.
 
     Raises:
       ValueError: no songs, or one recording only.
@@ -68,18 +68,20 @@ def assign_splits(entries, duplicates, valid_fraction, test_fraction):
     for split, name in (("valid", free[0]), ("train", free[-1])) if free else ():
         if split not in split_of.values():
             split_of[name] = split
-    taken = choose_valid_groups(ordered, split_of, valid_fraction)
-    if taken:
-        warnings.append(f"the data set gives no valid split: {len(taken)} artists of train are it")
+    valid_groups = choose_valid_groups(ordered, split_of, valid_fraction)
+    if valid_groups:
+        warnings.append(
+            f"the data set gives no valid split: {len(valid_groups)} artists of train are it"
+        )
     for entry, name in zip(entries, names, strict=True):
-        told = entry.pop("given_split", None)
+        own_split = entry.pop("given_split", None)
         entry["group"] = name
-        entry["split"] = "valid" if name in taken else told or split_of[name]
+        entry["split"] = "valid" if name in valid_groups else own_split or split_of[name]
     return warnings + leaks
 
 
 def choose_valid_groups(ordered, split_of, fraction):
-    """Groups of train that become valid where there is none: a data set often gives two splits."""
+    """Return the groups of train that become valid where there is none, as in many data sets."""
     train = [name for name in ordered if split_of[name] == "train"]
     if "valid" in split_of.values() or len(train) < 2:
         return set()
@@ -87,7 +89,7 @@ def choose_valid_groups(ordered, split_of, fraction):
 
 
 def split_by_hash(name, valid_fraction, test_fraction):
-    """The split of a group that nobody has decided on."""
+    """Return the split of a group that the data set gives none."""
     number = hash_to_fraction(name)
     if number < valid_fraction:
         return "valid"
@@ -95,17 +97,17 @@ def split_by_hash(name, valid_fraction, test_fraction):
 
 
 def collect_given_splits(entries, names):
-    """({group: split given by the data set}, warnings about groups that it divides)."""
-    found = {}
+    """Return ({group: split given by the data set}, warnings about groups that it divides)."""
+    examples = {}
     for entry, name in zip(entries, names, strict=True):
         if entry.get("given_split"):
-            found.setdefault(name, {}).setdefault(entry["given_split"], entry["name"])
+            examples.setdefault(name, {}).setdefault(entry["given_split"], entry["name"])
     leaks = [
         f"the given split divides {name!r}: "
         + ", ".join(f"{example!r} in {split}" for split, example in sorted(where.items()))
-        for name, where in found.items()
+        for name, where in examples.items()
         if len(where) > 1
     ]
     # Songs without a split follow the one that is held out, the safe side.
     safest = lambda where: next(s for s in ("test", "valid", "train") if s in where)
-    return {name: safest(where) for name, where in found.items()}, leaks
+    return {name: safest(where) for name, where in examples.items()}, leaks

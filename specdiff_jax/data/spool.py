@@ -1,6 +1,6 @@
-"""Songs that workers have made, each in a file until a shard takes it: pipes are slow.
+"""Files that pass decoded songs from workers to shards: pipes are slow.
 
-A worker hands over a name, not samples, so its parent holds no songs, whatever their length.
+A worker returns a path, not samples, so its parent holds no song in memory.
 """
 
 import hashlib
@@ -18,16 +18,18 @@ COPY_BYTES = 1 << 20  # bytes at a time
 
 
 class SpooledSong(typing.NamedTuple):
+    """A decoded song in a file of its own."""
+
     path: pathlib.Path
     samples: int
     sha256: str
 
 
 def write_song(pcm, folder):
-    """pcm [N, A] int16 -> Aside.
+    """Write pcm [N, A] int16 into a new file of a folder and return its SpooledSong.
 
     Raises:
-      Stop: it cannot be written, which is no fault of the song.
+      Stop: the file cannot be written, which is no fault of the song.
     """
     pcm = np.ascontiguousarray(pcm)
     try:
@@ -38,14 +40,14 @@ def write_song(pcm, folder):
     return SpooledSong(pathlib.Path(file.name), len(pcm), hashlib.sha256(pcm).hexdigest())
 
 
-def append_song(aside, file):
-    """Appends the samples to an open file; they are aside no more."""
-    with open(aside.path, "rb") as source:
+def append_song(song, file):
+    """Append the samples to an open file and remove their own."""
+    with open(song.path, "rb") as source:
         shutil.copyfileobj(source, file, COPY_BYTES)
-    aside.path.unlink()
+    song.path.unlink()
 
 
 def remove_leftovers(folder):
-    """Removes what nobody came for, as of a worker that was killed."""
-    for left in folder.glob(f"{PREFIX}*"):
-        left.unlink()
+    """Remove files that no shard took, as those of a worker that was killed."""
+    for path in folder.glob(f"{PREFIX}*"):
+        path.unlink()

@@ -15,7 +15,7 @@ import tqdm
 from specdiff_jax.audio.ingest import Intake
 from specdiff_jax.data import cache, collection
 from specdiff_jax.data.crops import pcm_to_float
-from specdiff_jax.data.sources import content
+from specdiff_jax.data.sources import decode
 from specdiff_jax.data.sources.items import More
 from specdiff_jax.downstream import embedders, trained_embedding, vector_index
 from specdiff_jax.evaluation.embedders.embedder import embed_windows
@@ -170,7 +170,8 @@ def listened(config, embedder, known, before):
     """Yields (item, (sha256, pcm or None) or None, reason or None) of the collection."""
     d = config.data
     one = functools.partial(
-        content.decode_if_changed, intake=Intake(embedder.sample_rate, 1, d.loudness, d.level_db)
+        decode.decode_if_changed,
+        audio_format=Intake(embedder.sample_rate, 1, d.loudness, d.level_db),
     )
     hash_of = lambda name: before.songs[known[name]]["sha256"] if name in known else None
     jobs = ((item, hash_of(item.name)) for item in collection.iterate_items(config))

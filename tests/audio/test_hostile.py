@@ -156,7 +156,7 @@ def test_names_links_and_permissions(nano, tmp_path, monkeypatch):
     prepare.run(nano)
     place = prepare.locate_cache(nano)
     manifest = cache.read_manifest(place)
-    assert manifest["found"] == 9 == len(manifest["songs"]) + len(manifest["skipped"])
+    assert manifest["num_items"] == 9 == len(manifest["songs"]) + len(manifest["skipped"])
     reasons = {skip["name"]: skip["reason"] for skip in manifest["skipped"]}
     assert "folder not listed: Permission denied" in reasons["closed"]
     assert (

@@ -45,7 +45,7 @@ def song(index, **fields):
         "album": None,
         "labels": ["genre:folk", f"mood:{index % 4}"],
         "captions": [f"caption {k}" for k in range(index % 3)],
-        "licence": None,
+        "license": None,
         "split": split,
         "group": f"{split} {index % 5}",
         "seconds": 90.0 + index,
@@ -58,7 +58,7 @@ def manifest_of(songs, skipped=(), duplicates=(), warnings=()):
         "source": "music",
         "sample_rate": 22050,
         "channels": 1,
-        "found": len(songs) + len(skipped),
+        "num_items": len(songs) + len(skipped),
         "songs": songs,
         "skipped": list(skipped),
         "duplicates": list(duplicates),
@@ -81,7 +81,7 @@ def hostile():
             album=text,
             labels=[text, *HOSTILE],
             captions=[text],
-            licence=text,
+            license=text,
             group=text,
             facts=GOOD | {"dc": 0.5},
         )
@@ -141,7 +141,7 @@ def test_strangers_strings_stay_text(tmp_path, hostile):
 
 
 def test_every_kind_of_string_is_there_and_escaped(tmp_path):
-    bad = {key: f"<script>{key}</script>" for key in ("name", "artist", "licence")}
+    bad = {key: f"<script>{key}</script>" for key in ("name", "artist", "license")}
     one = song(0, **bad, labels=["<script>label</script>"], captions=["<script>caption</script>"])
     one["facts"]["dc"] = 0.5
     skipped = [{"name": "<script>file</script>", "reason": "<script>reason</script>"}]
@@ -185,7 +185,7 @@ def test_counts_add_up(tmp_path):
     songs[5]["labels"] = []
     skipped = [{"name": f"bad {k}", "reason": "empty"} for k in range(3)]
     page, report = written(tmp_path, manifest_of(songs, skipped, [pair("song 1", "song 4")]))
-    line = "43 files found: 40 accepted, 3 left out. 7 songs with findings, 1 group of duplicates."
+    line = "43 files: 40 accepted, 3 left out. 7 songs with findings, 1 group of duplicates."
     assert line in page and report["verdict"] == line and not report["healthy"]
     assert [one["facts"] for one in report["files"]] == [one["facts"] for one in songs]
     *splits, total = report["splits"]
@@ -253,9 +253,9 @@ def test_chains_of_copies_are_one_group_in_any_order():
 def test_lost_files_and_torn_leak_groups_are_warned_of(tmp_path):
     songs = [song(0, group="one choir"), song(1, group="one choir"), song(2)]
     pairs = [pair("song 0", "song 2"), pair("song 1", "left out")]
-    page, report = written(tmp_path, manifest_of(songs, duplicates=pairs) | {"found": 5})
+    page, report = written(tmp_path, manifest_of(songs, duplicates=pairs) | {"num_items": 5})
     assert report["warnings"] == [
-        "2 files were found but neither accepted nor left out.",
+        "2 files were neither accepted nor left out.",
         "1 leak group in more than one split: one choir",
         "1 group of duplicates in more than one split.",
     ]
@@ -265,7 +265,7 @@ def test_lost_files_and_torn_leak_groups_are_warned_of(tmp_path):
 def test_a_clean_collection_is_healthy(tmp_path):
     page, report = written(tmp_path, manifest_of([song(index) for index in range(9)]))
     assert report["healthy"] and 'class="verdict ok"' in page
-    assert "9 files found: 9 accepted, 0 left out. No song with findings" in page
+    assert "9 files: 9 accepted, 0 left out. No song with findings" in page
     assert "Nothing was left out." in page and "No song is a copy of another." in page
 
 

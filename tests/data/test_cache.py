@@ -13,6 +13,8 @@ from specdiff_jax.runtime.worker_pool import Stop
 from specdiff_jax.sampling import check_config
 from tests.helpers import synth
 
+pytestmark = pytest.mark.usefixtures("serial_pool")
+
 
 @pytest.fixture
 def small_shards(monkeypatch):
@@ -39,7 +41,7 @@ def test_a_cache_is_found_again_and_a_changed_setting_makes_another(fresh):
 
 
 def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, monkeypatch):
-    real = prepare.record_outcome
+    real = prepare.record_item
     prepare.run(fresh)
     expected = whole(fresh)
     assert len(expected[1]) > 4
@@ -53,7 +55,7 @@ def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, mon
         decoded.append(item.name)
         real(writer, item, made, reason)
 
-    monkeypatch.setattr(prepare, "record_outcome", record)
+    monkeypatch.setattr(prepare, "record_item", record)
     with pytest.raises(KeyboardInterrupt):
         prepare.run(fresh)
     assert not prepare.locate_cache(fresh).exists()
@@ -146,7 +148,9 @@ def test_the_report_lies_beside_the_songs(nano):
     prepare.run(nano)
     place = prepare.locate_cache(nano)
     report = json.loads((place / "data_report.json").read_text())
-    assert report["found"] == 16 and "artist 0/0.wav" in (place / "data_report.html").read_text()
+    assert (
+        report["num_items"] == 16 and "artist 0/0.wav" in (place / "data_report.html").read_text()
+    )
     sides = {song["split"] for song in whole(nano)[0]["songs"]}
     assert sides <= set(splits.SPLITS) and {"train", "valid"} <= sides
 
@@ -216,7 +220,7 @@ def test_a_kill_while_a_cache_gets_its_name_leaves_it_whole(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"max_error_fraction": -1.0}, "data.max_error_fraction=-1.0 is not a share")]
+    [({"max_error_fraction": -1.0}, "data.max_error_fraction=-1.0 is not a fraction")]
     + [({"valid_fraction": 0.7, "test_fraction": 0.6}, "leave nothing to train with")]
     + [({"placement": "disk"}, "data.placement='disk' is not one of auto, device, host")]
     + [({"trim_db": 6.0}, "data.trim_db=6.0 cuts everything")]
@@ -226,7 +230,7 @@ def test_wrong_values_are_refused_before_a_song_is_read(nano, fields, message):
     nano.data.update(fields)
     with pytest.raises(ValueError, match=message):
         check_config.check(nano)
-        collection.detect_kind(nano)
+        collection.find_source(nano)
 
 
 def test_a_damaged_manifest_is_named(tmp_path):

@@ -114,25 +114,25 @@ def labelled(songs):
     return dataclasses.replace(songs, entries=entries)
 
 
-def as_labels(songs, only=None, without=None, most=None):
-    """Names with commas between them as the sets of labels that `data.selected` takes."""
-    only, without = (parse_labels(songs.entries, text) for text in (only, without))
-    return {"only": only, "without": without, "most": most}
+def selection(songs, include=None, exclude=None, max_songs=None):
+    """Return arguments of `filter_songs` from labels with commas between them."""
+    include, exclude = (parse_labels(songs.entries, text) for text in (include, exclude))
+    return {"include": include, "exclude": exclude, "max_songs": max_songs}
 
 
 @pytest.mark.parametrize(
-    ("told", "left"),
+    ("fields", "left"),
     [
-        ({"only": "flute"}, [0, 2]),
-        ({"without": "a:flute, slow"}, [1, 4]),
-        ({"only": "organ, slow", "without": "flute"}, [1, 3]),
-        ({"most": 2}, [0, 4]),
-        ({"only": "slow", "most": 1}, [0]),
+        ({"include": "flute"}, [0, 2]),
+        ({"exclude": "a:flute, slow"}, [1, 4]),
+        ({"include": "organ, slow", "exclude": "flute"}, [1, 3]),
+        ({"max_songs": 2}, [0, 4]),
+        ({"include": "slow", "max_songs": 1}, [0]),
     ],
 )
-def test_songs_are_selected_by_their_labels_and_keep_their_sound(songs, told, left):
+def test_songs_are_selected_by_their_labels_and_keep_their_sound(songs, fields, left):
     every = labelled(songs)
-    found = filter_songs(every, **as_labels(every, **told))
+    found = filter_songs(every, **selection(every, **fields))
     assert [entry["number"] for entry in found.entries] == left
     for place, number in enumerate(left):
         mine = found.read(found.starts[place], found.lengths[place])
@@ -143,8 +143,8 @@ def test_a_label_of_no_song_and_nothing_left_are_refused(songs):
     every = labelled(songs)
     with pytest.raises(ValueError, match="label 'flue' .* did you mean a:flute"):
         parse_labels(every.entries, "flue")
-    with pytest.raises(ValueError, match="of 5 songs none is left by only=.*slow"):
-        filter_songs(every, **as_labels(every, only="slow", without="slow"))
+    with pytest.raises(ValueError, match="of 5 songs none is left by data.include_labels=.*slow"):
+        filter_songs(every, **selection(every, include="slow", exclude="slow"))
 
 
 def test_a_label_that_one_split_lacks_is_known_all_the_same(nano):
@@ -161,5 +161,5 @@ def test_a_label_that_one_split_lacks_is_known_all_the_same(nano):
             songs = prepare.load_split(nano, split, 100)
             assert len(songs.entries) == sum(s["split"] == split for s in manifest["songs"]) > 0
         nano.data.exclude_labels = "rare"
-        with pytest.raises(ValueError, match="none is left by only=.*kind:rare"):
+        with pytest.raises(ValueError, match="none is left by data.include_labels=.*kind:rare"):
             prepare.load_split(nano, "train", 100)

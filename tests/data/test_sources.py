@@ -16,6 +16,7 @@ from specdiff_jax.data.sources import manifest as manifest_source
 from specdiff_jax.data.sources.songbook import songbook
 from tests.helpers import synth
 
+pytestmark = pytest.mark.usefixtures("serial_pool")
 RATE = 8000
 
 
@@ -122,7 +123,7 @@ def test_what_lies_beside_songs_is_read(fresh, tmp_path):
     fresh.data.update(source=str(folder), max_error_fraction=0.5)
     found = manifest(fresh)
     songs = {song["name"]: song for song in found["songs"]}
-    assert found["found"] == 6 == len(found["songs"]) + len(found["skipped"])
+    assert found["num_items"] == 6 == len(found["songs"]) + len(found["skipped"])
     assert songs["0.wav"]["captions"] == ["slow, sad", "again"]
     assert songs["0.wav"]["labels"] == ["piano", "solo"] and songs["0.wav"]["artist"] == "Ann"
     assert songs["1.wav"]["captions"] == ["a line", "another"] and songs["1.wav"]["artist"] == "Bob"
@@ -143,7 +144,7 @@ def test_a_list_gives_parts_of_files(fresh, tmp_path):
     lines = [
         {"path": "songs/0.wav", "start": 0.5, "end": 1.0, "labels": ["x"], "split": "train"},
         {"path": "songs/0.wav", "start": 0.5, "end": 1.0, "caption": "half a second"},
-        {"path": "songs/0.wav", "start": 1.0, "licence": "CC-BY"},
+        {"path": "songs/0.wav", "start": 1.0, "license": "CC-BY"},
         {"path": "songs/1.wav", "artist": "Bob"},
         {"path": "songs/7.wav"},
     ]
@@ -155,14 +156,14 @@ def test_a_list_gives_parts_of_files(fresh, tmp_path):
     assert entry["captions"] == ["half a second"] and entry["labels"] == ["x"]
     rest, pcm = song_of(fresh, "songs/0.wav#1-")
     np.testing.assert_array_equal(pcm[:, 0], wave[RATE:])
-    assert rest["licence"] == "CC-BY" and rest["group"] == entry["group"]
+    assert rest["license"] == "CC-BY" and rest["group"] == entry["group"]
     assert [skip["name"] for skip in manifest(fresh)["skipped"]] == ["songs/7.wav"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "line 1 is not JSON"), ('{"start": 1}', "row 1 has no path"), ("", "lists no songs")]
-    + [('{"path": "a", "split": "some"}', "split='some'"), ("[1]", "line 1 is not an object")]
+    [("{", "line 1: is not JSON"), ('{"start": 1}', "row 1 has no path"), ("", "lists no songs")]
+    + [('{"path": "a", "split": "some"}', "split='some'"), ("[1]", "line 1: is not a JSON object")]
     + [('{"path": "a", "start": "soon"}', "start='soon' is not a time")],
 )
 def test_a_broken_list_is_one_line(nano, tmp_path, text, message):
@@ -211,7 +212,7 @@ def test_hostile_json_is_refused_like_any_that_is_broken(tmp_path):
     assert "0.json beside it is not JSON" in deep.reason and marked.labels == ("x",)
     assert missing.name == "5"
     (tmp_path / "metadata.jsonl").write_text("[" * 200_000)
-    with pytest.raises(ValueError, match="line 1 is not JSON"):
+    with pytest.raises(ValueError, match="line 1: is not JSON"):
         list(folder.iterate_songs(tmp_path))
 
 
@@ -297,7 +298,7 @@ def test_rows_of_the_same_audio_are_one_song(nano, music, tmp_path):
     for song_column in (columns.song_column, None):
         nano.data.song_column = song_column
         found = manifest(nano)
-        assert len(found["songs"]) == found["found"] == 16
+        assert len(found["songs"]) == found["num_items"] == 16
         assert all(song["captions"] == ["calm", "slow; sad"] for song in found["songs"])
         sides = {}
         for song in found["songs"]:
@@ -328,7 +329,7 @@ def test_parquet_files_say_their_split_by_name(tmp_path):
         row = {"audio": {"bytes": part.encode(), "path": None}}
         (tmp_path / "data").mkdir(exist_ok=True)
         datasets.Dataset.from_list([row]).to_parquet(str(tmp_path / "data" / f"{part}.parquet"))
-    found = list(huggingface.iterate_songs(str(tmp_path), {}))
+    found = list(huggingface.iterate_songs(str(tmp_path)))
     split_of = {song.audio.decode(): song.split for song in found}
     assert split_of == {
         "train-00000-of-00001": "train",
@@ -349,7 +350,7 @@ def test_class_labels_are_their_names(tmp_path):
     ]
     table = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
     table.save_to_disk(str(tmp_path / "saved"))
-    found = list(huggingface.iterate_songs(str(tmp_path / "saved"), {"label": "genre,tags"}))
+    found = list(huggingface.iterate_songs(str(tmp_path / "saved"), label_column="genre,tags"))
     assert [song.labels for song in found] == [("jazz", "rock"), ()]
 
 
@@ -357,11 +358,11 @@ def test_a_column_that_holds_something_else_is_named(tmp_path):
     rows = [{"number": 1, "audio": {"bytes": b"a", "path": None}, "bpm": "fast"}]
     datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "one.parquet"))
     for columns, message in (
-        ({"audio": "number"}, "data.audio_column: 'number' of .* holds no sound"),
-        ({"tempo": "bpm"}, "row 0: tempo='fast' is not a number"),
+        ({"audio_column": "number"}, "data.audio_column: 'number' of .* holds no sound"),
+        ({"tempo_column": "bpm"}, "row 0: tempo='fast' is not a number"),
     ):
         with pytest.raises(ValueError, match=message):
-            list(huggingface.iterate_songs(str(tmp_path / "one.parquet"), columns))
+            list(huggingface.iterate_songs(str(tmp_path / "one.parquet"), **columns))
 
 
 def test_a_streamed_data_set_gives_the_same_songs(nano, dataset):
@@ -462,5 +463,8 @@ def test_columns_that_nobody_reads_are_told(tmp_path, capsys):
             else manifest_source.iterate_songs(table)
         )
         assert song.artist == "Ann" and not song.labels
-        assert f"{table}: not read: 'label'; what is: {own}, artist" in capsys.readouterr().err
+        assert (
+            f"{table}: columns not read: 'label'; columns read: {own}, artist"
+            in capsys.readouterr().err
+        )
         table.unlink()

@@ -1,1 +1,1 @@
-"""Where songs come from: every source is a generator of `song.Song` and `song.Skipped` values."""
+"""Kinds of collections, one file each; `data.collection.SOURCES` lists them."""

@@ -3,37 +3,80 @@
 Audio is read with `Audio(decode=False)` and decoded by libsndfile: no torch, no torchcodec.
 """
 
+import functools
 import hashlib
 import pathlib
 import re
 
-from specdiff_jax.data.sources import metadata
-from specdiff_jax.data.sources.items import More, Skipped, Song
+from specdiff_jax.audio import files
+from specdiff_jax.data.sources import folder, metadata
+from specdiff_jax.data.sources.items import More, Skipped, Song, Source
 
-COLUMNS = ("audio", "caption", "artist", "album", "label", "licence", "song", "tempo")
+TABLES = (".parquet", ".arrow")
 
 
-def iterate_songs(source, columns, split=None, streaming=False, revision=None):
-    """Yields a Song, a More or a Skipped for each row, in the data set's order.
+def matches_local(name):
+    """Return whether data.source is a data set on disk."""
+    path = pathlib.Path(name)
+    if path.is_file():
+        return path.suffix in TABLES
+    if not name or not path.is_dir():
+        return False
+    saved = any((path / f"dataset_{kind}.json").exists() for kind in ("info", "dict"))
+    return saved or bool(files.find(path, TABLES) and not files.find(path))
+
+
+def matches_hub(name):
+    """Return whether data.source is a name of the Hub, as 'owner/name'."""
+    return not (pathlib.Path(name).exists() or name.startswith((".", "/", "~"))) and (
+        name.count("/") == 1
+    )
+
+
+def iterate_songs(
+    name,
+    split=None,
+    streaming=False,
+    revision=None,
+    audio_column="audio",
+    caption_column=None,
+    artist_column=None,
+    album_column=None,
+    label_column=None,
+    license_column=None,
+    song_column=None,
+    tempo_column=None,
+):
+    """Yield a Song, a More or a Skipped for each row, in the data set's order.
 
     Rows of the same audio (one a caption) are one song: those that share the song column, or,
     where none is named, the very bytes.
 
     Args:
-      columns: {one of COLUMNS: column name, or several with commas for labels}.
       split: of a Hub name; where None, all of them, and theirs are respected.
+      label_column: one column, or several with commas between them.
 
     Raises:
       ValueError: the data set cannot be loaded or lacks a named column.
     """
-    columns = {"audio": "audio"} | columns
+    columns = {
+        "audio": audio_column,
+        "caption": caption_column,
+        "artist": artist_column,
+        "album": album_column,
+        "label": label_column,
+        "license": license_column,
+        "song": song_column,
+        "tempo": tempo_column,
+    }
+    columns = {kind: column for kind, column in columns.items() if column is not None}
     seen, names = {}, set()
-    for given, table in load_tables(source, split, streaming, revision):
+    for given, table in load_tables(name, split, streaming, revision):
         features = table.features or {}
-        for index, row in enumerate(select_audio(table, columns, source)):
+        for index, row in enumerate(select_audio(table, columns, name)):
             place = f"{given or ''} row {index}".strip()
             try:
-                told = read_fields(row, columns, given, features)
+                fields = read_fields(row, columns, given, features)
             except ValueError as error:
                 raise ValueError(f"data.source: {place}: {error}") from error
             sound = row[columns["audio"]] or {}
@@ -43,59 +86,58 @@ def iterate_songs(source, columns, split=None, streaming=False, revision=None):
                 continue
             key = song_key(row, columns, audio)
             if key in seen:
-                yield More(seen[key], told["labels"], told["captions"])
+                yield More(seen[key], fields["labels"], fields["captions"])
                 continue
-            name = (key if "song" in columns else sound.get("path")) or place
-            seen[key] = name = name if name not in names else f"{name}#{len(names)}"
-            names.add(name)
-            yield Song(name=name, audio=audio, **told)
+            title = (key if "song" in columns else sound.get("path")) or place
+            seen[key] = title = title if title not in names else f"{title}#{len(names)}"
+            names.add(title)
+            yield Song(name=title, audio=audio, **fields)
 
 
-def load_tables(source, split, streaming, revision):
-    """[(split that the data set gives or None, table)] without decoding any audio."""
+def load_tables(name, split, streaming, revision):
+    """Return [(split that the data set gives or None, table)] without decoding any audio."""
     import datasets  # slow to import
 
-    path = pathlib.Path(source)
+    path = pathlib.Path(name)
     for field, value in (("split", split), ("revision", revision)):
         if path.exists() and value:
             raise ValueError(f"data.{field}={value!r} is for Hub names; a local path is read whole")
+    commit = None if path.exists() else resolve_commit(name, revision)
     try:
         if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
             loaded = datasets.load_from_disk(str(path))
         elif path.exists():
-            found = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-            found = found or sorted(path.rglob("*.arrow"))
-            kind, parts = found[0].suffix[1:], group_by_split(found, path)
+            paths = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+            paths = paths or sorted(path.rglob("*.arrow"))
+            kind, parts = paths[0].suffix[1:], group_by_split(paths, path)
             loaded = datasets.load_dataset(kind, data_files=parts, streaming=streaming)
         else:
-            loaded = datasets.load_dataset(
-                source, split=split, streaming=streaming, revision=revision
-            )
+            loaded = datasets.load_dataset(name, split=split, streaming=streaming, revision=commit)
     except Exception as error:  # the library raises many kinds; the user needs one line
         reason = str(error).splitlines()[0]
-        raise ValueError(f"data.source: cannot load the data set {source!r} ({reason})") from error
+        raise ValueError(f"data.source: cannot load the data set {name!r} ({reason})") from error
     if not isinstance(loaded, dict):
         return [(None, loaded)]
     if len(loaded) == 1:  # one table called train is no decision about splits
         return [(None, *loaded.values())]
-    return [(metadata.SPLITS.get(name), table) for name, table in loaded.items()]
+    return [(metadata.SPLITS.get(split), table) for split, table in loaded.items()]
 
 
 def group_by_split(paths, root):
-    """{split or 'unsaid': files}, by a word of their names, as the Hub tells them."""
-    found = {}
+    """Return {split or 'none': paths} by a word of their names, as the Hub does."""
+    groups = {}
     for path in paths:
         words = re.split("[^a-z]+", path.relative_to(root).as_posix().lower())
-        split = next((metadata.SPLITS[word] for word in words if word in metadata.SPLITS), "unsaid")
-        found.setdefault(split, []).append(str(path))
-    return found
+        split = next((metadata.SPLITS[word] for word in words if word in metadata.SPLITS), "none")
+        groups.setdefault(split, []).append(str(path))
+    return groups
 
 
-def select_audio(table, columns, source):
-    """The table with its audio undecoded.
+def select_audio(table, columns, name):
+    """Return the table with its audio column undecoded.
 
     Raises:
-      ValueError: a named column is not there, or that of the audio holds none.
+      ValueError: a named column is missing, or the audio column holds no sound.
     """
     import datasets
 
@@ -104,36 +146,38 @@ def select_audio(table, columns, source):
         for column in value.split(",") if kind == "label" else [value]:
             if column not in there:
                 raise ValueError(
-                    f"data.{kind}_column: {source!r} has no column {column!r}, but {there}"
+                    f"data.{kind}_column: {name!r} has no column {column!r}, but {there}"
                 )
     try:
         return table.cast_column(columns["audio"], datasets.Audio(decode=False))
     except Exception as error:  # the library raises many kinds; the user needs one line
         raise ValueError(
-            f"data.audio_column: {columns['audio']!r} of {source!r} holds no sound ({error})"
+            f"data.audio_column: {columns['audio']!r} of {name!r} holds no sound ({error})"
         ) from error
 
 
 def read_fields(row, columns, given, features):
-    """The Song fields of a row; a list in a column gives several labels or captions."""
+    """Return the Song fields of a row; a list in a column gives several labels or captions."""
     plain = {
         kind: row[column] for kind, column in columns.items() if kind not in ("audio", "label")
     }
     plain["captions"] = as_list(plain.pop("caption", None))
-    named = columns.get("label", "").split(",") if "label" in columns else []
+    label_columns = columns["label"].split(",") if "label" in columns else []
     plain["labels"] = [
-        label for column in named for label in name_labels(row[column], features.get(column))
+        label
+        for column in label_columns
+        for label in name_labels(row[column], features.get(column))
     ]
     return metadata.parse_fields(plain) | {"split": given}
 
 
 def as_list(value):
-    """None, one value or several as a list; one caption is not cut at its semicolons."""
+    """Return None, one value or several as a list; a caption is not cut at its semicolons."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def name_labels(value, feature):
-    """Labels as a list; a ClassLabel's numbers, or a list of them, by their names."""
+    """Return labels as a list; a ClassLabel's numbers, or a list of them, become their names."""
     kind = getattr(feature, "feature", feature)  # of a list's members
     if not hasattr(kind, "int2str"):
         return as_list(value)
@@ -142,29 +186,56 @@ def name_labels(value, feature):
 
 
 def song_key(row, columns, audio):
-    """What two rows of the same song share."""
+    """Return what two rows of the same song share."""
     if "song" in columns:
         return str(row[columns["song"]])
     return hashlib.sha256(audio).hexdigest() if isinstance(audio, bytes) else audio
 
 
-def resolve_commit(source, revision):
-    """The commit that a revision of a Hub name stands for now.
+@functools.lru_cache
+def resolve_commit(name, revision):
+    """Return the commit that a revision of a Hub name stands for now.
 
-    Asks the Hub, except where the revision is a commit already.
+    The Hub answers once a process; a commit needs no answer.
 
     Raises:
-      ValueError: the Hub does not answer, or does not know it.
+      ValueError: the Hub does not answer, or has no such revision.
     """
     if re.fullmatch("[0-9a-f]{40}", revision or ""):
         return revision
     import huggingface_hub
 
     try:
-        return huggingface_hub.HfApi().dataset_info(source, revision=revision).sha
+        return huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
     except Exception as error:  # the library raises many kinds; the user needs one line
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"data.source: the Hub does not tell the commit of {source!r} ({reason}); without a "
+            f"data.source: the Hub gives no commit of {name!r} ({reason}); without a "
             "network set data.revision to the 40 digits of one"
         ) from error
+
+
+def fingerprint_local(name, options):
+    """Return sizes and modification times of the files of a data set on disk."""
+    path = pathlib.Path(name)
+    return list(files.stamp(path)) if path.is_file() else folder.fingerprint_files(path)
+
+
+def resolve_revision(name, options):
+    """Return the commit of a Hub name for the options of its source."""
+    return resolve_commit(name, options.get("revision"))
+
+
+LOCAL = Source(
+    title="a Hugging Face data set on disk",
+    matches=matches_local,
+    songs=iterate_songs,
+    fingerprint=fingerprint_local,
+)
+HUB = Source(
+    title="a Hub name 'owner/name'",
+    matches=matches_hub,
+    songs=iterate_songs,
+    fingerprint=resolve_revision,
+    revision=resolve_revision,
+)

@@ -1,6 +1,8 @@
-"""The values that every source of music yields, before anything is decoded."""
+"""What a source of music is, and the values that it yields before anything is decoded."""
 
 import dataclasses
+import inspect
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ class Pcm(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Song:
-    """One piece of audio with what is known about it.
+    """One piece of audio with its metadata.
 
     Attributes:
       name: unique within its source; fit for a log line, not for a file name.
@@ -24,9 +26,9 @@ class Song:
       labels: 'key:value' or plain strings in a fixed order, e.g. ('composer:bach', 'metre:4/4').
       captions: free-text descriptions, possibly none.
       audio: path of a sound file, the bytes of one, or decoded Pcm.
-      split: train, valid or test where the data set says so.
+      split: train, valid or test where the data set gives one.
       start, end: seconds of the audio to take; None for its ends.
-      tempo: beats a minute, where it is known.
+      tempo: beats a minute, where it is given.
     """
 
     name: str
@@ -35,7 +37,7 @@ class Song:
     captions: tuple[str, ...]
     audio: str | bytes | Pcm
     album: str | None = None
-    licence: str | None = None
+    license: str | None = None
     split: str | None = None
     start: float | None = None
     end: float | None = None
@@ -44,7 +46,7 @@ class Song:
 
 @dataclasses.dataclass(frozen=True)
 class More:
-    """More captions and labels of a Song that came before: another row of the same audio."""
+    """More captions and labels of an earlier Song: another row of the same audio."""
 
     name: str
     labels: tuple[str, ...]
@@ -53,7 +55,36 @@ class More:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A piece that was left out, and the reason in one line."""
+    """A piece that is left out, and the reason in one line."""
 
     name: str
     reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One kind of collection. Every `name` is the value of data.source with its ~ expanded.
+
+    Attributes:
+      title: the kind in an error message, as "a folder of sound files".
+      matches: name -> whether data.source means this kind.
+      songs: (name, **options) -> iterator of Song, More and Skipped. Its keyword parameters are
+        the fields of config.data that belong to this kind.
+      fingerprint: (name, options) -> JSON value that changes whenever the songs may have changed.
+      expected: name -> number of items for the progress bar; None where it is unknown.
+      revision: (name, options) -> version of the data set for the manifest, or None.
+      limit_errors: whether data.max_error_fraction applies; False where others replace a Skipped.
+    """
+
+    title: str
+    matches: Callable
+    songs: Callable
+    fingerprint: Callable
+    expected: Callable = lambda name: None
+    revision: Callable = lambda name, options: None
+    limit_errors: bool = True
+
+    @property
+    def options(self):
+        """Names of the fields of config.data that belong to this kind."""
+        return tuple(inspect.signature(self.songs).parameters)[1:]

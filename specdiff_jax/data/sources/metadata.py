@@ -1,10 +1,10 @@
-"""Rows of metadata (JSON Lines or CSV) and what they say about a song."""
+"""Read metadata tables (JSON Lines or CSV) and parse their rows into the fields of a Song."""
 
 import csv
 import io
-import json
 import math
 
+from specdiff_jax.config import jsonl
 from specdiff_jax.runtime.logs import log
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -14,20 +14,22 @@ CSV_LIST = ";"  # between labels, and between captions, of one CSV cell
 
 
 def read_rows(path):
-    """All rows of a .jsonl or .csv file, dicts.
+    """Return all rows of a .jsonl or .csv file, dicts.
 
     Raises:
-      ValueError: not readable as such; names the file and the line.
+      ValueError: the file is not such a table; names the file and the line.
     """
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as UTF-8 text ({error})") from error
-    return list(parse_csv(path, text) if path.suffix == ".csv" else parse_json_lines(path, text))
+    if path.suffix == ".csv":
+        return list(parse_csv(path, text))
+    return [row for _, row in jsonl.parse_lines(path, text)]
 
 
 def parse_csv(path, text):
-    """Yields the rows of a CSV table; a cell in quotes may hold commas and line breaks."""
+    """Yield the rows of a CSV table; a cell in quotes may hold commas and line breaks."""
     csv.field_size_limit(MAX_CELL)
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -43,36 +45,8 @@ def parse_csv(path, text):
         raise ValueError(f"{path}: line {table.line_num}: {error}; are quotes closed?") from error
 
 
-def parse_json_lines(path, text):
-    """Yields the rows of JSON Lines."""
-    # Not splitlines(): a JSON text may hold other characters that end a line, as U+2028.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_object(line)
-        except ValueError as error:
-            raise ValueError(f"{path}: line {number} {error}") from error
-        yield row
-
-
-def parse_object(text):
-    """The dict that a JSON text holds.
-
-    Raises:
-      ValueError: it holds none; says what it is instead.
-    """
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise ValueError("is not an object with named fields")
-    return row
-
-
 def parse_fields(row):
-    """The Song fields of a row: artist, album, labels, captions, licence, split, times, tempo.
+    """Return a row as Song fields: artist, album, labels, captions, license, split, times, tempo.
 
     Labels and captions are lists, or cells with ';' between them; `caption` is one text.
 
@@ -90,7 +64,7 @@ def parse_fields(row):
         "album": parse_text(row.get("album")),
         "labels": parse_texts(row.get("labels")),
         "captions": captions,
-        "licence": parse_text(row.get("licence") or row.get("license")),
+        "license": parse_text(row.get("license") or row.get("licence")),
         "split": SPLITS[split.lower()] if split else None,
         "start": parse_number("start", row.get("start"), "a time in seconds"),
         "end": parse_number("end", row.get("end"), "a time in seconds"),
@@ -98,43 +72,47 @@ def parse_fields(row):
     }
 
 
-def warn_unused_columns(path, table, own):
-    """Says which columns of a table nobody reads: a `label` for `labels` would be lost unsaid."""
-    known = [own, *parse_fields({}), "caption", "license"]
-    unused = dict.fromkeys(name for row in table for name in row if name not in known)
+def warn_unused_columns(path, rows, own):
+    """Log the columns of a table that are not read, as a `label` that should be `labels`."""
+    read = [own, *parse_fields({}), "caption", "licence"]
+    unused = dict.fromkeys(name for row in rows for name in row if name not in read)
     if unused:
         names = ", ".join(map(repr, unused))[:300]
-        log(f"data: {path}: not read: {names}; what is: {', '.join(known)}")
+        log(f"data: {path}: columns not read: {names}; columns read: {', '.join(read)}")
 
 
 def parse_text(value):
-    """A value as stripped text; None where there is nothing."""
+    """Return a value as stripped text; None where it is empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return str(value).strip() or None
 
 
 def parse_texts(value):
-    """A list, or a cell with separators, as a tuple of texts without empty or repeated ones."""
+    """Return a list, or a cell with separators, as a tuple of texts, none empty or repeated."""
     parts = value if isinstance(value, (list, tuple)) else (parse_text(value) or "").split(CSV_LIST)
     return tuple(dict.fromkeys(filter(None, map(parse_text, parts))))
 
 
 def parse_number(name, value, what):
-    """A number that is not negative; None where there is nothing."""
+    """Return a number that is not negative; None for an empty value.
+
+    Raises:
+      ValueError: the value is no such number; the message says that it is not `what`.
+    """
     if parse_text(value) is None:
         return None
     try:
-        found = float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        found = -1.0
-    if not 0 <= found < math.inf:
+        number = -1.0
+    if not 0 <= number < math.inf:
         raise ValueError(f"{name}={value!r} is not {what}")
-    return found
+    return number
 
 
 def merge_fields(first, second):
-    """Two `fields` of the same song: labels and captions of both, the rest of the first."""
+    """Merge two fields of one song: labels and captions of both, else the first value set."""
     both = {name: first[name] or second[name] for name in first}
     for name in ("labels", "captions"):
         both[name] = tuple(dict.fromkeys(first[name] + second[name]))

@@ -12,28 +12,25 @@ titles. A tune is recognised in any key by a run of equal intervals. A piece tha
 join two groups already handed out is skipped, and so is a copy of a piece, transposed or not.
 """
 
-import collections
-import concurrent.futures
 import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import io
-import multiprocessing
 import pathlib
-import signal
 import wave as wave_file
 import zlib
 
 import numpy as np
 
-from specdiff_jax.data.sources.items import Pcm, Skipped, Song
+from specdiff_jax.data.sources.items import Pcm, Skipped, Song, Source
 from specdiff_jax.data.sources.songbook import arrangements, captions, midi, scores, titles
-from specdiff_jax.runtime.worker_pool import cores
+from specdiff_jax.runtime import worker_pool
 
 SAMPLE_RATE = 48_000  # of the renderer
 NUM_PIECES = 300
 SECONDS = 30.0
+PIECE_SECONDS = 600.0  # a file that takes longer to parse and render stops the songbook
 PACKAGES = ("music21", "midirenderer", "pretty_midi")  # of the songbook extra
 _RMS = 0.1  # every song is brought to this level, -20 dBFS,
 _PEAK = 0.95  # unless its peaks would go over this one
@@ -67,7 +64,7 @@ def render_songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
         raise ValueError(f"seconds={seconds} must be between 1 and 600")
     corpus = _find_corpus()
     read_soundfont()
-    return _render_pieces(corpus, num_pieces, seconds, seed, workers or cores())
+    return _render_pieces(corpus, num_pieces, seconds, seed, workers or worker_pool.cores())
 
 
 def parse_num_pieces(source):
@@ -110,7 +107,7 @@ def _render_pieces(corpus, num_pieces, seconds, seed, workers):
     groups = _LeakGroups()
     accepted = 0
     jobs = [(source, seconds, seed) for source in scores.list_sources(corpus, seed)]
-    for results in _map_in_order(_render_source, jobs, workers):
+    for results in _render_in_order(jobs, workers):
         for result in results:
             result = groups.admit(result)
             accepted += isinstance(result, Song)
@@ -120,31 +117,15 @@ def _render_pieces(corpus, num_pieces, seconds, seed, workers):
     yield Skipped("songbook", f"the corpus has only {accepted} such pieces, not {num_pieces}")
 
 
-def _map_in_order(work, jobs, workers):
-    """Like map over processes, with a bounded number of results waiting."""
+def _render_in_order(jobs, workers):
+    """Yield the results of `_render_source` for each job, in order."""
     if workers == 1:
-        yield from map(work, jobs)
+        yield from map(_render_source, jobs)
         return
-    # Spawn: a fork of a process that runs jax's threads can hang.
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt
-    )
-    waiting = collections.deque()
-    try:
-        for job in jobs:
-            waiting.append(pool.submit(work, job))
-            if len(waiting) > workers + 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise ValueError("a songbook worker process died; try fewer workers") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ignore_interrupt():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
+    for job, results, reason in worker_pool.in_order(_render_source, jobs, PIECE_SECONDS, workers):
+        if reason:
+            raise ValueError(f"songbook: {job[0].name}: {reason}")
+        yield results
 
 
 def _render_source(job):
@@ -262,3 +243,18 @@ def _find_package(name):
 @functools.cache
 def _cached_soundfont():
     return read_soundfont()
+
+
+def iterate_songs(name, songbook_seconds=SECONDS):
+    """Return an iterator over the songbook that data.source names."""
+    return render_songs(parse_num_pieces(name), songbook_seconds)
+
+
+SOURCE = Source(
+    title="the songbook, as 'songbook' or 'songbook:900'",
+    matches=lambda name: bool(parse_num_pieces(name)),
+    songs=iterate_songs,
+    fingerprint=lambda name, options: package_versions(),
+    expected=parse_num_pieces,
+    limit_errors=False,  # another piece replaces one that is skipped
+)

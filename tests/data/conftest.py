@@ -1,0 +1,24 @@
+"""Preparation in this process: starting workers takes longer than the songs of most tests."""
+
+import concurrent.futures
+
+import pytest
+
+from specdiff_jax.runtime import worker_pool
+
+
+def run_in_order(function, jobs, seconds, count=None):
+    """Run each job in this process, with the results and reasons of `worker_pool.in_order`."""
+    for job in jobs:
+        future = concurrent.futures.Future()
+        try:
+            future.set_result(function(job))
+        except Exception as error:
+            future.set_exception(error)
+        yield worker_pool.outcome(job, future, seconds)
+
+
+@pytest.fixture
+def serial_pool(monkeypatch):
+    """Jobs of a worker pool run in this process."""
+    monkeypatch.setattr(worker_pool, "in_order", run_in_order)

@@ -81,8 +81,8 @@ def test_preflight_writes_json_without_training(config_file, tmp_path):
     assert done.returncode == 0, done.stderr
     for word in ("device:", "parameters:", "GFLOP", "peak", "s a step", "to the end", "disk:"):
         assert word in done.stderr
-    found = json.loads(facts.read_text())
-    assert found["parameters"] > 0 and found["training_flops_an_example"] > 0
+    result = json.loads(facts.read_text())
+    assert result["parameters"] > 0 and result["training_flops_an_example"] > 0
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -155,8 +155,8 @@ def test_killed_runs_resume_to_the_same_parameters(config_file, tmp_path):
         child.wait()
     last = run(f"--config={config_file}", *steps, f"--config.workdir={workdir}")
     assert last.returncode == 0, last.stderr
-    found, expected = (final_metrics(path) for path in (workdir, tmp_path / "whole"))
-    assert found == expected
+    result, expected = (final_metrics(path) for path in (workdir, tmp_path / "whole"))
+    assert result == expected
     clip = "samples/step_00000016/000.wav"
     assert (workdir / clip).read_bytes() == (tmp_path / "whole" / clip).read_bytes()
 

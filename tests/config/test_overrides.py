@@ -53,8 +53,8 @@ def test_config_file_of_another_model_is_logged(trained, capsys):
 def test_override_equal_to_the_checkpoint_is_allowed(trained):
     trained.model.attention = "plain"
     check(trained, "sample", ["model.depth", "model.patch", "model.attention", "seed"])
-    made, _ = sample.load_for_sampling(trained)
-    assert made.config.model.attention == "plain"
+    result, _ = sample.load_for_sampling(trained)
+    assert result.config.model.attention == "plain"
 
 
 def test_edit_fields_are_refused_by_modes_that_ignore_them(nano):

@@ -31,8 +31,8 @@ def records(workdir, kind):
     """metrics.jsonl without what depends on the clock."""
     lines = (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()
     clock = ("steps_per_second", "audio_per_second")
-    found = [json.loads(line) for line in lines]
-    return [{k: v for k, v in r.items() if k not in clock} for r in found if r["kind"] == kind]
+    result = [json.loads(line) for line in lines]
+    return [{k: v for k, v in r.items() if k not in clock} for r in result if r["kind"] == kind]
 
 
 @pytest.fixture

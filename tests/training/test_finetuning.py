@@ -34,10 +34,10 @@ def first(music, caches, tmp_path_factory):
 @pytest.fixture
 def config(first, tmp_path):
     """The same again elsewhere, from where that stopped."""
-    made = first.copy_and_resolve_references()
-    made.workdir = str(tmp_path / "second")
-    made.finetune.init_from = first.workdir
-    return made
+    result = first.copy_and_resolve_references()
+    result.workdir = str(tmp_path / "second")
+    result.finetune.init_from = first.workdir
+    return result
 
 
 def flat(params):
@@ -94,11 +94,11 @@ def test_lora_changes_nothing_at_first_and_at_scale_zero(config, first):
     for name, array in flat(old.params).items():
         np.testing.assert_array_equal(array, flat(same)[name])
     train.run(config)
-    held, learned = (trained_model.load(config.workdir, lora_scale=s) for s in (0.0, None))
+    frozen, learned = (trained_model.load(config.workdir, lora_scale=s) for s in (0.0, None))
     for name, array in flat(old.params).items():
-        np.testing.assert_array_equal(array, flat(held.params)[name])
-        moved = not np.array_equal(array, flat(learned.params)[name])
-        assert moved == bool(lora.re.search(LORA["lora_layers"], name) and array.ndim > 1), name
+        np.testing.assert_array_equal(array, flat(frozen.params)[name])
+        shifted = not np.array_equal(array, flat(learned.params)[name])
+        assert shifted == bool(lora.re.search(LORA["lora_layers"], name) and array.ndim > 1), name
     updates = jax.tree.leaves(jax.eval_shape(job.init).params["lora"])
     sizes = [x.size for x in jax.tree.leaves(jax.eval_shape(job.init).opt_state) if x.ndim]
     assert sum(sizes) == 2 * sum(x.size for x in updates)
@@ -109,13 +109,13 @@ def test_merge_lora_adds_the_product_of_its_factors():
     params = {"a": {"kernel": rng.standard_normal((3, 4, 5))}, "b": {"kernel": np.ones((2, 2))}}
     updates = lora.init(jax.random.key(0), params, "a/kernel", 2)
     updates["a"]["kernel"]["b"] = jnp.asarray(rng.standard_normal((2, 5)))
-    found = lora.merge(params, updates, 0.5)
+    result = lora.merge(params, updates, 0.5)
     low = updates["a"]["kernel"]
     exact = params["a"]["kernel"] + 0.5 * np.einsum("ir,ro->io", low["a"], low["b"]).reshape(
         3, 4, 5
     )
-    np.testing.assert_allclose(found["a"]["kernel"], exact, rtol=1e-6)
-    assert found["b"]["kernel"] is params["b"]["kernel"]
+    np.testing.assert_allclose(result["a"]["kernel"], exact, rtol=1e-6)
+    assert result["b"]["kernel"] is params["b"]["kernel"]
 
 
 def test_scale_by_depth_unfreezes_and_decays_by_block(config):
@@ -124,8 +124,8 @@ def test_scale_by_depth_unfreezes_and_decays_by_block(config):
     params = {name: {"kernel": jnp.ones(())} for name in names}
     state, seen = tx.init(params), []
     for _ in range(7):
-        moved, state = tx.update(params, state)
-        seen.append([float(moved[name]["kernel"]) for name in names])
+        updates, state = tx.update(params, state)
+        seen.append([float(updates[name]["kernel"]) for name in names])
     for step, values in enumerate(seen):
         assert values == [0.5**far * (step >= 2 * far) for far in range(4)]
 
@@ -155,16 +155,18 @@ def test_match_params_maps_labels_resizes_positions_and_reports(first):
     fresh |= {"same": np.zeros(2), "more": np.zeros(5)}
     shape = (old.rep.shape[0], 2 * old.rep.shape[1], 1)
     words = trained_model.vocabularies.Vocabulary(("d", "b"))
-    params, fates = init_from.match_params(fresh, old, old.config, shape, words)
+    params, outcomes = init_from.match_params(fresh, old, old.config, shape, words)
     np.testing.assert_array_equal(params["condition"]["labels"], [[-1, -1], [2, 3]])
     np.testing.assert_allclose(params["positions"], np.ones((1, 16, 2)))
     np.testing.assert_array_equal(params["same"], [7, 7])
-    told = "\n".join(init_from.describe_arrays("runs/first", fates))
-    assert "new 1 arrays, 5 numbers: more" in told and "left out 1 arrays, 3 numbers: gone" in told
-    assert "resized 2 arrays" in told and "loaded 1 arrays" in told
-    told = "\n".join(init_from.describe_labels(old.vocabulary, words))
-    assert "loaded 1 labels" in told and "new 1 labels: d" in told
-    assert "left out 2 labels: a, c" in told
+    lines = "\n".join(init_from.describe_arrays("runs/first", outcomes))
+    assert (
+        "new 1 arrays, 5 numbers: more" in lines and "left out 1 arrays, 3 numbers: gone" in lines
+    )
+    assert "resized 2 arrays" in lines and "loaded 1 arrays" in lines
+    lines = "\n".join(init_from.describe_labels(old.vocabulary, words))
+    assert "loaded 1 labels" in lines and "new 1 labels: d" in lines
+    assert "left out 2 labels: a, c" in lines
     assert not init_from.describe_labels(words, words)
     with pytest.raises(ValueError, match=r"same is \[2\] there and \[3\] here"):
         init_from.match_params(fresh | {"same": np.zeros(3)}, old, old.config, shape, words)
@@ -217,9 +219,9 @@ def test_init_from_is_checked_before_work_and_not_after_a_start(first, config):
 
 def used(first, config):
     """The first run, sampled as the config says."""
-    made = first.copy_and_resolve_references()
-    made.sample = config.sample
-    return made
+    result = first.copy_and_resolve_references()
+    result.sample = config.sample
+    return result
 
 
 def test_export_samples_the_same_and_can_be_finetuned(config, first, tmp_path):
@@ -280,8 +282,8 @@ def test_finetune_configs_pass_the_check(way):
 
 def test_optimizer_without_finetuning_is_unchanged(config):
     config.finetune.init_from = None
-    made = optax.sgd(1.0)
-    assert finetuning.optimizer(config, made) is made
+    result = optax.sgd(1.0)
+    assert finetuning.optimizer(config, result) is result
 
 
 def test_export_uploads_whole_or_reports_one_line(first, monkeypatch):

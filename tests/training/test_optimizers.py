@@ -12,10 +12,10 @@ from specdiff_jax.training import optimizers
 
 def averaged(average, values):
     """The average after a scalar has taken `values`, one a step."""
-    found = jnp.float32(values[0])
+    result = jnp.float32(values[0])
     for step, value in enumerate(values):
-        found = average(found, jnp.float32(value), None, jnp.int32(step))
-    return float(found)
+        result = average(result, jnp.float32(value), None, jnp.int32(step))
+    return float(result)
 
 
 def test_constant_ema_is_warmed_up_then_geometric():
@@ -41,11 +41,11 @@ def test_power_ema_has_its_weights_and_width(length):
 
 @pytest.mark.parametrize("average", [optimizers.constant(0.999), optimizers.power(0.1)])
 def test_ema_of_a_frozen_parameter_is_that_parameter(average):
-    held = jax.random.normal(jax.random.key(0), (10_000,))
-    mean, one = held, jax.jit(lambda mean, step: average(mean, held, None, step))
+    frozen = jax.random.normal(jax.random.key(0), (10_000,))
+    mean, one = frozen, jax.jit(lambda mean, step: average(mean, frozen, None, step))
     for step in range(20):
         mean = one(mean, step)
-    np.testing.assert_array_equal(mean, held)
+    np.testing.assert_array_equal(mean, frozen)
 
 
 def test_power_ema_refuses_an_impossible_width():

@@ -37,9 +37,9 @@ def test_train_step_equals_optax():
 def test_accumulated_gradients_equal_the_whole_batch(accumulate):
     key = jax.random.key(0)
     whole, expected = make_train_step(loss_fn, TX, AVERAGE)(start(), 0, batch(), key)
-    parts, found = make_train_step(loss_fn, TX, AVERAGE, accumulate)(start(), 0, batch(), key)
+    parts, result = make_train_step(loss_fn, TX, AVERAGE, accumulate)(start(), 0, batch(), key)
     np.testing.assert_allclose(whole.params["w"], parts.params["w"], atol=1e-6)
-    assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-6)
+    assert float(result["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-6)
 
 
 def test_train_step_ema_follows_its_recurrence():

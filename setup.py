@@ -32,6 +32,7 @@ setup(
         "tqdm",
         "tensorboardX",
         "matplotlib",
+        "jinja2",
         "safetensors>=0.4",
     ],
     extras_require={

@@ -12,7 +12,7 @@ import pathlib
 from specdiff_jax.audio.fingerprint import groups
 from specdiff_jax.audio.quality_checks import findings, severity
 from specdiff_jax.data.splits import SPLITS
-from specdiff_jax.reports.data_report import count_noun, page_html, shorten
+from specdiff_jax.reports.data_report import count_noun, render_data_report, shorten
 from specdiff_jax.reports.html import write_page
 from specdiff_jax.runtime.logs import write_json
 
@@ -32,7 +32,7 @@ def write_report(cache_folder, manifest, spectrograms=()):
     folder = pathlib.Path(cache_folder)
     report = examine(manifest)
     write_json(folder / "data_report.json", report)
-    page = page_html(report, manifest, spectrograms)
+    page = render_data_report(report, manifest, spectrograms)
     return write_page(folder / "data_report.html", page)
 
 

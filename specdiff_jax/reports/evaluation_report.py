@@ -1,13 +1,24 @@
-"""evaluation.html: the table with its controls, curves, clips to hear, the nearest training music.
+"""The page of an evaluation, evaluation.html: tables with controls, curves and clips to play.
 
-Self-contained, from evaluation.json and the clips beside it; every word of a file is escaped.
+Its sources are evaluation.json and the clips beside it. A string in place of a table, chart or
+list of cards says why there is none.
 """
 
 import math
 import pathlib
 
-from specdiff_jax.reports.charts import absent, figure_html, text
-from specdiff_jax.reports.html import BASELINES, card_html, filled, shown, table_html, write_page
+from specdiff_jax.reports.charts import lay_out_curves
+from specdiff_jax.reports.html import (
+    BASELINES,
+    DASH,
+    Cell,
+    Row,
+    Table,
+    format_number,
+    load_card,
+    render,
+    write_page,
+)
 from specdiff_jax.reports.run_files import read_json
 
 GALLERY = 12  # clips of each set on the page
@@ -41,42 +52,50 @@ SIGNALS = {
 
 
 def write_evaluation_report(folder):
-    """Writes evaluation.html beside the evaluation.json of a folder and returns its path."""
+    """Write evaluation.html beside the evaluation.json of a folder and return its path."""
     folder = pathlib.Path(folder)
-    found = read_json(folder / "evaluation.json")
-    if found is None:
+    results = read_json(folder / "evaluation.json")
+    if results is None:
         raise ValueError(f"{folder} holds no evaluation.json; run --mode=evaluate")
-    page = filled(
+    about = results["about"]
+    page = render(
         "evaluation_report.html",
-        title=text(", ".join(found["about"].get("checkpoints", {}) or [folder.parent.name])),
-        about=about_html(found["about"]),
-        distances=distances_html(found),
-        levels=levels_html(found.get("levels")),
-        rebuilding=rebuilding_html(found.get("rebuilding")),
-        fidelity=fidelity_html(found.get("fidelity")) + likeness_html(found.get("likeness")),
-        signals=signals_html(found["sets"]),
-        gallery=gallery_html(folder, found),
-        closest=closest_html(folder, found),
+        title=", ".join(about.get("checkpoints", {}) or [folder.parent.name]),
+        about=describe_evaluation(about),
+        distances=[
+            (name, tabulate_distances(results["sets"], name, facts))
+            for name, facts in about["embedders"].items()
+        ],
+        adherence=tabulate_adherence(results.get("fidelity")),
+        likeness=tabulate_likeness(results.get("likeness")),
+        levels=lay_out_levels(results.get("levels")),
+        reconstructions=lay_out_reconstructions(results.get("rebuilding")),
+        signals=tabulate_signals(results["sets"]),
+        gallery=load_gallery(folder, results),
+        closest=load_closest(folder, results),
     )
     return write_page(folder / "evaluation.html", page)
 
 
-def span(estimate, places, scale=1.0):
-    """A value with its interval, of {"value", "low", "high"}; a dash where there is none."""
+def format_estimate(estimate, places, scale=1.0):
+    """Return the Cell of {"value", "low", "high"}; a dash where there is none."""
     if not estimate or estimate.get("value") is None:
-        return "\N{EN DASH}"
-    value, low, high = (fixed(scale * estimate[key], places) for key in ("value", "low", "high"))
-    return f'{value} <span class="meta">{low} to {high}</span>'
+        return DASH
+    value, low, high = (
+        format_fixed(scale * estimate[key], places) for key in ("value", "low", "high")
+    )
+    return Cell(value, f"{low} to {high}")
 
 
-def fixed(value, places):
-    """A number of a column: as many places as its neighbours have."""
+def format_fixed(value, places):
+    """Return a number with as many places as its neighbors in a column have."""
     if not math.isfinite(value):
         return "\N{INFINITY}"
     return f"{value:.{places}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def about_html(about):
+def describe_evaluation(about):
+    """Return the lines on checkpoints, clips and what is missing."""
     lines = [
         f"{name}: {facts['workdir']}, step {facts['step']:,}, {facts['sampler']} on "
         f"{facts['time_grid']}, {facts['nfe']} evaluations, "
@@ -88,59 +107,47 @@ def about_html(about):
         f"Clips of {about['seconds']:.2f} s at {about['sample_rate']:,} Hz, asked for by "
         f"{about['conditioning']}; real music is the {about['split']} split. Intervals hold 95 %."
     )
-    lines += [f"left out: {name}" for name in about["missing"]]
-    return "".join(f'<p class="meta">{text(line)}</p>' for line in lines)
+    return lines + [f"left out: {name}" for name in about["missing"]]
 
 
-def distances_html(found):
-    """A table for each embedder: all sets, controls included."""
-    tables = []
-    for name, facts in found["about"]["embedders"].items():
-        scores = [row["scores"][name] for row in found["sets"]]
-        everywhere = [
-            flag for flag in scores[0]["flags"] if all(flag in s["flags"] for s in scores)
-        ]
-        columns = {key: told for key, told in COLUMNS.items() if any(key in s for s in scores)}
-        rows = [
-            set_row(row, score, columns, everywhere)
-            for row, score in zip(found["sets"], scores, strict=True)
-        ]
-        note = (
-            f"{facts['name']}: {facts['width']} numbers, {facts['sample_rate']:,} Hz, weights "
-            f"{(facts['sha256'] or 'none')[:10]}. Not to be set beside figures of other embedders."
-        )
-        note += f" All sets: {'; '.join(everywhere)}." if everywhere else ""
-        heads = ["", "clips", *(head for head, _ in columns.values()), "copies"]
-        tables.append(f"<h3>{text(name)}</h3>" + table_html(note, heads, rows))
-    return "".join(tables)
+def tabulate_distances(sets, embedder, facts):
+    """Return the distances of all sets to real music, controls included, by one embedder."""
+    scores = [row["scores"][embedder] for row in sets]
+    everywhere = [flag for flag in scores[0]["flags"] if all(flag in s["flags"] for s in scores)]
+    columns = {key: column for key, column in COLUMNS.items() if any(key in s for s in scores)}
+    rows = []
+    for row, score in zip(sets, scores, strict=True):
+        cells = [f"{row['clips']:,}"]
+        for key, (_, places) in columns.items():
+            cells.append(format_estimate(score.get(key), places, 1000.0 if key == "kad" else 1.0))
+        cells.append(format_estimate(row["copies"], 3))
+        flags = [*row["flags"], *(flag for flag in score["flags"] if flag not in everywhere)]
+        strong = row["kind"] == "generated"
+        rows.append(Row(row["name"], tuple(cells), flag="; ".join(flags), strong=strong))
+    note = (
+        f"{facts['name']}: {facts['width']} numbers, {facts['sample_rate']:,} Hz, weights "
+        f"{(facts['sha256'] or 'none')[:10]}. Not to be set beside figures of other embedders."
+    )
+    note += f" All sets: {'; '.join(everywhere)}." if everywhere else ""
+    heads = ("", "clips", *(head for head, _ in columns.values()), "copies")
+    return Table(note, heads, rows)
 
 
-def set_row(row, score, columns, everywhere):
-    cells = [f'<td class="n">{row["clips"]:,}</td>']
-    for key, (_, places) in columns.items():
-        scale = 1000.0 if key == "kad" else 1.0
-        cells.append(f'<td class="n">{span(score.get(key), places, scale)}</td>')
-    cells.append(f'<td class="n">{span(row["copies"], 3)}</td>')
-    flags = [*row["flags"], *(flag for flag in score["flags"] if flag not in everywhere)]
-    said = f'<span class="flag">{text("; ".join(flags))}</span>' if flags else ""
-    strong = ' class="strong"' if row["kind"] == "generated" else ""
-    return f"<tr{strong}><td><bdi>{text(row['name'])}</bdi>{said}</td>{''.join(cells)}</tr>"
-
-
-def levels_html(levels):
+def lay_out_levels(levels):
+    """Return the error of the model and of the baselines by noise level."""
     if not levels:
-        return absent("A folder of sounds has no network whose error could be measured.")
+        return "A folder of sounds has no network whose error could be measured."
     points = lambda key: [(row["t"], row[key]) for row in levels]
     series = [("model", "model", points("x0_error"))]
     series += [(name, f"b{k}", points(key)) for k, (key, name) in enumerate(BASELINES.items())]
-    return figure_html(
-        series, "noise level t (0 = data, 1 = noise)", "x₀ error (log)", "Held-out music."
-    )
+    x_label = "noise level t (0 = data, 1 = noise)"
+    return lay_out_curves(series, x_label, "x₀ error (log)", "Held-out music.")
 
 
-def rebuilding_html(rows):
+def lay_out_reconstructions(rows):
+    """Return a chart of each distance between held-out music and its reconstruction."""
     if not rows:
-        return absent("A folder of sounds has no network that could rebuild anything.")
+        return "A folder of sounds has no network that could rebuild anything."
     names = list(dict.fromkeys(row["answer"] for row in rows))
     charts = []
     for key, label in (
@@ -150,104 +157,104 @@ def rebuilding_html(rows):
     ):
         points = lambda name, key=key: [(r["t"], r[key]) for r in rows if r["answer"] == name]
         series = [(name, ("b0", "b1", "model")[k], points(name)) for k, name in enumerate(names)]
-        charts.append(figure_html(series, "noise level t it was rebuilt from", label, ""))
-    return f'<div class="figures">{"".join(charts)}</div>'
+        charts.append(lay_out_curves(series, "noise level t it was rebuilt from", label))
+    return charts
 
 
-def fidelity_html(rows):
+def tabulate_adherence(rows):
+    """Return how often an independent label classifier agrees with the prompts."""
     if not rows:
-        return absent("Nothing was asked for.")
+        return "Nothing was asked for."
     sets, kinds = (list(dict.fromkeys(row[key] for row in rows)) for key in ("set", "kind"))
     of = {(row["set"], row["kind"]): row for row in rows}
     apart = [key for key in DIVERGENCES if any(key in row for row in rows)]
     body = []
     for kind in kinds:
-        cells = [
-            heard_cells(of.get((name, kind), {}), apart if k else ()) for k, name in enumerate(sets)
-        ]
-        body.append(f"<tr><td>{text(kind)}</td>{''.join(cells)}</tr>")
+        cells = []
+        for k, name in enumerate(sets):
+            cells += format_adherence(of.get((name, kind), {}), apart if k else ())
+        body.append(Row(kind, tuple(cells)))
     note = "How often a judge that never saw the network hears what was asked for; chance is the "
     note += "same clips with shuffled wishes. KL in nats, of what the judge thinks of each pair."
     heads = ["kind"]
     for k, name in enumerate(sets):
         heads += [name, "chance", *((DIVERGENCES[key] for key in apart) if k else ())]
-    return table_html(note, heads, body)
+    return Table(note, tuple(heads), body)
 
 
-def heard_cells(row, apart):
-    """What was heard of one kind in one set."""
+def format_adherence(row, divergences):
+    """Return the cells of one kind of label in one set."""
     estimate = row and {"value": row["accuracy"], "low": row["low"], "high": row["high"]}
-    cells = [span(estimate, 2), fixed(row["chance"], 2) if row else ""]
-    cells += [fixed(row[key], 2) if key in row else "\N{EN DASH}" for key in apart]
-    return "".join(f'<td class="n">{cell}</td>' for cell in cells)
+    cells = [format_estimate(estimate, 2), format_fixed(row["chance"], 2) if row else ""]
+    return cells + [format_fixed(row[key], 2) if key in row else DASH for key in divergences]
 
 
-def likeness_html(rows):
+def tabulate_likeness(rows):
+    """Return the similarity of clips and captions in a joint embedding of sound and text."""
     if not rows:
-        return ""
-    body = []
-    for row in rows:
-        cells = "".join(f'<td class="n">{span(row[key], 3)}</td>' for key in LIKENESS)
-        body.append(f"<tr><td>{text(row['set'])}</td><td>{text(row['embedder'])}</td>{cells}</tr>")
+        return None
+    body = [
+        Row(row["set"], (row["embedder"], *(format_estimate(row[key], 3) for key in LIKENESS)))
+        for row in rows
+    ]
     note = "How like their captions clips are, by a model that puts sound and text in one space; "
     note += "shuffled: the same with each caption dealt to another clip."
-    return table_html(note, ["set", "model", "similarity", "shuffled"], body)
+    return Table(note, ("set", "model", "similarity", "shuffled"), body)
 
 
-def signals_html(sets):
-    shown_sets = [row for row in sets if row["kind"] == "generated" or row["kind"] == "real"]
-    real = {line["statistic"]: line for line in shown_sets[0]["signals"]}
+def tabulate_signals(sets):
+    """Return the signal statistics of generated and real clips, and their distances."""
+    shown = [row for row in sets if row["kind"] in ("generated", "real")]
+    real = {line["statistic"]: line for line in shown[0]["signals"]}
     rows = []
     for name, line in real.items():
-        cells = f'<td class="n">{shown(line.get("real_mean"), 2)}</td>'
-        for row in shown_sets:
-            mine = next(one for one in row["signals"] if one["statistic"] == name)
-            estimate = {"value": mine.get("distance")} | {k: mine.get(k) for k in ("low", "high")}
-            cells += f'<td class="n">{shown(mine.get("mean"), 2)}</td>'
-            cells += f'<td class="n">{span(estimate, 2)}</td>'
-        rows.append(f"<tr><td>{text(SIGNALS.get(name, name))}</td>{cells}</tr>")
+        cells = [format_number(line.get("real_mean"), 2)]
+        for row in shown:
+            own = next(one for one in row["signals"] if one["statistic"] == name)
+            estimate = {"value": own.get("distance")} | {k: own.get(k) for k in ("low", "high")}
+            cells += [format_number(own.get("mean"), 2), format_estimate(estimate, 2)]
+        rows.append(Row(SIGNALS.get(name, name), tuple(cells)))
     heads = ["", "reference"]
-    for row in shown_sets:
+    for row in shown:
         heads += [row["name"], "distance"]
     note = "Means, and the Wasserstein distance to the reference in its standard deviations."
-    return table_html(note, heads, rows)
+    return Table(note, tuple(heads), rows)
 
 
-def gallery_html(folder, found):
-    """Clips of the same place side by side: same noise, same wish."""
-    names = [row["name"] for row in found["sets"] if row["kind"] == "generated"]
-    cards, kept = [], everything(folder / "clips")
+def load_gallery(folder, results):
+    """Return clips of the same place side by side: same noise, same prompt."""
+    names = [row["name"] for row in results["sets"] if row["kind"] == "generated"]
+    cards, kept = [], list_clips(folder / "clips")
     for place in range(GALLERY):
-        wish = found.get("wishes", {}).get(str(place), "")
+        prompt = results.get("wishes", {}).get(str(place), "")
+        stem = f"{place:03d}"
         for name in names:
-            stem = f"{place:03d}"
-            if (folder / "clips" / folder_name(name), stem) in kept:
-                words = f"<p><bdi>{text(wish)}</bdi></p>" if wish else ""
-                heading = f"{name} {place}"
-                cards.append(
-                    card_html(folder / "clips" / folder_name(name), stem, kept, heading, words)
-                )
-    return f'<div class="cards">{"".join(cards)}</div>'
+            own = folder / "clips" / folder_name(name)
+            if (own, stem) in kept:
+                lines = [("", prompt)] if prompt else []
+                cards.append(load_card(own, stem, kept, f"{name} {place}", lines))
+    return cards
 
 
-def closest_html(folder, found):
-    parts, kept = [], everything(folder / "closest")
-    for name, pairs in found.get("closest", {}).items():
-        place = folder / "closest" / folder_name(name)
+def load_closest(folder, results):
+    """Return generated clips, each beside the training excerpt that it is nearest to."""
+    cards, kept = [], list_clips(folder / "closest")
+    for name, pairs in results.get("closest", {}).items():
+        own = folder / "closest" / folder_name(name)
         for number, pair in enumerate(pairs):
             facts = f"similarity {pair['similarity']:.2f}; of new music, {pair['rank']:.1%} come "
-            facts += "as near"
-            parts.append(card_html(place, f"{number:02d}_clip", kept, f"{name} {pair['clip']}", ""))
-            words = f'<p class="meta">{text(facts)}, {pair["offset"]:.1f} s into it</p>'
-            parts.append(card_html(place, f"{number:02d}_song", kept, pair["song"], words))
-    return f'<div class="cards">{"".join(parts)}</div>' if parts else absent("None.")
+            facts += f"as near, {pair['offset']:.1f} s into it"
+            cards.append(load_card(own, f"{number:02d}_clip", kept, f"{name} {pair['clip']}"))
+            lines = [("meta", facts)]
+            cards.append(load_card(own, f"{number:02d}_song", kept, pair["song"], lines))
+    return cards or "None."
 
 
-def everything(folder):
-    """All clips under a folder as `card_html` wants them."""
+def list_clips(folder):
+    """Return {(folder, stem)} of all clips under a folder, as `load_card` takes them."""
     return {(path.parent, path.stem) for path in folder.rglob("*.wav")}
 
 
 def folder_name(name):
-    """A set's name as a folder's."""
+    """Return a set's name as the name of its folder."""
     return "".join(c if c.isalnum() else "_" for c in name)

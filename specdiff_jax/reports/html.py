@@ -1,13 +1,13 @@
-"""Self-contained pages: a template filled in, its style inside it; tables, cards to listen to."""
+"""Self-contained HTML pages from the templates of this package; every value is escaped."""
 
-import importlib.resources
+import dataclasses
+import functools
 import math
 import pathlib
-import string
 
-from specdiff_jax.reports.charts import absent, text
 from specdiff_jax.reports.run_files import encode_data_uri
 
+DASH = "\N{EN DASH}"
 BASELINES = {  # health.NAMES, short enough for a chart
     "constant": "best constant",
     "band_wiener": "per-band Wiener",
@@ -16,53 +16,118 @@ BASELINES = {  # health.NAMES, short enough for a chart
 }
 
 
-def filled(template, **parts):
-    """The text of a page: a template of this package with its parts, the common head and style."""
-    read = lambda name: (
-        importlib.resources.files(__package__).joinpath("templates", name).read_text("utf-8")
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A number of a table.
+
+    Attributes:
+      text: the number as it is printed.
+      interval: the ends of its interval, in small print.
+      tone: CSS class, such as "good" or "poor".
+    """
+
+    text: str
+    interval: str = ""
+    tone: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table: a name, then cells (`Cell` or plain text).
+
+    Attributes:
+      meta: small print behind the name; flag: a warning below it; strong: whether it stands out.
+    """
+
+    name: str
+    cells: tuple
+    meta: str = ""
+    flag: str = ""
+    strong: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table with a line above it; `heads` names all columns, the first one included."""
+
+    note: str
+    heads: tuple
+    rows: list
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """A clip or song on a page.
+
+    Attributes:
+      picture, sound: `data:` URIs, empty where there is none.
+      missing: lines on what is not there.
+      lines: (CSS class, text) of each paragraph below the heading.
+      chips: short labels below the paragraphs.
+    """
+
+    heading: str
+    picture: str = ""
+    sound: str = ""
+    missing: tuple = ()
+    lines: tuple = ()
+    chips: tuple = ()
+
+
+@functools.cache
+def load_environment():
+    """Return the Jinja environment: autoescape is on, and an undefined name is an error."""
+    import jinja2  # slow to import
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("specdiff_jax.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    parts["style"] = read("page.css")
-    parts["head"] = string.Template(read("page_head.html")).safe_substitute(parts)
-    return string.Template(read(template)).substitute(parts)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return environment
+
+
+def render(template, **values):
+    """Return the page of a template, a file name in templates/, with its values."""
+    return load_environment().get_template(template).render(values)
+
+
+def render_macro(name, *values):
+    """Return the HTML of one macro of macros.html."""
+    return str(getattr(load_environment().get_template("macros.html").module, name)(*values))
+
+
+def read_template(name):
+    """Return the source of a file in templates/."""
+    environment = load_environment()
+    return environment.loader.get_source(environment, name)[0]
 
 
 def write_page(path, page):
-    """Writes a page whole or not at all and returns its path."""
+    """Write a page whole or not at all and return its path."""
     path = pathlib.Path(path)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(page.encode("utf-8", errors="replace"))
     return partial.replace(path)
 
 
-def shown(value, places=3):
-    """A number for a reader, to so many places or three digits; a dash where there is none."""
+def format_number(value, places=3):
+    """Return a number to `places` decimals or three digits; a dash for None and NaN."""
     if value is None or not math.isfinite(value):
-        return "\N{EN DASH}"
-    plain = value == 0 or 10 ** (1 - places) <= abs(value) < 1e5
-    return (f"{value:.{places}f}" if plain else f"{value:.3g}").replace("-", "\N{MINUS SIGN}")
+        return DASH
+    decimal = value == 0 or 10 ** (1 - places) <= abs(value) < 1e5
+    return (f"{value:.{places}f}" if decimal else f"{value:.3g}").replace("-", "\N{MINUS SIGN}")
 
 
-def card_html(folder, stem, kept, heading, body):
-    """One clip: picture, player and words, or what is missing of them."""
-    parts = []
+def load_card(folder, stem, kept, heading, lines=(), chips=()):
+    """Return the Card of a clip, its picture and sound read where (folder, stem) is in `kept`."""
+    picture = sound = ""
+    missing = []
     if (folder, stem) in kept:
         picture, sound = (encode_data_uri(folder / (stem + suffix)) for suffix in (".png", ".wav"))
-        if picture:
-            parts.append(f'<img src="{picture}" alt="Spectrogram of {text(heading)}">')
-        if sound:
-            label = f'aria-label="{text(heading)}"'
-            parts.append(f'<audio controls preload="metadata" {label} src="{sound}"></audio>')
-        missing = [s for s, found in ((".png", picture), (".wav", sound)) if not found]
-        parts += [absent(f"{stem}{suffix} is missing.") for suffix in missing]
-    return (
-        f'<article class="card">{"".join(parts)}<h3><bdi>{text(heading)}</bdi></h3>{body}</article>'
-    )
-
-
-def table_html(note, names, rows):
-    first, *others = (text(name) for name in names)
-    head = f"<th>{first}</th>" + "".join(f'<th class="n">{name}</th>' for name in others)
-    return (
-        f'<p class="note">{text(note)}</p><div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        media = ((".png", picture), (".wav", sound))
+        missing = [f"{stem}{suffix} is missing." for suffix, uri in media if not uri]
+    return Card(heading, picture, sound, tuple(missing), tuple(lines), tuple(chips))

@@ -1,4 +1,4 @@
-"""What a search found as one page: a table, and players of the ranges beside the query."""
+"""The page of a search: a table of results, and players of the ranges beside the query."""
 
 import base64
 import io
@@ -8,81 +8,85 @@ import numpy as np
 import soundfile
 
 from specdiff_jax.audio import files
-from specdiff_jax.reports.charts import absent, text
-from specdiff_jax.reports.html import filled, shown, table_html, write_page
+from specdiff_jax.reports.html import Card, Row, Table, format_number, render, write_page
 
 SECONDS = 15.0  # of a range that is put into the page
 
 
-def write_search_report(path, told, prepared):
-    """Writes the page of what `search.described` tells and returns its path.
+def write_search_report(path, results, prepared):
+    """Write the page of the results of a search and return its path.
 
     Args:
+      results: the value that --mode=search writes as JSON.
       prepared: {name: (samples [n, A] int16, Hz)} of songs that lie in no file.
     """
-    query, found = told["query"], told["found"]
-    cards = f'<div class="cards">{"".join(card(one, prepared) for one in found)}</div>'
-    body = f"<section>{table(told)}</section><section>{cards}</section>"
+    query = results["query"]
+    player = None
     if query["file"]:
         first, last = query["seconds"] or (0.0, SECONDS)
-        body = player(query["file"], first, last, "the query") + body
-    return write_page(path, filled("plain.html", title=title(query), body=body))
+        player = load_player(query["file"], first, last, "the query")
+    page = render(
+        "search_report.html",
+        title=describe_query(query),
+        query=player,
+        songs=tabulate_songs(results),
+        cards=[load_result(row, prepared) for row in results["found"]],
+    )
+    return write_page(path, page)
 
 
-def title(query):
-    """What was asked for, in words."""
+def describe_query(query):
+    """Return the query as a heading."""
     file = query["file"] and pathlib.Path(query["file"]).name
     parts = [file or query["text"] or "", query["labels"] or ""]
     if query["seconds"]:
         parts[0] += f" ({query['seconds'][0]:g} to {query['seconds'][1]:g} s)"
-    return text("Like " + ", ".join(filter(None, parts)))
+    return "Like " + ", ".join(filter(None, parts))
 
 
-def table(told):
-    rows = []
-    for one in told["found"]:
-        numbers = (shown(one[name]) for name in ("score", "start", "end"))
-        cells = "".join(f'<td class="n">{number}</td>' for number in numbers)
-        rows.append(f"<tr><td><bdi>{text(one['name'])}</bdi></td>{cells}</tr>")
+def tabulate_songs(results):
+    """Return the songs with their scores and ranges."""
+    rows = [
+        Row(row["name"], tuple(format_number(row[key]) for key in ("score", "start", "end")))
+        for row in results["found"]
+    ]
     note = (
-        f"{told['songs']:,} songs, {told['vectors']:,} vectors of {told['embedder']}. "
+        f"{results['songs']:,} songs, {results['vectors']:,} vectors of {results['embedder']}. "
         "Score: cosine, 1 is the same; from and to in seconds."
     )
-    return table_html(note, ["song", "score", "from", "to"], rows)
+    return Table(note, ("song", "score", "from", "to"), rows)
 
 
-def card(one, prepared):
-    """A song that was found, with its range to listen to and its labels."""
-    heading = f"{one['name']}, {one['start']:.1f} to {one['end']:.1f} s"
-    if one["file"] is not None:
-        first, last = (one["offset"] + one[end] for end in ("start", "end"))
-        sound = player(one["file"], first, last, heading)
-    elif one["name"] in prepared:
-        pcm, rate = prepared[one["name"]]
-        first, last = (int(rate * at) for at in (one["start"], one["end"]))
-        sound = sounding(pcm[first : min(last, first + int(rate * SECONDS))], rate, heading)
-    else:
-        sound = absent("Its sound lies in no file; --mode=prepare keeps it.")
-    words = f'<p class="meta"><bdi>{text(", ".join(one["labels"]))}</bdi></p>'
-    return f'<article class="card">{sound}<h3><bdi>{text(heading)}</bdi></h3>{words}</article>'
+def load_result(row, prepared):
+    """Return the Card of a song: the range that matches the query, and the song's labels."""
+    heading = f"{row['name']}, {row['start']:.1f} to {row['end']:.1f} s"
+    labels = ", ".join(row["labels"])
+    if row["file"] is not None:
+        first, last = (row["offset"] + row[end] for end in ("start", "end"))
+        return load_player(row["file"], first, last, heading, labels)
+    if row["name"] in prepared:
+        pcm, rate = prepared[row["name"]]
+        first, last = (int(rate * at) for at in (row["start"], row["end"]))
+        sound = encode_wav(pcm[first : min(last, first + int(rate * SECONDS))], rate)
+        return Card(heading, sound=sound, lines=(("meta", labels),))
+    missing = ("Its sound lies in no file; --mode=prepare keeps it.",)
+    return Card(heading, missing=missing, lines=(("meta", labels),))
 
 
-def player(file, first, last, heading):
-    """A player with the range inside it, or why there is none."""
+def load_player(file, first, last, heading, labels=""):
+    """Return the Card of a range of a file, or with the reason why it cannot be played."""
+    lines = (("meta", labels),)
     try:
         blocks = files.Sound(file, first, min(last, first + SECONDS))
         rate, wave = blocks.sample_rate, np.concatenate(list(blocks), axis=1)
     except ValueError as error:
-        return absent(f"{file} cannot be heard: {error}")
-    return sounding(files.to_int16(wave.mean(axis=0)), rate, heading)
+        return Card(heading, missing=(f"{file} cannot be heard: {error}",), lines=lines)
+    sound = encode_wav(files.to_int16(wave.mean(axis=0)), rate)
+    return Card(heading, sound=sound, lines=lines)
 
 
-def sounding(pcm, rate, heading):
-    """A player of some samples.  # [n] or [n, A] int16"""
-    held = io.BytesIO()
-    soundfile.write(held, pcm, rate, format="WAV", subtype="PCM_16")
-    sound = base64.b64encode(held.getvalue()).decode("ascii")
-    return (
-        f'<audio controls preload="metadata" aria-label="{text(heading)}" '
-        f'src="data:audio/wav;base64,{sound}"></audio>'
-    )
+def encode_wav(pcm, rate):
+    """Return samples as a `data:` URI of a WAV file.  # [n] or [n, A] int16"""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, pcm, rate, format="WAV", subtype="PCM_16")
+    return "data:audio/wav;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -11,7 +11,8 @@ import pytest
 
 from specdiff_jax.data import audit
 from specdiff_jax.reports import data_report
-from specdiff_jax.reports.charts import bars_html
+from specdiff_jax.reports.charts import lay_out_bars
+from specdiff_jax.reports.html import render_macro
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -278,7 +279,7 @@ def test_next_to_nothing_still_makes_a_page(tmp_path, count):
 
 
 def test_bars_are_as_long_as_their_counts():
-    svg = bars_html("heading", [("a", 40), ("b", 10), ("c", 0)])
+    svg = render_macro("bars", lay_out_bars("heading", [("a", 40), ("b", 10), ("c", 0)]))
     widths = [float(width) for width in re.findall(r'width="([\d.]+)"/>', svg)]
     assert widths[0] == pytest.approx(4 * widths[1], abs=0.2) and widths[2] == 0
-    assert "Not measured." in bars_html("heading", [])
+    assert "Not measured." in render_macro("bars", lay_out_bars("heading", []))

@@ -235,8 +235,8 @@ def test_a_song_that_lies_in_no_file_is_heard_as_it_was_prepared(built, caches):
     kept, _ = soundfile.read(f"{built.data.source}/{name}", dtype="int16", always_2d=True)
     np.testing.assert_array_equal(pcm, kept)
     one = {"name": name, "file": None, "start": 1.0, "end": 2.0, "labels": []}
-    shown = search_report.card(one, search.prepared_songs(made))
-    sound = base64.b64decode(shown.split("base64,")[1].split('"')[0])
+    shown = search_report.load_result(one, search.prepared_songs(made))
+    sound = base64.b64decode(shown.sound.split("base64,")[1])
     heard, _ = soundfile.read(io.BytesIO(sound), dtype="int16")
     np.testing.assert_array_equal(heard, kept[rate : 2 * rate, 0])
     assert "another" not in search.prepared_songs(made)
@@ -244,15 +244,14 @@ def test_a_song_that_lies_in_no_file_is_heard_as_it_was_prepared(built, caches):
     assert name not in search.prepared_songs(made)
 
 
-def test_a_page_escapes_what_files_are_called():
+def test_a_page_escapes_what_files_are_called(tmp_path):
     hostile = "<script>alert(1)</script>\"'"
     one = {"name": hostile, "score": 1.0, "start": 0.0, "end": 1.0, "labels": [hostile]}
     one |= {"artist": hostile, "captions": [], "file": hostile, "offset": 0.0}
     told = {"query": {"file": None, "seconds": None, "text": hostile, "labels": hostile}}
     told |= {"songs": 1, "vectors": 1, "embedder": hostile, "found": [one, one | {"file": None}]}
-    written = "".join([search_report.title(told["query"]), search_report.table(told)])
-    written += "".join(search_report.card(one, {}) for one in told["found"])
-    assert "/home/" not in search_report.title(told["query"] | {"file": "/home/me/a.wav"})
+    written = search_report.write_search_report(tmp_path / "page.html", told, {}).read_text()
+    assert "/home/" not in search_report.describe_query(told["query"] | {"file": "/home/me/a.wav"})
     assert "<script" not in written and "&lt;script" in written and "cannot be heard" in written
 
 

@@ -6,13 +6,21 @@ import re
 
 import pytest
 
-from specdiff_jax.reports.charts import CURVE_POINTS, figure_html, grouped, log_ticks, spread, ticks
+from specdiff_jax.reports.charts import (
+    CURVE_POINTS,
+    group_points,
+    lay_out_curves,
+    log_ticks,
+    spread,
+    ticks,
+)
+from specdiff_jax.reports.html import render_macro
 
 
 def draw(*curves):
     """The page's HTML for curves named 0, 1, ..."""
     series = [(f"{index}", "model", points) for index, points in enumerate(curves)]
-    return figure_html(series, "step", "error", "")
+    return render_macro("curves", lay_out_curves(series, "step", "error"))
 
 
 def polylines(page):
@@ -47,7 +55,8 @@ def test_what_cannot_be_drawn_is_counted(bad):
 
 
 def test_names_are_escaped():
-    page = figure_html([("<script>", "model", [(0, 1.0)])], "<b>", "<i>", "<u>")
+    chart = lay_out_curves([("<script>", "model", [(0, 1.0)])], "<b>", "<i>", "<u>")
+    page = render_macro("curves", chart)
     assert not {"<script>", "<b>", "<i>", "<u>"} & set(re.findall(r"<[^>]*>", page))
     assert page.count("&lt;script&gt;") >= 3
 
@@ -55,7 +64,7 @@ def test_names_are_escaped():
 @pytest.mark.parametrize("count", [1, CURVE_POINTS, CURVE_POINTS + 1, 12_345])
 def test_groups_are_few_and_keep_the_mean(count):
     points = [(step, math.sin(step)) for step in range(count)]
-    groups, size = grouped(points)
+    groups, size = group_points(points)
     assert len(groups) == math.ceil(count / size) <= CURVE_POINTS
     assert groups[0][1] == pytest.approx(sum(y for _, y in points[:size]) / size)
     sizes = [min(size, count - start) for start in range(0, count, size)]

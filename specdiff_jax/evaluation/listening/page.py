@@ -10,7 +10,6 @@ clips and key are masked. Whoever undoes the mask on purpose can read the key, a
 
 import base64
 import hashlib
-import importlib.resources
 import itertools
 import json
 import math
@@ -21,10 +20,9 @@ import numpy as np
 
 from specdiff_jax.audio import files
 from specdiff_jax.reports import html
-from specdiff_jax.reports.charts import text
 
 FORMAT = "specdiff_jax listening 1"  # of the page's result files
-TEMPLATE = "listening_test.html"
+TEMPLATE, SCRIPT = "listening_test.html", "listening_test.js"
 TARGET_LUFS = -23.0  # as loud as broadcasting, EBU R 128
 PEAK_DB = -1.0  # dBFS, what no sample may exceed
 MIN_LUFS = -35.0  # what peaks more above its loudness is a click, not a sound
@@ -255,16 +253,10 @@ def mask_base64(raw, salt):
 
 
 def render_test(test, title):
-    """The template with data and title in it; only its own script may run."""
-    template = (
-        importlib.resources.files("specdiff_jax.reports")
-        .joinpath("templates", TEMPLATE)
-        .read_text("utf-8")
-    )
-    script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)[1]
+    """Return the page of a test; its content policy lets only its own script run."""
+    script = html.read_template(SCRIPT)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    data = json.dumps(test).replace("<", "\\u003c")  # no "</script>" inside
-    return html.filled(TEMPLATE, title=text(title), script_hash=digest, data=data)
+    return html.render(TEMPLATE, title=title, script=script, script_hash=digest, test=test)
 
 
 def read_listening_page(path):

@@ -4,8 +4,7 @@ import glob
 import pathlib
 
 from specdiff_jax.evaluation.listening.results import REFERENCE_SCORE, TOLERATED, analyze_results
-from specdiff_jax.reports.charts import absent, text
-from specdiff_jax.reports.html import filled, shown, table_html, write_page
+from specdiff_jax.reports.html import Row, Table, format_number, render, write_page
 from specdiff_jax.runtime.logs import log
 
 
@@ -26,61 +25,63 @@ def run(patterns):
     for row in analysis["listeners"]:
         if row["excluded"]:
             log(f"screened out: {row['listener']}, who does not know the hidden reference")
-    title, body = "Listening test", results_html(analysis)
-    page = filled("plain.html", title=title, body=body)
+    page = render_results(analysis)
     log(f"listen: {write_page(pathlib.Path(paths[0]).parent / 'listening_results.html', page)}")
 
 
-def results_html(analysis):
-    """An HTML fragment of the rows of `analyse`: its tables stand on the page of an evaluation."""
+def render_results(analysis):
+    """Return the page of the rows of `analyze_results`."""
     rated = any(row["trials"] for row in analysis["listeners"])
-    empty = absent("No ratings are left: every listener is screened out.") if rated else ""
-    scores = scores_html(analysis) if analysis["scores"] else empty
-    return scores + screening_html(analysis) + abx_html(analysis["abx"])
+    empty = ["No ratings are left: every listener is screened out."] if rated else []
+    return render(
+        "listening_results.html",
+        title="Listening test",
+        tables=tabulate_scores(analysis) if analysis["scores"] else empty,
+        screening=describe_screening(analysis),
+        abx=tabulate_abx(analysis["abx"]),
+    )
 
 
-def scores_html(analysis):
-    asked = "Closeness to the reference" if analysis["matched"] else "Likeness to real music"
-    note = f"{asked}, 0 to 100, with 95% intervals over listeners and clips."
-    counts = lambda row: (row["listeners"], row["trials"])  # of what a mean is made
-    rows = [row_html(row["name"], interval(row), *counts(row)) for row in analysis["scores"]]
-    table = table_html(note, ("clips of", "mean", "listeners", "ratings"), rows)
+def tabulate_scores(analysis):
+    """Return the mean scores of all sets and the differences between them."""
+    question = "Closeness to the reference" if analysis["matched"] else "Likeness to real music"
+    note = f"{question}, 0 to 100, with 95% intervals over listeners and clips."
+    counts = lambda row: (str(row["listeners"]), str(row["trials"]))
+    rows = [Row(row["name"], (format_interval(row), *counts(row))) for row in analysis["scores"]]
+    scores = Table(note, ("clips of", "mean", "listeners", "ratings"), rows)
     note = "Differences of the same listener on the same clip; each interval stands alone."
     rows = [
-        row_html(f"{row['a']} \N{MINUS SIGN} {row['b']}", interval(row), *counts(row))
+        Row(f"{row['a']} \N{MINUS SIGN} {row['b']}", (format_interval(row), *counts(row)))
         for row in analysis["differences"]
     ]
-    return table + table_html(note, ("difference", "points", "listeners", "pairs"), rows)
+    return [scores, Table(note, ("difference", "points", "listeners", "pairs"), rows)]
 
 
-def screening_html(analysis):
-    out = [row for row in analysis["listeners"] if row["excluded"]]
-    if not out:
+def describe_screening(analysis):
+    """Return the line on listeners who did not recognize the hidden reference."""
+    excluded = [row for row in analysis["listeners"] if row["excluded"]]
+    if not excluded:
         return ""
-    names = "; ".join(f"{row['listener']} ({row['below']} of {row['trials']})" for row in out)
+    names = "; ".join(f"{row['listener']} ({row['below']} of {row['trials']})" for row in excluded)
     verb = "Left out" if analysis["screened"] else "Not left out, although they"
     rule = f"hidden reference under {REFERENCE_SCORE} in more than {TOLERATED}% of trials"
-    return f'<p class="note">{text(f"{verb} ({rule}): {names}.")}</p>'
+    return f"{verb} ({rule}): {names}."
 
 
-def abx_html(rows):
+def tabulate_abx(rows):
+    """Return the right answers of each pair and listener; None without an ABX trial."""
     note = "ABX: right answers with Clopper-Pearson 95% intervals; p: as many or more by guessing."
     lines = []
     for row in rows:
         low, share, high = (f"{100 * row[key]:.0f}" for key in ("low", "share", "high"))
         counts = (f"{row['right']} of {row['trials']}", f"{share}% [{low}, {high}]")
-        pair, who = f"{row['a']} / {row['b']}", row["listener"] or "all"
-        lines.append(row_html(pair, who, *counts, f"{row['p']:.2g}"))
-    return table_html(note, ("pair", "listener", "right", "share", "p"), lines) if rows else ""
+        cells = (row["listener"] or "all", *counts, f"{row['p']:.2g}")
+        lines.append(Row(f"{row['a']} / {row['b']}", cells))
+    return Table(note, ("pair", "listener", "right", "share", "p"), lines) if rows else None
 
 
-def interval(row):
-    """mean [low, high] in words and, for a difference, whether it may be none."""
-    mean, low, high = (shown(row[key], 1) for key in ("mean", "low", "high"))
+def format_interval(row):
+    """Return mean [low, high] and, for a difference, whether it may be none."""
+    mean, low, high = (format_number(row[key], 1) for key in ("mean", "low", "high"))
     chance = "a" in row and row["low"] <= 0 <= row["high"]
     return f"{mean} [{low}, {high}]{', may be chance' if chance else ''}"
-
-
-def row_html(name, *cells):
-    numbers = "".join(f'<td class="n">{text(cell)}</td>' for cell in cells)
-    return f"<tr><td><bdi>{text(name)}</bdi></td>{numbers}</tr>"

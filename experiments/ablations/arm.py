@@ -1,9 +1,9 @@
-"""One arm of an ablation: train, measure on common noise levels, sample from common noise.
+"""Train one arm of an ablation, measure it at common noise levels, sample from common noise.
 
     python -m experiments.ablations.arm NAME --size tiny --seed 0 --steps 600 --workdir DIR
 
-Arms differ in schedule, prediction and representation, so the error is taken where all can be
-compared: at the same log_snr, on the same held-out crops. DIR/row.json is written last.
+Arms differ in schedule, prediction and representation, so errors are compared at the same
+log_snr, on the same held-out crops. DIR/row.json is written last.
 """
 
 import argparse
@@ -26,7 +26,7 @@ LOG_SNRS = np.linspace(-6.0, 6.0, 13)  # from 0.05 to 0.95 on the cosine schedul
 
 
 def config_of(name, size, seed, steps, workdir):
-    """The arm's config, its steps scaled to the control's compute."""
+    """Return the config of the arm, its steps scaled to the compute of the control."""
     config, control = (ablations.get_config(f"{n}:{size}") for n in (name, "control"))
     work = [
         sum(count_flops(build.model(c, build.representation(c).shape))) for c in (config, control)
@@ -43,15 +43,15 @@ def config_of(name, size, seed, steps, workdir):
 
 
 def evaluate(config):
-    """x_0 error and bound of the trained average, beside what a linear denoiser of frames gives."""
+    """Return x_0 error and variational bound of the EMA, and the error over a linear denoiser's."""
     job = diffusion_job.DiffusionJob(config)
     state = job.restore(checkpoints.require_step(config.workdir))
-    waves = crops.read_fixed_waves(job.valid_songs, job.rep, config.valid.crops)
+    waves = crops.read_fixed_waves(job.valid_songs, job.rep.samples, config.valid.crops)
     batches = waves[: len(waves) // 16 * 16].reshape(-1, 16, *waves.shape[1:])
 
     @jax.jit
-    def measured(params, wave, key):
-        denoise = build.denoiser(config, job.model, params, job.schedule)
+    def measure(params, wave, key):
+        denoise = job.denoiser(params).denoise
         levels, x_0 = (
             schedules.invert_log_snr(job.schedule, jnp.asarray(LOG_SNRS)),
             job.rep.encode(wave),
@@ -62,10 +62,12 @@ def evaluate(config):
         )
 
     keys = jax.random.split(jax.random.key(7), len(batches))
-    pairs = [measured(state.ema_params, wave, key) for wave, key in zip(batches, keys, strict=True)]
+    pairs = [measure(state.ema_params, wave, key) for wave, key in zip(batches, keys, strict=True)]
     by_level, bound = (np.mean([np.asarray(p[i]) for p in pairs], axis=0) for i in (0, 1))
-    fitted = linear_denoisers.fit(job.train_batches(), job.model.patch)
-    moments = linear_denoisers.measure_moments(fitted, job.valid_batches(), job.model.patch)
+    train_x0 = job.encode_crops(job.songs, config.valid.baseline_crops)
+    valid_x0 = job.encode_crops(job.valid_songs, config.valid.crops)
+    fitted = linear_denoisers.fit(train_x0, job.model.patch)
+    moments = linear_denoisers.measure_moments(fitted, valid_x0, job.model.patch)
     alpha, sigma = np.sqrt(1 / (1 + np.exp(-LOG_SNRS))), np.sqrt(1 / (1 + np.exp(LOG_SNRS)))
     frame = [
         linear_denoisers.x0_error(fitted["linear_frame"][2], moments["linear_frame"], a, s)
@@ -73,7 +75,7 @@ def evaluate(config):
     ]
     return {
         "x0_error": float(by_level.mean()),
-        "of_frame": float(by_level.mean() / np.mean(frame)),
+        "over_linear_frame": float(by_level.mean() / np.mean(frame)),
         "bound_nats": float(bound),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "x0_error_by_log_snr": by_level.tolist(),
@@ -81,7 +83,7 @@ def evaluate(config):
 
 
 def training_seconds(config):
-    """Of all dispatches, from the run's own log: a resumed run counts all of its parts."""
+    """Return the seconds of all dispatches from the run's log, all parts of a resumed run."""
     lines = (pathlib.Path(config.workdir) / "metrics.jsonl").read_text().splitlines()
     records = [r for r in map(json.loads, lines) if r["kind"] == "train"]
     return config.train.steps_per_dispatch * sum(1 / r["steps_per_second"] for r in records)
@@ -99,7 +101,7 @@ def main():
     config = config_of(args.name, args.size, args.seed, args.steps, args.workdir)
     prepare.run(config)
     train.run(config)
-    row = {"name": args.name, "size": args.size, "seed": args.seed, "asked_steps": args.steps}
+    row = {"name": args.name, "size": args.size, "seed": args.seed, "requested_steps": args.steps}
     row |= {"steps": config.train.num_steps, "seconds": round(training_seconds(config), 1)}
     row |= evaluate(config)
     sample.run(config)

@@ -1,4 +1,4 @@
-"""Who does which piece of work, where several hosts share a directory and nothing else."""
+"""Claims on pieces of work by hosts that share a directory and nothing else."""
 
 import contextlib
 import json
@@ -7,19 +7,19 @@ import socket
 import threading
 import uuid
 
-STALE = 600.0  # seconds without a sign of life after which a claim is anybody's
+STALE = 600.0  # seconds without a renewal after which another process may take the claim
 RENEW = 60.0
 
 
 @contextlib.contextmanager
 def claimed(folder, stale=STALE):
-    """Yields whether the work of `folder` is this process's; a claim it got ends with the block.
+    """Yield whether this process owns the work of `folder`; its claim ends with the block.
 
-    The claim is a file that only one can create. Its holder touches it while it lives; ages are
-    taken by the clock of the shared disk, since hosts' clocks differ.
+    The claim is a file that only one process can create. Its owner touches it regularly. Ages are
+    taken by the clock of the shared disk, since clocks of hosts differ.
     """
     path = folder / "claim.json"
-    if not (_create(path) or (_take_away(path, stale) and _create(path))):
+    if not (_create(path) or (_remove_stale(path, stale) and _create(path))):
         yield False
         return
     done = threading.Event()
@@ -41,17 +41,17 @@ def _create(path):
         return False
 
 
-def _take_away(path, stale):
-    """Removes a claim whose holder is gone; of several who try, one succeeds."""
+def _remove_stale(path, stale):
+    """Remove a claim that nobody renews; of several processes that try, one succeeds."""
     probe = path.with_name(f"now-{uuid.uuid4().hex}")
     try:
         probe.touch()
         age = probe.stat().st_mtime - path.stat().st_mtime
         if age < stale:
             return False
-        path.rename(path.with_name(f"gone-{uuid.uuid4().hex}"))
+        path.rename(path.with_name(f"stale-{uuid.uuid4().hex}"))
         return True
-    except FileNotFoundError:  # another took it away
+    except FileNotFoundError:  # another process removed it
         return False
     finally:
         probe.unlink(missing_ok=True)
@@ -60,4 +60,4 @@ def _take_away(path, stale):
 def _renew(path, done):
     while not done.wait(RENEW):
         with contextlib.suppress(FileNotFoundError):
-            os.utime(path)  # the disk's own clock
+            os.utime(path)  # the clock of the disk

@@ -1,4 +1,4 @@
-"""What differs between two runs, in their configs and in what came of them.
+"""Print what differs between two runs: their configs and their results.
 
 python -m experiments.ablations.compare runs/a runs/b
 """
@@ -13,45 +13,46 @@ import numpy as np
 NOT_COMPARED = ("workdir", "name")
 
 
-def flat(section, prefix=""):
-    """{"section.field": value} of nested dicts."""
+def flatten(section, prefix=""):
+    """Return {"section.field": value} of nested dicts."""
     fields = {}
     for name, value in section.items():
         path = f"{prefix}{name}"
-        fields |= flat(value, path + ".") if isinstance(value, dict) else {path: value}
+        fields |= flatten(value, path + ".") if isinstance(value, dict) else {path: value}
     return fields
 
 
 def read(workdir, name):
+    """Return the content of a JSON file of a run, or exit with one line."""
     path = workdir / name
     if not path.exists():
         sys.exit(f"error: {path} is missing; is {workdir} the workdir of a run that trained?")
     return json.loads(path.read_text())
 
 
-def results(workdir):
-    """The numbers that a run is judged by."""
+def read_results(workdir):
+    """Return {name: number} of what a run achieved and cost."""
     health = read(workdir, "health.json")
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     trains = [r for r in map(json.loads, lines) if r["kind"] == "train"]
-    found = {"steps": health["step"], "x0_error": float(np.mean(health["x0_error"]))}
+    results = {"steps": health["step"], "x0_error": float(np.mean(health["x0_error"]))}
     for name, errors in health["baselines"].items():
-        found[f"of {name}"] = found["x0_error"] / float(np.mean(errors))
+        results[f"x0_error over {name}"] = results["x0_error"] / float(np.mean(errors))
     last = max(1, len(trains) // 10)
-    found["training loss"] = float(np.mean([r["loss"] for r in trains[-last:]]))
-    found["steps a second"] = float(np.median([r["steps_per_second"] for r in trains]))
+    results["training loss"] = float(np.mean([r["loss"] for r in trains[-last:]]))
+    results["steps per second"] = float(np.median([r["steps_per_second"] for r in trains]))
     facts = workdir / "preflight.json"
     if facts.exists():
         facts = json.loads(facts.read_text())
-        found |= {name: facts[name] for name in ("parameters", "peak_bytes")}
-    return found
+        results |= {name: facts[name] for name in ("parameters", "peak_bytes")}
+    return results
 
 
-def table(title, left, right, shown=str):
-    """Lines of the names whose values differ."""
+def compare(title, left, right, show=str):
+    """Return lines of the names whose values differ."""
     missing = "(none)"
     names = [n for n in dict.fromkeys([*left, *right]) if left.get(n) != right.get(n)]
-    cells = [(n, shown(left.get(n, missing)), shown(right.get(n, missing))) for n in names]
+    cells = [(n, show(left.get(n, missing)), show(right.get(n, missing))) for n in names]
     if not cells:
         return [f"{title}: no difference"]
     wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -63,12 +64,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs=2, type=pathlib.Path)
     first, second = parser.parse_args().runs
-    configs = [flat(read(run, "config.json")) for run in (first, second)]
+    configs = [flatten(read(run, "config.json")) for run in (first, second)]
     configs = [{k: v for k, v in c.items() if k not in NOT_COMPARED} for c in configs]
     number = lambda value: f"{value:.4g}" if isinstance(value, float) else str(value)
     print(f"A: {first}\nB: {second}")
-    print("\n".join(table("config", *configs)))
-    print("\n".join(table("result", results(first), results(second), number)))
+    print("\n".join(compare("config", *configs)))
+    print("\n".join(compare("result", read_results(first), read_results(second), number)))
 
 
 if __name__ == "__main__":

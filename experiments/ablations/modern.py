@@ -1,13 +1,14 @@
-"""Which model of the base's size is strongest? Equal minutes on the base's songs and spectrogram.
+"""Compare models of the size of base: equal minutes on the same songs and spectrogram.
 
     python -m experiments.ablations.modern [--minutes 4] [--names base patch_64x8 ...]
         [--source songbook:900]
     python -m experiments.ablations.modern --frames 1024 --batch 16     # a GPU, bfloat16
 
-Every candidate has the base's parameters within 2 % and no more of its FLOPs. A CPU cannot train
-8192 tokens, so crops are an eighth as long there (128 frames), which is kind to the base: its
-attention costs an eighth, too. The time of a step is measured first, and so many steps are run, the
-learning rate decayed over them. Writes the rows of this device to results/modern.csv.
+Every candidate has the parameters of base within 2 % and at most its FLOPs. A CPU cannot train
+8192 tokens, so crops there are an eighth as long (128 frames), which favors base: its attention
+costs an eighth, too. The script measures the time of a step first, then trains as many steps as
+fit and decays the learning rate over them. Writes the rows of this device to
+results/ablations/modern.csv.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import jax
 
 from configs import base, modern
 from experiments.ablations.arm import evaluate
-from experiments.lib.tables import RESULTS, write_of_device
+from experiments.lib.tables import RESULTS, write_device_rows
 from specdiff_jax.config import build
 from specdiff_jax.data import prepare
 from specdiff_jax.models.dit import count_flops
@@ -40,7 +41,7 @@ CANDIDATES = {
 
 
 def config_of(name):
-    """A candidate's full-length config."""
+    """Return the full-length config of a candidate."""
     config = base.get_config() if name == "base" else modern.get_config()
     if name != "base":
         config.model.update(CANDIDATES[name])
@@ -48,8 +49,8 @@ def config_of(name):
     return config
 
 
-def timed(config, frames, batch):
-    """The same with crops of so many frames, to be trained for a time."""
+def shorten(config, frames, batch):
+    """Return the config with crops of `frames` frames and frequent dispatches."""
     config.representation.frames = frames
     config.optimizer.ema_decay = 0.99
     config.valid.update(crops=64, baseline_crops=256)
@@ -59,11 +60,11 @@ def timed(config, frames, batch):
 
 
 def measure(name, minutes, frames, batch, source):
-    """Trains one candidate for so long, and its row."""
+    """Train one candidate for some minutes, and return its row."""
     whole = config_of(name)
     whole.data.source = source
-    made = build.model(whole, build.representation(whole).shape)
-    config = timed(whole, frames, batch)
+    full_length = build.model(whole, build.representation(whole).shape)
+    config = shorten(whole, frames, batch)
     shutil.rmtree(config.workdir, ignore_errors=True)
     prepare.run(config)
     facts = preflight.measure(diffusion_job.DiffusionJob(config))
@@ -72,9 +73,9 @@ def measure(name, minutes, frames, batch, source):
     check_config.check(config)
     train.run(config)
     row = {"device": jax.devices()[0].device_kind, "name": name, "minutes": minutes}
-    row |= {"frames": frames, "batch": batch, "dtype": made.dtype, "steps": steps}
-    row |= {"parameters": facts["parameters"], "seconds_a_step": facts["seconds_a_step"]}
-    row |= {"full_length_forward_gflop": sum(count_flops(made)) / 1e9}
+    row |= {"frames": frames, "batch": batch, "dtype": full_length.dtype, "steps": steps}
+    row |= {"parameters": facts["parameters"], "seconds_per_step": facts["seconds_a_step"]}
+    row |= {"full_length_forward_gflop": sum(count_flops(full_length)) / 1e9}
     return row | evaluate(config) | {"songs": source}
 
 
@@ -92,7 +93,7 @@ def main():
         row.pop("x0_error_by_log_snr")
         rows.append({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()})
         print(json.dumps(rows[-1]), flush=True)
-        write_of_device(RESULTS / "ablations" / "modern.csv", rows)
+        write_device_rows(RESULTS / "ablations" / "modern.csv", rows)
 
 
 if __name__ == "__main__":

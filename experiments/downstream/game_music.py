@@ -1,10 +1,10 @@
-"""Real recorded music with labels: the soundtracks of free games, from Debian packages.
+"""Collect recorded music with labels: the soundtracks of free games, from Debian packages.
 
     python -m experiments.downstream.game_music FOLDER [--packages ...]
 
-Fetches each package with apt-get, unpacks it under FOLDER and writes FOLDER/songs.jsonl, a source
-for --config.data.source: every sound of LEAST seconds or longer, labelled game:PACKAGE, with the
-artist that its file names. Where a file names none, the song is taken for an artist of its own.
+Downloads each package with apt-get, unpacks it under FOLDER and writes FOLDER/songs.jsonl, a source
+for --config.data.source: every sound of MIN_SECONDS or longer, labelled game:PACKAGE, with the
+artist of its tags. A song without an artist counts as an artist of its own.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import subprocess
 
 from specdiff_jax.audio import files
 
-PACKAGES = (  # whose songs have several artists, or none named
+PACKAGES = (  # whose songs have several artists or no artist tags
     "ardentryst",
     "colobot-common-sounds",
     "fillets-ng-data",
@@ -25,11 +25,11 @@ PACKAGES = (  # whose songs have several artists, or none named
     "warzone2100-music",
     "wesnoth-1.16-music",
 )
-LEAST = 30.0  # seconds: shorter are noises
+MIN_SECONDS = 30.0  # shorter sounds are effects
 
 
 def fetch(package, folder):
-    """Unpacks a package under folder/package, once."""
+    """Unpack a package under folder/package, unless it is there, and return that folder."""
     place = folder / package
     if place.exists():
         return place
@@ -40,15 +40,15 @@ def fetch(package, folder):
     return place
 
 
-def songs(place, package):
-    """A line of the list for each of a package's songs."""
+def list_songs(place, package):
+    """Yield a line of the list for each song of a package."""
     for path in files.find(place):
         try:
             sound = files.Sound(str(path))
         except ValueError:
             continue  # not sound
         sound.file.close()
-        if sound.claimed >= LEAST * sound.sample_rate:
+        if sound.claimed >= MIN_SECONDS * sound.sample_rate:
             line = {"path": str(path.relative_to(place.parent)), "labels": [f"game:{package}"]}
             yield line | {name: value for name, value in sound.tags.items() if value}
 
@@ -59,11 +59,11 @@ def main():
     parser.add_argument("--packages", nargs="+", default=PACKAGES)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    listed = [line for p in args.packages for line in songs(fetch(p, args.folder), p)]
-    text = "".join(json.dumps(line) + "\n" for line in listed)
+    lines = [line for p in args.packages for line in list_songs(fetch(p, args.folder), p)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
     (args.folder / "songs.jsonl").write_text(text)
-    for game, count in collections.Counter(line["labels"][0] for line in listed).items():
-        artists = {line.get("artist") for line in listed if line["labels"][0] == game}
+    for game, count in collections.Counter(line["labels"][0] for line in lines).items():
+        artists = {line.get("artist") for line in lines if line["labels"][0] == game}
         print(f"{game}: {count} songs, {len(artists - {None})} artists named")
 
 

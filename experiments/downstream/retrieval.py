@@ -33,8 +33,8 @@ GOALS = ("song", "label")
 def config_of(way, trunk, seed, args):
     """The config of one embedding."""
     config = small(embedding.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
-    if way == "random held":
-        config.head.trainable = "held"
+    if way == "random frozen":
+        config.head.trainable = "head"
     if args.t is not None:
         config.head.noise_level = args.t
     config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}_{seed}_{args.steps}")
@@ -58,7 +58,7 @@ def plain(kind, scores):
     return unit(flat - flat.mean(axis=0)).reshape(*waves.shape[:2], -1)
 
 
-def precision(scores, vectors, kind):
+def measure_precision(scores, vectors, kind):
     """{goal: mean (recall@1, average precision) of each song's windows, NaN where none is there}.
 
     Args:
@@ -110,12 +110,12 @@ def compared(args):
     for way in args.ways:
         for seed in args.seeds:
             scores, vectors = trained(config_of(way, args.trunk, seed, args))
-            found.setdefault(way, []).append(precision(scores, vectors, args.kind))
+            found.setdefault(way, []).append(measure_precision(scores, vectors, args.kind))
             rows.append(row_of(way, seed, found[way][-1]))
             print(rows[-1], flush=True)
             write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
     for kind in PLAIN if args.musicnn else PLAIN[:1]:
-        found[kind] = [precision(scores, plain(kind, scores), args.kind)]
+        found[kind] = [measure_precision(scores, plain(kind, scores), args.kind)]
         rows.append(row_of(kind, "", found[kind][0]))
         write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
     gains = []
@@ -124,7 +124,7 @@ def compared(args):
             ours, theirs = ([one[goal] for one in found[name]] for name in ("pretrained", way))
             estimate = gain(ours, theirs)
             songs = len(scores.songs.entries)
-            gains.append({"pretrained less": way, "goal": goal, "songs": songs} | vars(estimate))
+            gains.append({"pretrained_minus": way, "goal": goal, "songs": songs} | vars(estimate))
             print(gains[-1])
     write_csv(RESULTS / "downstream" / f"{args.name}_gains.csv", gains)
 

@@ -64,7 +64,7 @@ def synthetic(count, width, folder):
         {"name": f"{k:06d}", "number": k, "windows": min(WINDOWS, count - WINDOWS * k)}
         for k in range(-(-count // WINDOWS))
     ]
-    about, rows, true = {"embedder": "made up", "width": width}, [], None
+    about, rows, true = {"embedder": "synthetic", "width": width}, [], None
     for way, most in (("exact", count), ("graph", 0)):
         vector_index.EXACT_UP_TO = most
         before, began, others = peak_rss(), time.perf_counter(), other_seconds()
@@ -73,7 +73,7 @@ def synthetic(count, width, folder):
         others = None if others is None else (other_seconds() - others) / seconds
         rows.append({"part": "synthetic", "index": way, "vectors": count, "width": width})
         sizes = sum(path.stat().st_size for path in folder.iterdir())
-        rows[-1] |= {"build_s": seconds, "cores_of_others": others, "disk_mb": sizes / MB}
+        rows[-1] |= {"build_s": seconds, "other_cores": others, "disk_mb": sizes / MB}
         rows[-1] |= {"peak_rss_added_mb": (peak_rss() - before) / MB}
         found, times = answered(index, queries)
         true = found if true is None else true
@@ -90,7 +90,7 @@ def gallery(count, width, folder):
         {"name": f"{k:06d}", "number": k, "windows": WINDOWS, "samples": WINDOWS + 1}
         for k in range(count)
     ]
-    about = {"embedder": "made up", "width": width, "window": 2, "hop": 1, "sample_rate": 1}
+    about = {"embedder": "synthetic", "width": width, "window": 2, "hop": 1, "sample_rate": 1}
     index = vector_index.write(folder, about, songs, vectors)
     for windows in (1, 10):
         times, worked = [], []  # the latter is what a busy machine does not lengthen
@@ -170,7 +170,7 @@ def measured(config, seconds, label):
     row = {"songs": len(list(pathlib.Path(config.data.source).glob("*.wav")))}
     row |= {"build_s": took, "build_times_real_time": seconds / took}
     if others is not None:
-        row["cores_of_others"] = (other_seconds() - others) / took
+        row["other_cores"] = (other_seconds() - others) / took
     index = vector_index.read(indexing.place_of(config))
     row |= {"vectors": len(index.vectors), "width": index.about["width"]} | asked(config, index)
     return [row, *found(index, label)]
@@ -207,7 +207,7 @@ def found(index, label):
     )
     alike = (told[:, None] == told[index.song_at(gallery)][None]) & (told != None)[:, None]  # noqa: E711
     goals = {
-        "the same song": (same, None),
+        "same song": (same, None),
         f"{label}, same-song excerpts included": (alike, None),
         f"{label}, same-song excerpts excluded": (alike, same),
     }

@@ -36,7 +36,7 @@ from specdiff_jax.evaluation.metrics import classification
 from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_interval
 
 RUNS = pathlib.Path(__file__).parents[2] / "runs" / "tagging"
-WAYS = {"pretrained": "full", "probe": "probe", "scratch": "scratch", "random held": "scratch"}
+WAYS = {"pretrained": "full", "probe": "probe", "scratch": "scratch", "random frozen": "scratch"}
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 PLAIN = ("log-mel statistics", "musicnn")
 
@@ -55,9 +55,10 @@ def small(config, trunk, seed, args):
 def config_of(way, trunk, seed, args, **fields):
     """The config of one tagger."""
     config = small(tagging.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
-    fields |= {"learns": "held"} if way == "random held" else {}
-    fields |= {"t": args.t} if args.t is not None else {}
-    config.tag.update(robustness=False, kinds=tuple(args.kinds), **fields)
+    fields |= {"trainable": "head"} if way == "random frozen" else {}
+    fields |= {"noise_level": args.t} if args.t is not None else {}
+    config.tag.update(robustness=False, kinds=tuple(args.kinds))
+    config.head.update(fields)
     told = "".join(f"_{name}{value}" for name, value in fields.items())
     config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}{told}_{seed}_{args.steps}")
     every = min(40, args.steps)
@@ -144,7 +145,7 @@ def compared(args):
     gains = []
     for way in list(found)[1:]:
         estimate = gain(truth, found["pretrained"], found[way])
-        gains.append({"pretrained less": way, "songs": len(truth)} | vars(estimate))
+        gains.append({"pretrained_minus": way, "songs": len(truth)} | vars(estimate))
         print(gains[-1])
     write_csv(RESULTS / "downstream" / f"{args.name}_gains.csv", gains)
 
@@ -156,13 +157,15 @@ def scanned(args):
     for block in range(depth):
         for t in LEVELS:
             for seed in args.seeds:
-                config = config_of("probe", args.trunk, seed, args, block=block, t=t)
+                config = config_of("probe", args.trunk, seed, args, block=block, noise_level=t)
                 prepare.run(config)
                 job = Tagger(config)
                 job.take_songs()
                 tag.trained(job)
                 best = max(score for _, score in tag.history(config.workdir))
-                rows.append({"block": block, "t": t, "seed": seed, "valid_pr_auc_macro": best})
+                rows.append(
+                    {"block": block, "noise_level": t, "seed": seed, "valid_pr_auc_macro": best}
+                )
         write_csv(RESULTS / "downstream" / f"{args.name}_scan.csv", rows)
     draw(rows, depth, RESULTS.parent / "figures" / f"{args.name}_scan.png")
 
@@ -170,7 +173,9 @@ def scanned(args):
 def draw(rows, depth, path):
     """A heat map of means over seeds."""
     of = lambda block, t: [
-        row["valid_pr_auc_macro"] for row in rows if (row["block"], row["t"]) == (block, t)
+        row["valid_pr_auc_macro"]
+        for row in rows
+        if (row["block"], row["noise_level"]) == (block, t)
     ]
     grid = np.array([[np.mean(of(block, t)) for t in LEVELS] for block in range(depth)])
     figure = Figure(figsize=(1.6 + 0.9 * len(LEVELS), 1.6 + 0.6 * depth), layout="constrained")

@@ -1,9 +1,9 @@
-"""The ceiling of every representation: round trips of real held-out music, before any model.
+"""Measure the ceiling of every representation: round trips of held-out music without a model.
 
     python -m experiments.generation.ceiling [--clips 30]
 
-Writes experiments/results/ceiling.csv: signal-to-noise ratio and log-spectral distance with a
-95 % interval over clips. No model that works through a representation can score better.
+Writes results/generation/ceiling.csv: signal-to-noise ratio and log-spectral distance with a 95 %
+interval over clips. No model on top of a representation can score better.
 """
 
 import argparse
@@ -21,21 +21,21 @@ from specdiff_jax.evaluation import ceiling
 LOG = {"power": None, "floor_db": -80.0}
 KINDS = {
     "complex": {},
-    "polar": LOG | {"iterations": 8},
-    "log_magnitude": LOG | {"iterations": 60},
-    "log_mel": LOG | {"iterations": 60, "n_mels": 128},
+    "polar": LOG | {"griffin_lim_iters": 8},
+    "log_magnitude": LOG | {"griffin_lim_iters": 60},
+    "log_mel": LOG | {"griffin_lim_iters": 60, "n_mels": 128},
 }
 
 
 def measure(kind, clips):
-    """Mean and half-width of the 95 % interval of both distances, for one kind."""
+    """Return a row: mean and half-width of the 95 % interval of both distances, for one kind."""
     config = base.get_config()
     config.representation.frames = 256
     config.representation.update(kind=kind, **KINDS[kind])
     prepare.run(config)
     rep, cache = build.representation(config), prepare.locate_cache(config)
     train = songs.load_songs(cache, "train", rep.samples)
-    rep = representations.fit(rep, read_fixed_waves(train, rep, 128))
+    rep = representations.fit(rep, read_fixed_waves(train, rep.samples, 128))
     held_out = songs.load_songs(cache, "valid", rep.samples)
     _, waves = ceiling.read_held_out_clips(held_out, rep.samples, clips)
     _, snr, distance = ceiling.measure_round_trip(rep, waves)

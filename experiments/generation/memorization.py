@@ -1,11 +1,11 @@
-"""Are copies of training music found, and is new music left alone?
+"""Measure the detection of copies of training music, and its false positives on new music.
 
     python -m experiments.generation.memorization [--planted 100] [--held-out 200]
 
-Plants copies in one scan of the songbook's training songs (configs/base.py:tiny): excerpts of
-random songs from a random sample, 3 dB louder, white noise 30 dB below; and harder ones, to see
-where it ends. Calibrates on clips of the validation songs, counts the false positives in clips of
-the test songs. Writes experiments/results/memorisation.csv, a row for each kind.
+Plants corrupted excerpts of random training songs of configs/base.py:tiny: 3 dB louder with white
+noise 30 dB below, and harder corruptions, to find the limits. Calibrates on clips of the validation
+songs, and counts false positives in clips of the test songs. Writes
+results/generation/memorization.csv, a row for each corruption.
 """
 
 import argparse
@@ -26,52 +26,53 @@ from specdiff_jax.data.songs import load_songs
 from specdiff_jax.evaluation.metrics import memorization
 
 GAIN = 10 ** (3 / 20)
-LONGER = 1.25  # of a clip: what is cut before the speed changes
+CUT = 1.25  # excerpt length in clips, before the speed changes
 
 
-def noisy(wave, snr_db, rng):
+def add_noise(wave, snr_db, rng):
+    """Return a wave 3 dB louder, with white noise at a signal-to-noise ratio.  # [N] float32"""
     noise = rng.standard_normal(len(wave)) * np.sqrt(np.mean(wave**2)) * 10 ** (-snr_db / 20)
     return (GAIN * (wave + noise)).astype(np.float32)
 
 
-def kinds(rep, other):
-    """What is done to an excerpt of LONGER clips: {kind: f(wave, rng) -> [samples]}.
+def corruptions(rep, other):
+    """Return {name: f(wave, rng) -> [samples]} for excerpts of CUT clips.
 
     Args:
-      other: [N] music that was not trained on.
+      other: [N] music outside the training split.
     """
     samples, rate = rep.samples, rep.sample_rate
     round_trip = jax.jit(lambda wave: rep.decode(rep.encode(wave)))
     faster = lambda wave, by: soxr.resample(wave, by * rate, rate)[:samples]
     return {
-        "3 dB louder, noise at 30 dB": lambda wave, rng: noisy(wave[:samples], 30, rng),
-        "noise at 10 dB": lambda wave, rng: noisy(wave[:samples], 10, rng),
-        "noise at 0 dB": lambda wave, rng: noisy(wave[:samples], 0, rng),
+        "3 dB louder, noise at 30 dB": lambda wave, rng: add_noise(wave[:samples], 30, rng),
+        "noise at 10 dB": lambda wave, rng: add_noise(wave[:samples], 10, rng),
+        "noise at 0 dB": lambda wave, rng: add_noise(wave[:samples], 0, rng),
         "round trip of the representation": lambda wave, rng: np.asarray(
             round_trip(wave[None, :samples])[0]
         ),
         "1 % faster": lambda wave, rng: faster(wave, 1.01),
         "3 % faster": lambda wave, rng: faster(wave, 1.03),
-        "half of it, then other music": lambda wave, rng: np.concatenate(
+        "first half, then other music": lambda wave, rng: np.concatenate(
             [wave[: samples // 2], other[samples // 2 : samples]]
         ),
-        "mixed with as loud other music": lambda wave, rng: wave[:samples] + other[:samples],
+        "mixed with other music at equal level": lambda wave, rng: wave[:samples] + other[:samples],
     }
 
 
-def plant(songs, rep, change, count, seed):
-    """[count, samples] copies, and the song and second that each was cut from."""
+def plant(songs, rep, corrupt, count, seed):
+    """Return copies [count, samples], and the song and second that each was cut from."""
     rng = np.random.default_rng(seed)
-    length = int(LONGER * rep.samples)
+    length = int(CUT * rep.samples)
     song = rng.integers(0, len(songs.lengths), count)
     start = (rng.random(count) * (songs.lengths[song] - length)).astype(np.int64)
     waves = crops.read_crops(songs, songs.starts[song] + start, length)
-    made = np.stack([change(crops.pcm_to_float(wave).mean(axis=1), rng) for wave in waves])
-    return made, song, start / rep.sample_rate
+    copies = np.stack([corrupt(crops.pcm_to_float(wave).mean(axis=1), rng) for wave in waves])
+    return copies, song, start / rep.sample_rate
 
 
-def held_out(songs, rep, count):
-    """[<= count, samples] clips that are spread evenly over the songs."""
+def read_clips(songs, rep, count):
+    """Return clips that are spread evenly over the songs.  # [<= count, samples]"""
     offsets = crops.tile_offsets(songs, rep.samples, count)
     return crops.pcm_to_float(crops.read_crops(songs, offsets, rep.samples)).mean(axis=-1)
 
@@ -80,51 +81,54 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--planted", type=int, default=100, help="copies of the first kind")
     parser.add_argument("--held-out", type=int, default=200, help="clips to calibrate, and to test")
-    told = parser.parse_args()
+    args = parser.parse_args()
     config = base.get_config("tiny")
     prepare.run(config)
     rep, place = build.representation(config), prepare.locate_cache(config)
     songs = {name: load_songs(place, name, rep.samples) for name in ("train", "valid", "test")}
     train = songs["train"]
-    rep = representations.fit(rep, read_fixed_waves(train, rep, 64))
-    valid, test = (held_out(songs[name], rep, told.held_out) for name in ("valid", "test"))
+    rep = representations.fit(rep, read_fixed_waves(train, rep.samples, 64))
+    valid, test = (read_clips(songs[name], rep, args.held_out) for name in ("valid", "test"))
 
-    changes = kinds(rep, test[0])
-    counts = [told.planted] + [told.planted // 4] * (len(changes) - 1)
+    changes = corruptions(rep, test[0])
+    counts = [args.planted] + [args.planted // 4] * (len(changes) - 1)
     planted = {
         kind: plant(train, rep, change, count, seed)
         for seed, ((kind, change), count) in enumerate(zip(changes.items(), counts, strict=True))
     }
-    clips = np.concatenate([made for made, _, _ in planted.values()] + [test])
+    clips = np.concatenate([copies for copies, _, _ in planted.values()] + [test])
     began, worked = time.perf_counter(), time.process_time()
-    heard = zip(train.starts, train.lengths, strict=True)
-    waves = (crops.pcm_to_float(train.read(*song)).mean(axis=1) for song in heard)
+    spans = zip(train.starts, train.lengths, strict=True)
+    waves = (crops.pcm_to_float(train.read(*span)).mean(axis=1) for span in spans)
     waves = tqdm.tqdm(waves, "songs", total=len(train.lengths))
-    found, real, verdict = memorization.find_memorized(clips, valid, waves, rep.sample_rate)
+    matches, real, verdict = memorization.find_memorized(clips, valid, waves, rep.sample_rate)
     cost = {"scanned_clips": len(clips) + len(valid), "music_s": train.size / train.sample_rate}
     cost |= {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - worked}
 
     rows, first = [], 0
-    for kind, (made, song, start) in planted.items():
-        part = slice(first, first := first + len(made))
-        right = (found.song[part] == song) & (abs(found.offset[part] - start) <= memorization.HOP)
-        rows.append(row(kind, found, verdict, part) | {"right_place": right.mean()})
-    rows.append(row("test songs: false positives", found, verdict, slice(first, None)))
-    rows.append({"clips_of": "validation songs: calibration", "clips": len(valid)})
+    for kind, (copies, song, start) in planted.items():
+        part = slice(first, first := first + len(copies))
+        hits = matches.song[part] == song
+        hits &= abs(matches.offset[part] - start) <= memorization.HOP
+        rows.append(row(kind, matches, verdict, part) | {"right_place": hits.mean()})
+    rows.append(row("test songs: false positives", matches, verdict, slice(first, None)))
+    rows.append({"corruption": "validation songs: calibration", "clips": len(valid)})
     rows[-1] |= quantiles(real.similarity) | {"threshold": verdict.threshold} | cost
     for line in rows:
         print(line, flush=True)
     rounded = [{k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in rows]
-    write_csv(RESULTS / "generation" / "memorisation.csv", rounded)
+    write_csv(RESULTS / "generation" / "memorization.csv", rounded)
 
 
-def row(kind, found, verdict, part):
+def row(kind, matches, verdict, part):
+    """Return the row of the clips in a slice: share flagged, quantiles of similarity."""
     flagged = verdict.flagged[part]
-    share = {"clips_of": kind, "clips": len(flagged), "flagged": float(flagged.mean())}
-    return share | quantiles(found.similarity[part])
+    share = {"corruption": kind, "clips": len(flagged), "flagged": float(flagged.mean())}
+    return share | quantiles(matches.similarity[part])
 
 
 def quantiles(similarity):
+    """Return {name: quantile} of similarities."""
     values = np.quantile(similarity, [0, 0.05, 0.5, 0.99, 1])
     names = ("least", "similarity_5", "median", "similarity_99", "most")
     return dict(zip(names, map(float, values), strict=True))

@@ -1,12 +1,12 @@
-"""Do the scores of an evaluation order checkpoints as their validation error does?
+"""Compare the order of checkpoints by evaluation scores with that by validation error.
 
     python -m experiments.generation.metric_order --names control pre_ln eps_prediction
         log_magnitude
 
-Takes finished arms of experiments.ablations, adds the control network before its first step and
-real music, samples 256 clips of each from the same noise, and scores them on the test split. Writes
-results/metric_order.csv, with Spearman's rank correlation of every score with the error of x_0, and
-figures/metric_order.png.
+Takes finished arms of experiments.ablations, the untrained control network and real music, samples
+256 clips of each from the same noise, and scores them on the test split. Writes
+results/generation/metric_order.csv, with Spearman's rank correlation of every score with the x_0
+error, and figures/metric_order.png.
 """
 
 import argparse
@@ -31,7 +31,7 @@ BETTER = {"precision": -1, "recall": -1, "density": -1, "coverage": -1}  # where
 
 
 def material(workdir, clips):
-    """The Material of one checkpoint, sampled as all are."""
+    """Return the Material of one checkpoint, with the common sampling settings."""
     config = trained_model.load(workdir).config
     config.workdir = str(workdir)
     config.evaluate.update(split="test", clips=clips, compare_to=())
@@ -40,18 +40,20 @@ def material(workdir, clips):
 
 
 def folder_of(name, steps):
-    """Where experiments.ablations kept an arm."""
+    """Return the folder of an arm of experiments.ablations."""
     name, _, other = name.partition("@")
     return RUNS / f"tiny_{other or steps}" / f"{name.replace(',', '+')}_0"
 
 
-def scored(clips, rep, real, chosen):
-    """{embedder_score: value} of one set."""
+def score(clips, rep, real, chosen):
+    """Return {embedder_score: value} of one set of clips."""
     row = {}
     for embedder in chosen:
-        found = scores.score_embeddings(embed_set(embedder, clips, rep), real[embedder.name])
-        row |= {f"{embedder.name}_{name}": found[name]["value"] for name in SCORES if name in found}
-        row |= {f"{embedder.name}_kad_{end}": found["kad"][end] for end in ENDS}
+        values = scores.score_embeddings(embed_set(embedder, clips, rep), real[embedder.name])
+        row |= {
+            f"{embedder.name}_{name}": values[name]["value"] for name in SCORES if name in values
+        }
+        row |= {f"{embedder.name}_kad_{end}": values["kad"][end] for end in ENDS}
     return row
 
 
@@ -65,24 +67,24 @@ def main():
     chosen, rows, real = [embedders.load_embedder(name) for name in args.embedders], [], {}
     folders = [folder_of(name, args.steps) for name in args.names]
     for name, folder in zip(tqdm.tqdm(args.names, unit="run"), folders, strict=True):
-        error = json.loads((folder / "row.json").read_text())["of_frame"]
+        error = json.loads((folder / "row.json").read_text())["over_linear_frame"]
         m = material(folder, args.clips)
         trained, rep = m.trained["generated"], m.rep
         if not real:
             for embedder in chosen:
                 real[embedder.name] = embed_set(embedder, m.reference, rep)
-            rows.append({"name": "real music"} | scored(m.other, rep, real, chosen))
+            rows.append({"name": "real music"} | score(m.other, rep, real, chosen))
             fresh = controls.generate_clips(controls.reinitialize(trained), m.rep, m.wishes)
-            rows.append({"name": "untrained"} | scored(fresh, rep, real, chosen))
+            rows.append({"name": "untrained"} | score(fresh, rep, real, chosen))
         clips = controls.generate_clips(trained, m.rep, m.wishes)
-        rows.append({"name": name, "of_frame": error} | scored(clips, rep, real, chosen))
-    trained = [row for row in rows if "of_frame" in row]
-    order = {"name": "rank correlation with of_frame"}
+        rows.append({"name": name, "over_linear_frame": error} | score(clips, rep, real, chosen))
+    trained = [row for row in rows if "over_linear_frame" in row]
+    order = {"name": "rank correlation with over_linear_frame"}
     for column in sorted(rows[0].keys() - {"name"}):
         if column.endswith(ENDS):
             continue
         sign = BETTER.get(column.split("_")[-1], 1)
-        pairs = [(row["of_frame"], sign * row[column]) for row in trained]
+        pairs = [(row["over_linear_frame"], sign * row[column]) for row in trained]
         order[column] = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
     cell = lambda value: round(value, 4) if isinstance(value, float) else value
     write_csv(
@@ -94,16 +96,17 @@ def main():
 
 
 def draw(rows, names):
+    """Write the figure of KAD against x_0 error, a panel an embedder."""
     figure = Figure(figsize=(4.5 * len(names), 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         for row in rows:
-            place = row["of_frame"], 1000 * row[f"{name}_kad"]
+            place = row["over_linear_frame"], 1000 * row[f"{name}_kad"]
             ends = [[1000 * abs(row[f"{name}_kad_{end}"] - row[f"{name}_kad"])] for end in ENDS]
             axes.errorbar(*place, ends, fmt="o", color="#0b6b8a", capsize=2)
             axes.annotate(row["name"], place, fontsize=7, xytext=(4, 3), textcoords="offset points")
-        axes.set(xlabel="held-out x₀ error, of the frame's linear")
-        axes.set(ylabel=f"kernel distance x 1000 ({name})", xscale="log", yscale="log")
+        axes.set(xlabel="held-out x₀ error over the linear denoiser of a frame")
+        axes.set(ylabel=f"KAD x 1000 ({name})", xscale="log", yscale="log")
     figure.savefig(RESULTS.parent / "figures" / "metric_order.png")
 
 

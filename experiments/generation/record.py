@@ -1,10 +1,10 @@
-"""Turns a finished run's workdir into the table and the picture that README.md shows.
+"""Write the table and the picture of a finished run.
 
     python -m experiments.generation.record runs/tiny
 
-Writes results/NAME.csv (x_0 error by noise level beside the baselines), results/NAME.json (facts,
-ratios, ceiling), figures/NAME.png (generated spectrograms over real ones and their round trip) and,
-after --mode=evaluate, results/NAME_evaluation.csv (its scores).
+Writes to results/generation NAME.csv (x_0 error by noise level beside the baselines), NAME.json
+(facts, ratios, ceiling) and, after --mode=evaluate, NAME_evaluation.csv (its scores), and
+figures/NAME.png (spectrograms of generated clips, of real ones and of their round trip).
 """
 
 import argparse
@@ -24,11 +24,12 @@ HERE = pathlib.Path(__file__).parents[1]
 
 
 def read(path):
+    """Return the content of a JSON file."""
     return json.loads(pathlib.Path(path).read_text())
 
 
 def level_rows(health):
-    """One row a noise level and one of means."""
+    """Return one row a noise level and one of means."""
     columns = {"t": health["levels"], "model": health["x0_error"], **health["baselines"]}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     means = {name: float(np.mean(values)) for name, values in columns.items()} | {"t": "mean"}
@@ -37,7 +38,7 @@ def level_rows(health):
 
 
 def write_facts(path, workdir, health):
-    """The numbers that stand for the run."""
+    """Write the facts of the run as JSON."""
     model = np.mean(health["x0_error"])
     ratios = {name: model / np.mean(values) for name, values in health["baselines"].items()}
     trains = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -45,7 +46,7 @@ def write_facts(path, workdir, health):
     facts = {name: value for name, value in read(workdir / "preflight.json").items()}
     reference = read(workdir / "reference" / "reference.json")
     summary = {
-        "code": facts.get("code", "of before it was kept"),
+        "code": facts.get("code", "unknown"),
         "verdict": health["verdict"],
         "x0_error": round(float(model), 5),
         "ratio_to": {name: round(float(ratio), 4) for name, ratio in ratios.items()},
@@ -60,7 +61,7 @@ def write_facts(path, workdir, health):
 
 
 def draw(path, workdir, count=4):
-    """Generated clips, real held-out ones through the same representation, and as they are."""
+    """Write spectrograms of generated clips, of held-out clips and of their round trip."""
     newest = max((workdir / "samples").iterdir())
     rows = {
         "generated": sorted(newest.glob("*.wav"))[:count],

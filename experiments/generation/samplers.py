@@ -1,11 +1,11 @@
 """Which sampler, on which grid, with how many evaluations? On a trained model, beside real music.
 
-    python -m experiments.generation.samplers runs/tiny [--clips 128] [--evaluations 5 10 20 50]
+    python -m experiments.generation.samplers runs/tiny [--clips 128] [--nfe 5 10 20 50]
 
-The distance is Fréchet's between Gaussians of short excerpts (all bands, four frames) in their
-first 32 principal components, held-out music against generated; its interval is a bootstrap over
-clips. `real` is training music against held-out music: nothing generated can be expected below.
-Writes results/samplers.csv and figures/samplers.png.
+The score is the Fréchet distance between Gaussians of short excerpts (all bands, four frames) in
+their first 32 principal components, held-out music against generated; its interval is a bootstrap
+over clips. `real` is training music against held-out music, the floor for generated clips. Writes
+results/generation/samplers.csv and figures/samplers.png.
 """
 
 import argparse
@@ -40,72 +40,81 @@ ARMS = [
 
 
 def moments(x_0, axes):
-    """Sums of each clip's excerpts and of their products.  # [B, F, T, C] -> [B, K], [B, K, K]"""
+    """Return means over excerpts and of their products.  # [B, F, T, C] -> [B, K], [B, K, K]"""
     cut = linear_denoisers.group_by_patch(x_0, (x_0.shape[1], FRAMES))[0]  # [B * T / FRAMES, d]
     vectors = (cut.astype(np.float64) @ axes).reshape(len(x_0), -1, axes.shape[1])
     return vectors.mean(axis=1), np.einsum("bni,bnj->bij", vectors, vectors) / vectors.shape[1]
 
 
 def gaussian(first, second):
+    """Return mean [K] and covariance [K, K] of all clips from their moments."""
     mean = first.mean(axis=0)
     return mean, second.mean(axis=0) - np.outer(mean, mean)
 
 
 def frechet(a, b):
-    """|m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) (Dowson & Landau 1982), by eigenvalues."""
+    """Return |m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2), by eigenvalues.
+
+    Dowson & Landau 1982.
+    """
     values, vectors = np.linalg.eigh(a[1])
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     both = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b[1] @ root), 0)).sum()
     return float(np.sum((a[0] - b[0]) ** 2) + np.trace(a[1]) + np.trace(b[1]) - 2 * both)
 
 
-def distance(made, real):
-    """Distance and the ends of its 95 % interval.  # moments of clips, both"""
-    reference, rng, count = gaussian(*real), np.random.default_rng(0), len(made[0])
+def measure_distance(generated, real):
+    """Return Fréchet distance and its 95 % interval from the moments of clips of both sets."""
+    reference, rng, count = gaussian(*real), np.random.default_rng(0), len(generated[0])
     picks = [rng.integers(0, count, count) for _ in range(RESAMPLES)]
-    values = [frechet(gaussian(made[0][pick], made[1][pick]), reference) for pick in picks]
-    # A resample is farther than the sample: shift the interval by that much.
-    found = frechet(gaussian(*made), reference)
-    low, high = np.quantile(values, [0.025, 0.975]) - np.mean(values) + found
-    return {"distance": found, "low": max(low, 0.0), "high": high}
+    values = [
+        frechet(gaussian(generated[0][pick], generated[1][pick]), reference) for pick in picks
+    ]
+    # Resampled sets are farther away than the sample: remove that bias.
+    value = frechet(gaussian(*generated), reference)
+    low, high = np.quantile(values, [0.025, 0.975]) - np.mean(values) + value
+    return {"frechet_distance": value, "low": max(low, 0.0), "high": high}
 
 
-def generated(config, job, params, clips, curve):
-    """x_0 of `clips` clips [M, F, T, C] by the configured sampler, and seconds a clip."""
+def generate(config, job, params, clips, curve):
+    """Return x_0 of `clips` clips [M, F, T, C] by the configured sampler, and seconds per clip."""
     sampler = options.make_sampler(config, job.schedule)
     times = options.make_time_grid(config, job.schedule, curve)
 
     @jax.jit
     def program(params, keys):
         x_T = job.schedule.sigma(times[0]) * samplers.item_noise(keys, 0, job.rep.shape)
-        denoise = build.denoiser(config, job.model, params, job.schedule)
+        denoise = build.denoiser(config, job.model, params, job.schedule).denoise
         return sampler(denoise, x_T, times, keys)
 
-    made, seconds = [], []
+    batches, seconds = [], []
     for first in range(0, clips, BATCH):
         keys = samplers.item_keys(0, np.arange(first, first + BATCH))
         start = time.perf_counter()
-        made.append(np.asarray(program(params, keys)))
+        batches.append(np.asarray(program(params, keys)))
         seconds.append(time.perf_counter() - start)
-    return np.concatenate(made), min(seconds) / BATCH
+    return np.concatenate(batches), min(seconds) / BATCH
 
 
 def draw(path, rows):
+    """Write the figure of Fréchet distance against nfe."""
     figure = Figure(figsize=(9, 5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for name, grid in dict.fromkeys((row["sampler"], row["grid"]) for row in rows):
-        mine = [row for row in rows if (row["sampler"], row["grid"]) == (name, grid)]
+    for name, grid in dict.fromkeys((row["sampler"], row["time_grid"]) for row in rows):
+        curve = [row for row in rows if (row["sampler"], row["time_grid"]) == (name, grid)]
         if name == "real":
-            axes.axhline(mine[0]["distance"], color="#888", linestyle=":", label="real, training")
+            axes.axhline(
+                curve[0]["frechet_distance"], color="#888", linestyle=":", label="real, training"
+            )
             continue
-        x, y = ([row[key] for row in mine] for key in ("evaluations", "distance"))
+        x, y = ([row[key] for row in curve] for key in ("nfe", "frechet_distance"))
         dash = {"uniform": "-", "log_snr": "--", "karras": "-.", "aligned": ":"}[grid]
-        colour = f"C{list(samplers.SAMPLERS).index(name)}"
-        axes.plot(x, y, dash, color=colour, marker="o", markersize=3, label=f"{name}, {grid}")
-    axes.set(xscale="log", yscale="log", xlabel="network evaluations a clip")
+        color = f"C{list(samplers.SAMPLERS).index(name)}"
+        axes.plot(x, y, dash, color=color, marker="o", markersize=3, label=f"{name}, {grid}")
+    axes.set(xscale="log", yscale="log", xlabel="nfe (network evaluations per clip)")
     axes.set_ylabel("Fréchet distance to held-out music")
-    axes.set_xticks(ticks := sorted({r["evaluations"] for r in rows} - {0}), map(str, ticks))
+    axes.set_xticks(ticks := sorted({r["nfe"] for r in rows} - {0}), map(str, ticks))
     axes.minorticks_off()
     axes.legend(fontsize=7, ncols=2)
     figure.savefig(path)
@@ -115,35 +124,40 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workdir", type=pathlib.Path)
     parser.add_argument("--clips", type=int, default=128)
-    parser.add_argument("--evaluations", type=int, nargs="+", default=[5, 10, 20, 50])
+    parser.add_argument("--nfe", type=int, nargs="+", default=[5, 10, 20, 50])
     args = parser.parse_args()
-    trained = trained_model.load(args.workdir)
-    config, rep, params = trained.config, trained.rep, trained.params
+    model = trained_model.load(args.workdir)
+    config, rep, params = model.config, model.rep, model.params
     job = diffusion_job.DiffusionJob(config)
     job.rep = rep
     config.sample.time_grid = "aligned"
-    curve = generator.read_curve(trained)
-    real = [np.concatenate(list(job.encoded(songs, 512))) for songs in (job.songs, job.valid_songs)]
+    curve = generator.read_curve(model)
+    real = [
+        np.concatenate(list(job.encode_crops(songs, 512))) for songs in (job.songs, job.valid_songs)
+    ]
     vectors = linear_denoisers.group_by_patch(real[0], (rep.shape[0], FRAMES))[0]
     axes = np.linalg.eigh(np.cov(vectors.T))[1][:, -COMPONENTS:]
     train, held_out = (moments(x_0, axes) for x_0 in real)
-    rows = [{"sampler": "real", "grid": "", "evaluations": 0} | distance(train, held_out)]
-    jobs = [(*arm, count) for arm in ARMS for count in args.evaluations]
+    rows = [{"sampler": "real", "time_grid": "", "nfe": 0} | measure_distance(train, held_out)]
+    jobs = [(*arm, count) for arm in ARMS for count in args.nfe]
     for name, grid, count in tqdm.tqdm(jobs, desc="samplers", unit="arm"):
         config.sample.update(sampler=name, time_grid=grid, nfe=count, eta=0.0, churn=0.0)
-        x_0, seconds = generated(config, job, params, args.clips, curve)
-        asked = samplers.count_nfe(name, count)
-        row = {"sampler": name, "grid": grid, "evaluations": asked, "clips": args.clips}
-        rows.append(row | distance(moments(x_0, axes), held_out) | {"seconds_a_clip": seconds})
+        x_0, seconds = generate(config, job, params, args.clips, curve)
+        nfe = samplers.count_nfe(name, count)
+        row = {"sampler": name, "time_grid": grid, "nfe": nfe, "clips": args.clips}
+        rows.append(
+            row | measure_distance(moments(x_0, axes), held_out) | {"seconds_per_clip": seconds}
+        )
     rounded = lambda value: float(f"{value:.4g}") if isinstance(value, float) else value
     write_csv(
         RESULTS / "generation" / "samplers.csv",
         [{k: rounded(v) for k, v in r.items()} for r in rows],
     )
     draw(RESULTS.parent / "figures" / "samplers.png", rows)
-    for count in args.evaluations:
-        best = min((r for r in rows if 0 < r["evaluations"] <= count), key=lambda r: r["distance"])
-        print(f"at most {count}: {best['sampler']} on {best['grid']}, {best['distance']:.3f}")
+    for count in args.nfe:
+        best = min((r for r in rows if 0 < r["nfe"] <= count), key=lambda r: r["frechet_distance"])
+        arm = f"{best['sampler']} on {best['time_grid']}"
+        print(f"nfe at most {count}: {arm}, {best['frechet_distance']:.3f}")
 
 
 if __name__ == "__main__":

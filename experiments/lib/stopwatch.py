@@ -1,4 +1,4 @@
-"""Seconds, memory and the machine they were taken on."""
+"""Seconds and memory of steps, and the machine that ran them."""
 
 import os
 import pathlib
@@ -6,13 +6,13 @@ import resource
 import sys
 import time
 
-WARMUP = 2  # rounds before the clock starts, beside compiling
+WARMUP = 2  # rounds before the clock starts, compiling included
 
 
-def timed(steps, count):
-    """Seconds of `count` runs of each step after the warm-up, and the cores others used meanwhile.
+def time_steps(steps, count):
+    """Return the seconds of `count` runs of each step after the warm-up, and other programs' load.
 
-    The steps take turns, so that a slow minute of the machine is everyone's.
+    The steps alternate, so that a slow minute of the machine affects all of them.
 
     Args:
       steps: {name: a function of the round's index that returns when its work is done}.
@@ -34,8 +34,8 @@ def timed(steps, count):
     return seconds, others
 
 
-def fastest(run, count):
-    """Seconds of the fastest of `count` runs, the first of which warms up; `run` blocks."""
+def time_fastest(run, count):
+    """Return the seconds of the fastest of `count` runs; `run` blocks until it is done."""
     best = float("inf")
     for _ in range(count):
         start = time.perf_counter()
@@ -45,7 +45,7 @@ def fastest(run, count):
 
 
 def other_seconds():
-    """CPU seconds that all programs but this one have used since the start; None where unknown."""
+    """Return CPU seconds that all other programs have used since boot; None where unknown."""
     stat = pathlib.Path("/proc/stat")
     if not stat.exists():
         return None
@@ -55,12 +55,13 @@ def other_seconds():
 
 
 def peak_rss():
-    """The most memory this process has held so far, in bytes."""
+    """Return the peak memory of this process so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def cpu_name():
+    """Return the name of the processor and its number of cores."""
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

@@ -1,9 +1,9 @@
-"""What conditioning adds to a training step, and text to a prompt.
+"""Measure what conditioning adds to a training step, and the time of encoding a prompt.
 
     python -m experiments.performance.condition_cost [--sizes tiny base]
 
-The same songs with and without conditions, in turn, so that a busy machine slows both; the median
-of the timed dispatches. Writes results/condition_cost.csv.
+Steps with and without conditions on the same songs alternate, so that a busy machine slows both.
+Writes medians of the timed dispatches to results/performance/condition_cost.csv.
 """
 
 import argparse
@@ -31,26 +31,27 @@ class Arm:
         self.job = DiffusionJob(config)
         self.job.fit_representation()
         every = config.train.steps_per_dispatch
-        self.held, self.batches = self.job.feed([(k * every, every) for k in range(rounds + 1)])
+        self.resident, self.batches = self.job.feed([(k * every, every) for k in range(rounds + 1)])
         self.step, self.state, self.first = self.job.train_step(), self.job.init(), 0
         self.every, self.seconds = every, []
         self.run()  # compiles
         self.seconds.clear()
 
     def run(self):
+        """Time one dispatch."""
         steps = np.arange(self.first, self.first + self.every, dtype=np.int32)
         start = time.perf_counter()
-        self.state, metrics = self.step(self.state, self.held, steps, next(self.batches))
+        self.state, metrics = self.step(self.state, self.resident, steps, next(self.batches))
         jax.block_until_ready(metrics)
         self.seconds.append((time.perf_counter() - start) / self.every)
         self.first += self.every
 
 
-def steps(size, rounds):
-    """A row of a step without conditions, and one with all of them."""
+def time_steps(size, rounds):
+    """Return a row of a step without conditions, and one with all of them."""
     arms = {}
-    for name, made in (("nothing", base), ("labels, text, numbers", conditional)):
-        config = made.get_config(size)
+    for name, module in (("none", base), ("labels, text, scalars", conditional)):
+        config = module.get_config(size)
         config.data.source = "songbook:900"
         config.train.update(
             batch_size=BATCHES[size], steps_per_dispatch=10 if size == "tiny" else 1
@@ -59,27 +60,33 @@ def steps(size, rounds):
     for _ in range(rounds):
         for arm in arms.values():
             arm.run()
-    none = statistics.median(arms["nothing"].seconds)
+    none = statistics.median(arms["none"].seconds)
     return [
         {
             "what": f"step of {size}, batch {BATCHES[size]}",
-            "asked": name,
+            "conditioning": name,
             "seconds": round(statistics.median(arm.seconds), 4),
-            "over_nothing": round(statistics.median(arm.seconds) / none, 4),
+            "over_unconditional": round(statistics.median(arm.seconds) / none, 4),
         }
         for name, arm in arms.items()
     ]
 
 
-def prompts(count=64):
-    """A row of the milliseconds that the text encoder takes for one of many prompts."""
+def time_prompts(count=64):
+    """Return a row of the seconds that the text encoder takes for one of many prompts."""
     encoder, times = text_encoders.load("minilm"), []
     encoder.encode([PROMPT.format("")] * count, 32)  # compiles
     for take in range(5):
         start = time.perf_counter()
         encoder.encode([PROMPT.format(100 * take + k) for k in range(count)], 32)
         times.append((time.perf_counter() - start) / count)
-    return [{"what": f"one of {count} prompts", "asked": "minilm", "seconds": round(min(times), 5)}]
+    return [
+        {
+            "what": f"one of {count} prompts",
+            "conditioning": "minilm",
+            "seconds": round(min(times), 5),
+        }
+    ]
 
 
 def main():
@@ -87,9 +94,9 @@ def main():
     parser.add_argument("--sizes", nargs="+", default=["tiny", "base"], choices=list(BATCHES))
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
-    rows = prompts()
+    rows = time_prompts()
     for size in args.sizes:
-        rows += steps(size, args.rounds if size == "tiny" else max(3, args.rounds // 3))
+        rows += time_steps(size, args.rounds if size == "tiny" else max(3, args.rounds // 3))
     write_csv(RESULTS / "performance" / "condition_cost.csv", rows)
     for row in rows:
         print(row)

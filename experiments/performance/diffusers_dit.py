@@ -1,7 +1,7 @@
 """The DiT of diffusers at the size of one of ours, for the benchmark alone.
 
-It knows square patches and square pictures only: it is given as many tokens as come nearest, and
-our depth, width and heads. Its blocks are adaLN-zero (Peebles & Xie 2022).
+It accepts square patches and square inputs only, so it gets about as many tokens, and equal depth,
+width and heads. Its blocks are adaLN-zero (Peebles & Xie 2022).
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class DiT(nn.Module):
-    """x_t [B, C, S, S] and t [B] in [0, 1] -> [B, C, S, S], told of no class."""
+    """x_t [B, C, S, S] and t [B] in [0, 1] -> [B, C, S, S], with one class for all."""
 
     def __init__(self, flax_model):
         super().__init__()
@@ -28,16 +28,16 @@ class DiT(nn.Module):
         )
 
     def forward(self, x_t, t):
-        nothing = torch.zeros_like(t, dtype=torch.long)
-        return self.dit(x_t, 1000 * t, class_labels=nothing, return_dict=False)[0]
+        class_labels = torch.zeros_like(t, dtype=torch.long)
+        return self.dit(x_t, 1000 * t, class_labels=class_labels, return_dict=False)[0]
 
 
 def fits(flax_model):
-    """Whether it can have such patches."""
+    """Return whether diffusers supports the patches of a model."""
     return flax_model.patch[0] == flax_model.patch[1]
 
 
 def side(flax_model):
-    """Tokens along a side of the square that has about as many as the model."""
+    """Return the tokens along a side of the square with about as many as the model."""
     (f, t, _), (pf, pt) = flax_model.shape, flax_model.patch
     return round(math.sqrt(f // pf * (t // pt)))

@@ -1,8 +1,9 @@
-"""What feeding costs: seconds a step of tiny with no feeding, from the device, from the host.
+"""Measure what feeding costs: seconds per step without, from the device, from the host.
 
     python -m experiments.performance.feeding [--size=tiny] [--dispatches=6]
 
-No feeding: the same crops again and again, on the device already. Writes results/feeding.csv.
+Without feeding the same crops on the device are used in every step. Writes
+results/performance/feeding.csv.
 """
 
 import argparse
@@ -17,52 +18,62 @@ from specdiff_jax.data import feeding, prepare
 from specdiff_jax.training.diffusion_job import DiffusionJob
 
 
-def dispatches_of(config, count):
+def list_dispatches(config, count):
+    """Return [(first step, steps)] of `count` dispatches."""
     every = config.train.steps_per_dispatch
     return [(index * every, every) for index in range(count)]
 
 
-def seconds_a_step(job, held, batches, dispatches):
-    """The fastest dispatch, its batch fetched within the time as in training."""
+def time_step(job, resident, batches, dispatches):
+    """Return the seconds per step of the fastest dispatch, the time to fetch its batch included."""
     train_step, state = job.train_step(), job.init()
     times = []
     for first, count in dispatches:
         start = time.perf_counter()
         batch = next(batches)
-        state, metrics = train_step(state, held, np.arange(first, first + count), batch)
+        state, metrics = train_step(state, resident, np.arange(first, first + count), batch)
         jax.block_until_ready(metrics)
         times.append((time.perf_counter() - start) / count)
     return min(times[1:])  # the first compiles
 
 
 def fixed_batches(job, every, size):
-    """The same crops for ever, on the device."""
+    """Yield the same crops on the device, without end."""
     batch = next(feeding.iterate_crops(job.songs, job.samples, 0, size, [(0, every)]))
     while True:
         yield jax.device_put(batch)
 
 
 def measure(size, count, repeats):
+    """Return a row for each placement of the songs."""
     config = base.get_config(size)
     prepare.run(config)
     job = DiffusionJob(config)
     job.fit_representation()
     t, best = config.train, {}
-    for _ in range(repeats):  # in turn, so that a busy machine slows all of them
-        for feed in ("none", "device", "host"):
-            dispatches = dispatches_of(config, count)
-            if feed == "none":
-                held, batches = (None, None), fixed_batches(job, t.steps_per_dispatch, t.batch_size)
+    for _ in range(repeats):  # alternating, so that a busy machine slows all of them
+        for placement in ("none", "device", "host"):
+            dispatches = list_dispatches(config, count)
+            if placement == "none":
+                resident, batches = (
+                    (None, None),
+                    fixed_batches(job, t.steps_per_dispatch, t.batch_size),
+                )
             else:
-                config.data.placement = feed
-                held, batches = job.feed(dispatches)
-            seconds = seconds_a_step(job, held, batches, dispatches)
-            best[feed] = min(seconds, best.get(feed, seconds))
-            print(feed, f"{seconds:.4f} s a step")
-    free = best["none"]
+                config.data.placement = placement
+                resident, batches = job.feed(dispatches)
+            seconds = time_step(job, resident, batches, dispatches)
+            best[placement] = min(seconds, best.get(placement, seconds))
+            print(placement, f"{seconds:.4f} s per step")
+    unfed = best["none"]
     return [
-        {"config": size, "feed": feed, "seconds_a_step": seconds, "over_none": seconds / free}
-        for feed, seconds in best.items()
+        {
+            "config": size,
+            "placement": placement,
+            "seconds_per_step": seconds,
+            "over_no_feeding": seconds / unfed,
+        }
+        for placement, seconds in best.items()
     ]
 
 

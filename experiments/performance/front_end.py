@@ -1,9 +1,9 @@
-"""What crop + STFT + noise cost inside the training step: at most 5 % of it is the aim.
+"""Measure the share of crop, STFT and noise in a training step; the target is at most 5 %.
 
     python -m experiments.performance.front_end [--config base tiny] [--batch 1]
 
-Compares the jitted front end (int16 songs -> x_t) with the whole step, by measured seconds and by
-counted operations, and writes experiments/results/front_end.csv.
+Compares the jitted front end (int16 songs -> x_t) with the whole step, in measured seconds and in
+counted FLOPs, and writes results/performance/front_end.csv.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import base
-from experiments.lib.stopwatch import fastest
+from experiments.lib.stopwatch import time_fastest
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.data import crops as crops_module
 from specdiff_jax.data import feeding, prepare
@@ -23,8 +23,8 @@ from specdiff_jax.models.dit import count_flops
 from specdiff_jax.training.diffusion_job import DiffusionJob
 
 
-def front_end(job, pcm):
-    """The jitted offsets -> x_t of one batch."""
+def make_front_end(job, pcm):
+    """Return the jitted offsets -> x_t of one batch."""
 
     @jax.jit
     def run(offsets):
@@ -38,28 +38,29 @@ def front_end(job, pcm):
 
 
 def stft_flops(rep):
-    """2.5 n log2 n a real transform, and the window."""
+    """Return the FLOPs of one STFT: 2.5 n log2 n a real transform, and the window."""
     return rep.frames * (2.5 * rep.n_fft * math.log2(rep.n_fft) + rep.n_fft)
 
 
 def measure(size, batch, repeats):
+    """Return the row of one config."""
     config = base.get_config(size)
     config.train.update(batch_size=batch, steps_per_dispatch=1)
     prepare.run(config)
     job = DiffusionJob(config)
     job.fit_representation()
-    held, batches = job.feed([(0, 1)])
+    resident, batches = job.feed([(0, 1)])
     batch = next(batches)
-    front = front_end(job, held[0])
-    part = fastest(lambda: jax.block_until_ready(front(batch.sound[0])), 1 + 5)
+    front = make_front_end(job, resident[0])
+    part = time_fastest(lambda: jax.block_until_ready(front(batch.sound[0])), 1 + 5)
     train_step, holder = job.train_step(), [job.init()]
 
     def step():
         steps = np.array([int(holder[0].step)], np.int32)
-        holder[0], metrics = train_step(holder[0], held, steps, batch)
+        holder[0], metrics = train_step(holder[0], resident, steps, batch)
         jax.block_until_ready(metrics)
 
-    whole = fastest(step, 1 + repeats)
+    whole = time_fastest(step, 1 + repeats)
     m = job.model
     flops = 3 * sum(count_flops(m))
     return {

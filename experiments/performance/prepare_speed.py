@@ -1,10 +1,10 @@
-"""How fast songs become training data, beside bare decoding on the same cores.
+"""Compare the speed of preparing songs with decoding alone on the same cores.
 
     python -m experiments.performance.prepare_speed [--files=48] [--folders FOLDER ...]
 
-Two-minute stereo mp3 files at 44.1 kHz are made from the songbook in a temporary folder. Bare is
-soundfile.read, the mean of both channels and soxr, nothing checked or kept. Writes
-results/prepare_speed.csv.
+Renders two-minute stereo mp3 files at 44.1 kHz from the songbook to a temporary folder. Decoding
+alone is soundfile.read, the mean of both channels and soxr, without checks or output. Writes
+results/performance/prepare_speed.csv.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from specdiff_jax.data.songs import load_songs
 from specdiff_jax.runtime import worker_pool
 
 SECONDS, RATE = 120, 44_100
-ROUNDS = 3  # of everything, the fastest counts
+ROUNDS = 3  # of each measurement, the fastest counts
 
 
 def make_files(folder, count):
-    """`count` mp3 files, each of four songbook pieces end to end, no two the same."""
+    """Write `count` mp3 files, each of four songbook pieces in sequence."""
     config = base.get_config("tiny")
     prepare.run(config)
     songs = load_songs(prepare.locate_cache(config), "train", 1)
@@ -47,24 +47,25 @@ def make_files(folder, count):
         soundfile.write(folder / f"{index:04d}.mp3", 0.7 * stereo, RATE, format="MP3")
 
 
-def bare(path, rate):
-    wave, found = soundfile.read(path, dtype="float32", always_2d=True)
-    return len(soxr.resample(wave[:, 0] / 2 + wave[:, 1] / 2, found, rate, quality="HQ"))
+def decode(path, rate):
+    """Return the number of samples of a file, decoded, mixed to mono and resampled."""
+    wave, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return len(soxr.resample(wave[:, 0] / 2 + wave[:, 1] / 2, file_rate, rate, quality="HQ"))
 
 
-def bare_seconds(paths, rate):
-    """Wall seconds of `bare` on all cores, workers started before."""
+def time_decoding(paths, rate):
+    """Return the wall seconds of `decode` on all cores, without starting the workers."""
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(worker_pool.cores(), spawn) as pool:
-        one = functools.partial(bare, rate=rate)
+        one = functools.partial(decode, rate=rate)
         list(pool.map(one, paths[: 2 * worker_pool.cores()]))
         start = time.perf_counter()
         list(pool.map(one, paths))
         return time.perf_counter() - start
 
 
-def prepared_seconds(folder, cache_dir):
-    """Wall seconds of the whole of --mode=prepare, starting its workers and the report included."""
+def time_preparation(folder, cache_dir):
+    """Return the wall seconds of --mode=prepare, with start of its workers and report."""
     config = base.get_config("tiny")
     config.data.update(source=str(folder), cache_dir=str(cache_dir), max_error_fraction=1.0)
     start = time.perf_counter()
@@ -73,7 +74,7 @@ def prepared_seconds(folder, cache_dir):
 
 
 def measure(source, name):
-    """One row: what one more file costs, so that starting and finishing are counted once."""
+    """Return a row with the cost of one more file, so that start and end count once."""
     paths = [str(path) for path in files.find(source)]
     rate, count = base.get_config("tiny").representation.sample_rate, len(paths)
     seconds = sum(soundfile.info(path).duration for path in paths) / count
@@ -83,21 +84,21 @@ def measure(source, name):
             copy = folder / "few" / pathlib.Path(path).relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-        decoding = min(bare_seconds(paths, rate) for _ in range(ROUNDS))
-        prepared_seconds(folder / "few", folder / "imports")  # what only a first time costs
+        decoding = min(time_decoding(paths, rate) for _ in range(ROUNDS))
+        time_preparation(folder / "few", folder / "imports")  # imports, cold caches
         caches = [folder / f"cache-{number}" for number in range(ROUNDS)]
-        start_up = min(prepared_seconds(folder / "few", cache) for cache in caches)
-        whole = min(prepared_seconds(source, cache) for cache in caches)
+        start_up = min(time_preparation(folder / "few", cache) for cache in caches)
+        whole = min(time_preparation(source, cache) for cache in caches)
     each = (whole - start_up) / (count - len(paths[::4]))
     return {
         "songs": name,
         "files": count,
-        "seconds_of_sound_a_file": round(seconds, 1),
-        "seconds_a_file_bare": round(decoding / count, 4),
-        "seconds_a_file_prepared": round(each, 4),
-        "bare_over_prepared": round(decoding / count / each, 3),
+        "audio_seconds_per_file": round(seconds, 1),
+        "decode_seconds_per_file": round(decoding / count, 4),
+        "prepare_seconds_per_file": round(each, 4),
+        "decode_over_prepare": round(decoding / count / each, 3),
         "real_time_factor": round(seconds / each),
-        "seconds_whole_run": round(whole, 2),
+        "total_seconds": round(whole, 2),
         "seconds_for_706_of_two_minutes": round(706 * each * 120 / seconds, 1),
     }
 

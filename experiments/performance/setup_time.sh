@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Seconds from a fresh machine to the first training step, broken down.
-#   bash experiments/setup_time.sh [CSV]
+#   bash experiments/performance/setup_time.sh [CSV]
 # Clones this repository to an empty folder, with no pip cache and no prepared songs.
 set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-out=${1:-$here/experiments/results/setup_time.csv}
+here=$(cd "$(dirname "$0")/../.." && pwd)
+out=${1:-$here/experiments/results/performance/setup_time.csv}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 echo "what,seconds" > "$out"

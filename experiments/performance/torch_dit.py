@@ -1,4 +1,4 @@
-"""The diffusion transformer of specdiff_jax in PyTorch, layer for layer, for the benchmark alone.
+"""The diffusion transformer of specdiff_jax in PyTorch, layer by layer, for the benchmark only.
 
 Patches by Conv2d and ConvTranspose2d, F.scaled_dot_product_attention, tensors [B, C, F, T].
 """
@@ -14,7 +14,7 @@ from specdiff_jax.models.positions import axial_angles
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with biases. [B, L, D] -> [B, L, D]."""
+    """Multi-head self-attention with biases.  # [B, L, D] -> [B, L, D]"""
 
     def __init__(self, width, heads, qk_norm):
         super().__init__()
@@ -37,14 +37,14 @@ class Attention(nn.Module):
 
 
 def rotate(x, angles):
-    """Rotary positions.  # [B, H, L, d], [L, d / 2] -> as x"""
+    """Apply rotary positions.  # [B, H, L, d], [L, d / 2] -> as x"""
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 class SwiGlu(nn.Sequential):
-    """silu(a) * b, Linear."""
+    """Linear to (a, b), silu(a) * b, Linear."""
 
     def __init__(self, width, hidden):
         super().__init__(nn.Linear(width, 2 * hidden), nn.Identity(), nn.Linear(hidden, width))
@@ -55,7 +55,7 @@ class SwiGlu(nn.Sequential):
 
 
 def mlp(model):
-    """Linear, GELU (tanh form, as Flax's), Linear; or a SwiGlu."""
+    """Return Linear, GELU (tanh form, as in Flax), Linear; or a SwiGlu."""
     width, hidden = model.width, model.mlp_ratio * model.width
     if model.mlp == "swiglu":
         return SwiGlu(width, swiglu_width(model.mlp_ratio, width))
@@ -79,7 +79,7 @@ class PreLnBlock(nn.Module):
 
 
 class Modulation(nn.Module):
-    """`count` vectors from time brought to unit size."""
+    """`count` modulation vectors from the RMS-normalized time embedding."""
 
     def __init__(self, width, count):
         super().__init__()
@@ -154,14 +154,14 @@ class DiT(nn.Module):
 
 
 def fourier_time(t, width):
-    """Sinusoids of 1000 t at log-spaced frequencies.  # [B] -> [B, width]"""
+    """Return sinusoids of 1000 t at log-spaced frequencies.  # [B] -> [B, width]"""
     exponents = torch.arange(width // 2, device=t.device) / (width // 2)
     angles = 1000.0 * t[:, None] * torch.exp(-math.log(10_000) * exponents)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 def copy_from_flax(model, params):
-    """Fills `model` with the Flax parameters of the same DiT; every parameter is written once."""
+    """Copy the Flax parameters of the same DiT to `model`, every parameter once."""
     written = {}
 
     def linear(module, source):
@@ -210,7 +210,10 @@ def copy_from_flax(model, params):
 
 
 def diffusion_loss(model, x_0, alpha, sigma):
-    """Mean-square x_0 error at random discrete t; alpha, sigma: [T], for t = 1/T ... T/T."""
+    """Return the mean-square x_0 error at random discrete t.
+
+    alpha, sigma: [T], for t = 1/T ... T/T.
+    """
     index = torch.randint(len(alpha), (len(x_0),), device=x_0.device)
     scale, noise = (table[index][:, None, None, None] for table in (alpha, sigma))
     x_t = scale * x_0 + noise * torch.randn_like(x_0)
@@ -218,16 +221,17 @@ def diffusion_loss(model, x_0, alpha, sigma):
 
 
 def ddpm_linear(steps, beta_min, beta_max, device):
-    """alpha and sigma at t = 1/T ... T/T (Ho et al. 2020, section 4).  # [T] each"""
+    """Return alpha and sigma at t = 1/T ... T/T (Ho et al. 2020, section 4).  # [T] each"""
     betas = torch.linspace(beta_min, beta_max, steps, dtype=torch.float64, device=device)
     log_alpha_bar = torch.cumsum(torch.log1p(-betas), 0)
     return (0.5 * log_alpha_bar).exp().float(), (-torch.expm1(log_alpha_bar)).sqrt().float()
 
 
 def train_step(model, config, x_shape, device, compiled):
-    """A function that takes one step of a new model on random x_0 of `x_shape` [B, F, T, C].
+    """Return a function that trains a model for one step on random x_0.
 
-    Fused Adam, moving average of the parameters, automatic mixed precision on a GPU.
+    x_shape is [B, F, T, C]. Uses fused Adam, an EMA of the parameters, and automatic mixed
+    precision on a GPU.
     """
     o, s, (batch, bins, frames, channels) = config.optimizer, config.schedule, x_shape
     model = model.to(device)

@@ -1,10 +1,10 @@
-"""What the devices of a mesh say to each other in a training step, counted in the compiled program.
+"""Count the collectives of a compiled training step, by mesh.
 
     python -m experiments.scaling.collectives [--sizes tiny base] [--devices 8]
 
-Compiles a step for each mesh over virtual CPU devices and reads its collectives: how many, and how
-many bytes each device receives, beside what the formulas of scaling.md say. Nothing is timed.
-Writes results/collectives.csv.
+Compiles a step for each mesh over virtual CPU devices, and counts its collectives and the bytes
+that each device receives, beside the formulas of scaling.md. Nothing is timed. Writes
+results/scaling/collectives.csv.
 """
 
 import argparse
@@ -18,21 +18,21 @@ ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 BYTES = {"pred": 1, "s32": 4, "u32": 4, "f32": 4, "bf16": 2, "f16": 2, "s8": 1, "u8": 1}
 
 
-def collectives(text):
-    """{kind: (how many, bytes of their results)} of a compiled program's text."""
-    found = {kind: [0, 0] for kind in KINDS}
+def count_collectives(text):
+    """Return {kind: (calls, bytes of their results)} of the text of a compiled program."""
+    totals = {kind: [0, 0] for kind in KINDS}
     for shapes, kind in CALL.findall(text):
-        found[kind][0] += 1
+        totals[kind][0] += 1
         for dtype, sizes in ARRAY.findall(shapes):
             elements = 1
             for size in filter(None, sizes.split(",")):
                 elements *= int(size)
-            found[kind][1] += elements * BYTES[dtype]
-    return {kind: tuple(counts) for kind, counts in found.items() if counts[0]}
+            totals[kind][1] += elements * BYTES[dtype]
+    return {kind: tuple(counts) for kind, counts in totals.items() if counts[0]}
 
 
-def compiled(config):
-    """One training step compiled on the configured mesh, and the arguments it takes."""
+def compile_step(config):
+    """Return one training step compiled on the configured mesh, and its arguments."""
     from specdiff_jax.runtime import mesh as meshes
     from specdiff_jax.training import preflight
     from specdiff_jax.training.diffusion_job import DiffusionJob
@@ -43,8 +43,8 @@ def compiled(config):
         return job.train_step().lower(*arguments).compile(), arguments
 
 
-def expected(size, data, fsdp):
-    """Bytes by formula: gradients summed over copies; parameters gathered twice where split."""
+def predict_bytes(size, data, fsdp):
+    """Return bytes by formula: gradients summed over copies, split parameters gathered twice."""
     summed = size // fsdp if data > 1 else 0
     gathered = 2 * size if fsdp > 1 else 0
     scattered = size if fsdp > 1 else 0
@@ -72,13 +72,13 @@ def main():
             config.mesh.fsdp = fsdp
             config.train.update(batch_size=args.devices, steps_per_dispatch=1)
             prepare.run(config)
-            step, (state, *_) = compiled(config)
+            step, (state, *_) = compile_step(config)
             parameters = preflight.size_of(state.params)
             mesh = {"data": args.devices // fsdp, "fsdp": fsdp}
             row = {"size": size, **mesh, "parameters_mb": round(parameters / 1e6, 2)}
-            for kind, (count, moved) in collectives(step.as_text()).items():
-                row |= {f"{kind}s": count, f"{kind}_mb": round(moved / 1e6, 2)}
-            row |= expected(parameters, **mesh)
+            for kind, (count, size_bytes) in count_collectives(step.as_text()).items():
+                row |= {f"{kind}s": count, f"{kind}_mb": round(size_bytes / 1e6, 2)}
+            row |= predict_bytes(parameters, **mesh)
             print(row, flush=True)
             rows.append(row)
     write_csv(RESULTS / "scaling" / "collectives.csv", rows)

@@ -1,8 +1,7 @@
-"""A training step compiled for an NVIDIA GPU that is not there, for XLA's account of its memory.
+"""Compile a training step for an NVIDIA GPU without one, for XLA's account of its memory.
 
-Needs JAX's CUDA plugin (pip install -e '.[cuda12]') and no GPU: JAX_PLATFORMS=cpu. Nothing is run
-or timed, and kernels are chosen without being tried. LOG.md has such accounts beside what a GPU
-took.
+Needs the CUDA plugin of JAX (pip install -e '.[cuda12]') and JAX_PLATFORMS=cpu. Nothing is run or
+timed, and kernels are chosen without autotuning. LOG.md compares such accounts with measurements.
 """
 
 import contextlib
@@ -14,7 +13,7 @@ import jax
 from specdiff_jax.training import preflight
 from specdiff_jax.training.diffusion_job import DiffusionJob
 
-# What XLA asks of a chip (GpuTargetConfigProto), from the vendor's tables.
+# GpuTargetConfigProto of XLA, from the vendor's tables.
 CHIPS = {
     "H200": """
         platform_name: "CUDA"
@@ -44,18 +43,18 @@ CHIPS = {
 }
 
 
-def device(chip):
-    """The chip as a device that programs can be compiled for."""
+def describe_device(chip):
+    """Return the chip as a device that programs can be compiled for."""
     from jax.experimental import topologies
 
-    os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # of a driver that is not there either
-    about = {"target_config": CHIPS[chip], "topology": "1x1x1"}
-    return topologies.get_topology_desc(platform="cuda", **about).devices[0]
+    os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # there is no driver
+    target = {"target_config": CHIPS[chip], "topology": "1x1x1"}
+    return topologies.get_topology_desc(platform="cuda", **target).devices[0]
 
 
 @contextlib.contextmanager
-def pretended():
-    """Inside, the library makes its choices as on a GPU with a cuDNN of the day."""
+def pretend_gpu():
+    """Make JAX and this package choose as on a GPU with a current cuDNN, inside the block."""
     from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
     with (
@@ -66,13 +65,13 @@ def pretended():
         yield
 
 
-def compiled(config, chip):
-    """The training step of a config, compiled for one such chip."""
+def compile_step(config, chip):
+    """Return the training step of a config, compiled for one such chip."""
     job = DiffusionJob(config)
     arguments = preflight.first_dispatch(job, 1)
-    there = jax.sharding.SingleDeviceSharding(device(chip))
-    abstract = lambda x: jax.ShapeDtypeStruct(jax.numpy.shape(x), x.dtype, sharding=there)
-    with pretended():
-        job.know(job.vocabulary)  # a model that takes what the chip is fast in
+    on_chip = jax.sharding.SingleDeviceSharding(describe_device(chip))
+    abstract = lambda x: jax.ShapeDtypeStruct(jax.numpy.shape(x), x.dtype, sharding=on_chip)
+    with pretend_gpu():
+        job.set_vocabulary(job.vocabulary)  # builds the model with the dtype of the chip
         traced = job.train_step().trace(*jax.tree.map(abstract, arguments))
         return traced.lower(lowering_platforms=("cuda",)).compile()

@@ -1,4 +1,4 @@
-"""Tables of experiments: Student's intervals, Fréchet's distances, finished runs kept."""
+"""Experiments: intervals, Fréchet distances, claims, plans and tables of finished runs."""
 
 import concurrent.futures
 import json
@@ -26,7 +26,7 @@ from specdiff_jax.sampling import check_config
 
 @pytest.mark.parametrize("size", ["tiny", "base"])
 @pytest.mark.parametrize("name", ablations.names())
-def test_every_ablation_builds_and_says_its_question(name, size):
+def test_every_ablation_builds_and_has_a_question(name, size):
     config = ablations.get_config(f"{name}:{size}")
     check_config.check(config)
     assert ablations.names()[name].__doc__.endswith("?")
@@ -52,14 +52,14 @@ def test_every_ablation_builds_and_says_its_question(name, size):
     }
 
 
-def test_ablations_combine_and_unknown_ones_are_named():
+def test_ablations_combine_and_refuse_unknown_names():
     config = ablations.get_config("v_prediction,muon:tiny")
     assert config.diffusion.prediction == "v" and config.optimizer.kind == "muon"
     with pytest.raises(ValueError, match="has no 'moun'; it has control"):
         ablations.get_config("moun:tiny")
 
 
-def test_modern_has_the_base_s_parameters_and_fewer_flops():
+def test_modern_has_the_parameters_of_base_and_fewer_flops():
     import jax
     import jax.numpy as jnp
 
@@ -78,7 +78,7 @@ def test_modern_has_the_base_s_parameters_and_fewer_flops():
         modern.get_config("huge")
 
 
-def test_an_interval_is_student_s():
+def test_interval_equals_students():
     values = np.random.default_rng(0).normal(size=5)
     mean, half = runner.interval(values)
     low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
@@ -88,26 +88,26 @@ def test_an_interval_is_student_s():
 
 def row(name, seed, error):
     common = {"steps": 10, "seconds": 1.0, "parameters": 5, "bound_nats": 0.1}
-    return {"name": name, "seed": seed, "of_frame": error, "x0_error": error} | common
+    return {"name": name, "seed": seed, "over_linear_frame": error, "x0_error": error} | common
 
 
-def test_a_change_is_taken_between_equal_seeds_and_the_best_is_first():
+def test_summary_compares_equal_seeds_and_sorts_best_first():
     rows = [
         row("control", 0, 1.0),
         row("control", 1, 2.0),
         row("muon", 0, 0.9),
         row("muon", 1, 1.8),
     ]
-    best, second = runner.summarise(rows)
+    best, second = runner.summarize(rows)
     assert best["name"] == "muon" and second["name"] == "control"
     assert best["change"] == pytest.approx(-0.1) and best["change_half"] == pytest.approx(
         0, abs=1e-9
     )
 
 
-def test_a_seed_whose_control_failed_gives_no_change_and_no_traceback(tmp_path):
+def test_summary_has_no_change_where_the_control_failed(tmp_path):
     rows = [row("control", 0, 1.0), row("muon", 0, 0.9), row("muon", 1, 5.0), row("adam", 1, 2.0)]
-    summary = {line["name"]: line for line in runner.summarise(rows)}
+    summary = {line["name"]: line for line in runner.summarize(rows)}
     assert summary["muon"]["change"] == pytest.approx(-0.1) and summary["muon"]["seeds"] == 2
     assert np.isnan(summary["adam"]["change"])
     ablation_page.draw(tmp_path / "a.png", list(summary.values()))
@@ -117,14 +117,14 @@ def test_a_seed_whose_control_failed_gives_no_change_and_no_traceback(tmp_path):
     assert "nan" not in page.read_text()
 
 
-def test_an_ablation_of_no_steps_is_refused(monkeypatch, capsys):
+def test_ablation_refuses_zero_steps(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["ablations", "--steps", "0"])
     with pytest.raises(SystemExit) as caught:
-        runner.arguments()
+        runner.parse_arguments()
     assert caught.value.code == 2 and "--steps 0 is not at least 1" in capsys.readouterr().err
 
 
-def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
+def test_finished_runs_are_skipped(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "RUNS", tmp_path)
     monkeypatch.setattr(runner.subprocess, "run", lambda *_, **__: pytest.fail("ran an arm"))
     args = types.SimpleNamespace(size="tiny", steps=10, names=["muon"], seeds=[0])
@@ -136,9 +136,9 @@ def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
     assert runner.run_arm(args, "muon", 0, free) == row("muon", 0, 1.0)
 
 
-def test_a_page_of_arms_without_sound_is_still_a_page(tmp_path):
+def test_page_needs_no_clips(tmp_path):
     rows = [row("control", 0, 1.0), row("muon", 0, 0.9)]
-    summary = runner.summarise(rows)
+    summary = runner.summarize(rows)
     path = ablation_page.write_page(
         tmp_path / "a.html", summary, {r["name"]: tmp_path for r in rows}
     )
@@ -147,52 +147,52 @@ def test_a_page_of_arms_without_sound_is_still_a_page(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 5000
 
 
-def test_frechet_distance_is_scipy_s_and_zero_for_equal_laws():
+def test_frechet_distance_equals_scipys_and_is_zero_for_equal_gaussians():
     rng = np.random.default_rng(0)
-    laws = []
+    gaussians = []
     for _ in range(2):
         mixing = rng.normal(size=(6, 6))
-        laws.append((rng.normal(size=6), mixing @ mixing.T))
-    (m, a), (n, b) = laws
+        gaussians.append((rng.normal(size=6), mixing @ mixing.T))
+    (m, a), (n, b) = gaussians
     expected = np.sum((m - n) ** 2) + np.trace(a + b - 2 * linalg.sqrtm(a @ b).real)
-    assert samplers.frechet(*laws) == pytest.approx(expected, rel=1e-9)
-    assert samplers.frechet(laws[0], laws[0]) == pytest.approx(0, abs=1e-9)
+    assert samplers.frechet(*gaussians) == pytest.approx(expected, rel=1e-9)
+    assert samplers.frechet(gaussians[0], gaussians[0]) == pytest.approx(0, abs=1e-9)
 
 
-def test_comparison_names_what_differs_and_nothing_else():
-    lines = compare.table("config", {"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4})
+def test_comparison_lists_only_differences():
+    lines = compare.compare("config", {"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4})
     assert [line.split() for line in lines[1:]] == [["b", "2", "3"], ["c", "(none)", "4"]]
-    assert compare.table("config", {"a": 1}, {"a": 1}) == ["config: no difference"]
-    assert compare.flat({"x": {"y": 1}, "z": 2}) == {"x.y": 1, "z": 2}
+    assert compare.compare("config", {"a": 1}, {"a": 1}) == ["config: no difference"]
+    assert compare.flatten({"x": {"y": 1}, "z": 2}) == {"x.y": 1, "z": 2}
 
 
-def test_a_seam_is_a_change_where_windows_meet_and_nowhere_else():
-    edges = seams.borders(40, 16, 8)
+def test_seam_ratio_is_one_without_a_change_at_boundaries():
+    edges = seams.boundaries(40, 16, 8)
     assert edges.tolist() == [8, 16, 24, 32]  # windows at 0, 8, 16, 24
     by_frame = np.ones((2, 40))
     np.testing.assert_allclose(seams.ratios(by_frame, edges), 1)
     by_frame[1, edges] = 3
     np.testing.assert_allclose(seams.ratios(by_frame, edges), [1, 3])
     np.testing.assert_allclose(seams.ratios(by_frame, edges + 1), [1, 36 / (36 + 2 * 4)])
-    assert seams.borders(16, 16, 8).size == 0
+    assert seams.boundaries(16, 16, 8).size == 0
 
 
-def test_of_many_who_claim_one_works_and_the_next_may_after_it(tmp_path):
+def test_claim_has_one_owner_at_a_time(tmp_path):
     barrier = threading.Barrier(8)
 
     def work(_):
         barrier.wait()
-        with claims.claimed(tmp_path / "arm") as mine:
-            barrier.wait()  # nobody leaves before all have asked
-            return mine
+        with claims.claimed(tmp_path / "arm") as is_ours:
+            barrier.wait()  # no claim ends before all have tried
+            return is_ours
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(work, range(8))) == 1
-    with claims.claimed(tmp_path / "arm") as mine:
-        assert mine
+    with claims.claimed(tmp_path / "arm") as is_ours:
+        assert is_ours
 
 
-def test_a_claim_without_a_sign_of_life_is_taken_over_by_one(tmp_path):
+def test_stale_claim_passes_to_one_process(tmp_path):
     (tmp_path / "claim.json").write_text("{}")
     os.utime(tmp_path / "claim.json", (0, 0))
     with claims.claimed(tmp_path) as first, claims.claimed(tmp_path) as second:
@@ -203,30 +203,34 @@ def test_a_claim_without_a_sign_of_life_is_taken_over_by_one(tmp_path):
     assert (tmp_path / "claim.json").exists()
 
 
-def test_collectives_are_counted_with_what_they_carry():
+def test_collectives_are_counted_with_their_bytes():
     text = """
       %a = f32[8,4]{1,0} all-reduce(f32[8,4]{1,0} %x), replica_groups={{0,1}}
       %b = (f32[2]{0}, bf16[4]{0}) all-reduce(f32[2]{0} %y, bf16[4]{0} %z)
       %c = f32[16]{0} all-gather-start(f32[2]{0} %w), dimensions={0}
       %d = f32[16]{0} add(f32[16]{0} %c, f32[16]{0} %c)
     """
-    found = collectives.collectives(text)
-    assert found == {"all-reduce": (2, 4 * 32 + 4 * 2 + 2 * 4), "all-gather": (1, 64)}
+    assert collectives.count_collectives(text) == {
+        "all-reduce": (2, 4 * 32 + 4 * 2 + 2 * 4),
+        "all-gather": (1, 64),
+    }
 
 
 @pytest.mark.slow
-def test_a_plan_follows_its_formulas():
-    """Eight times the GPUs: an eighth of the steps; a split state is held in parts."""
+def test_plan_follows_its_formulas():
+    """Eight times the GPUs take an eighth of the steps; a sharded state is an eighth on each."""
     few, many = plan.plan("S", 8), plan.plan("S", 64)
     assert many["steps"] == pytest.approx(few["steps"] / 8, abs=1)
-    assert few["across_s"] < many["across_s"]  # the network is slower than the node's links
+    assert (
+        few["inter_node_s"] < many["inter_node_s"]
+    )  # the network is slower than the links of a node
     whole, split = plan.plan("L", 8), plan.plan("XL", 8)
     assert whole["mesh"].endswith("fsdp 1") and split["mesh"].endswith("fsdp 8")
-    assert split["state_gb_a_gpu"] == pytest.approx(split["checkpoint_gb"] / 8, abs=0.01)
+    assert split["state_gb_per_gpu"] == pytest.approx(split["checkpoint_gb"] / 8, abs=0.01)
 
 
-def test_retrieval_of_an_experiment_is_by_song_with_the_query_left_out():
-    """Two windows a song. The first song finds itself, the second its label, the third nothing."""
+def test_retrieval_excludes_the_query_song():
+    """Two windows a song. The first retrieves its song, the second its label, the third neither."""
     labels = (["game:a"], ["game:a"], ["game:b"])
     entries = tuple({"labels": [*own, "instrument:flute"]} for own in labels)
     song = np.repeat(np.arange(3), 2)
@@ -236,19 +240,19 @@ def test_retrieval_of_an_experiment_is_by_song_with_the_query_left_out():
     )
     angles = np.array([[0.0, 0.1], [0.3, 2.0], [1.9, 0.45]])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    found = retrieval.precision(scores, vectors, "game")
-    np.testing.assert_allclose(found["song"][0], [1.0, 1.0])
-    # 0.3 sees 0.45, 0.1, 0.0, 1.9, 2.0; 2.0 sees 1.9, 0.45, 0.3
-    np.testing.assert_allclose(found["song"][1], [0.0, (1 / 5 + 1 / 3) / 2])
-    # of the others with its label: 0.3 finds 0.1 and 0.0 second and third, 2.0 third and fourth
+    results = retrieval.measure_precision(scores, vectors, "game")
+    np.testing.assert_allclose(results["song"][0], [1.0, 1.0])
+    # nearest of 0.3: 0.45, 0.1, 0.0, 1.9, 2.0; of 2.0: 1.9, 0.45, 0.3
+    np.testing.assert_allclose(results["song"][1], [0.0, (1 / 5 + 1 / 3) / 2])
+    # same label, other song: 0.1 and 0.0 are second and third for 0.3, third and fourth for 2.0
     np.testing.assert_allclose(
-        found["label"][1], [0.0, ((1 / 2 + 2 / 3) / 2 + (1 / 3 + 2 / 4) / 2) / 2]
+        results["label"][1], [0.0, ((1 / 2 + 2 / 3) / 2 + (1 / 3 + 2 / 4) / 2) / 2]
     )
-    assert np.isnan(found["label"][2]).all()  # nothing else has its label
+    assert np.isnan(results["label"][2]).all()  # no other song has its label
 
 
-def test_for_a_gpu_that_is_not_there_a_model_takes_what_a_gpu_is_fast_in():
-    ours = {"backend": jax.default_backend(), "dtype": matmul.resolve_dtype("auto")}
-    with compile_for_gpu.pretended():
+def test_pretended_gpu_selects_bfloat16_and_ends():
+    before = {"backend": jax.default_backend(), "dtype": matmul.resolve_dtype("auto")}
+    with compile_for_gpu.pretend_gpu():
         assert matmul.resolve_dtype("auto") == "bfloat16" and xla_options.options() is None
-    assert ours == {"backend": jax.default_backend(), "dtype": matmul.resolve_dtype("auto")}
+    assert before == {"backend": jax.default_backend(), "dtype": matmul.resolve_dtype("auto")}

@@ -1,15 +1,13 @@
 """The command line as its users see it: one line for a mistake, a non-zero exit, nothing lost."""
 
 import json
-import os
-import pathlib
 import subprocess
 import sys
 import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests.helpers.command_line import ENVIRONMENT, ROOT, refused, run, run_all
 
 NANO = """
 from configs import base
@@ -30,31 +28,12 @@ def get_config():
 """
 
 
-# Nothing here is about speed: the children compile fast code no better than they must.
-ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
-
-
-def run(*arguments, env=ENVIRONMENT, **more):
-    """The CLI in a process of its own, as `python -m` from the root."""
-    command = [sys.executable, "-m", "specdiff_jax.main", *arguments]
-    options = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
-    return subprocess.run(command, env=env, **options, **more)
-
-
 @pytest.fixture
 def config_file(music, tmp_path):
     path = tmp_path / "nano.py"
     fields = {"workdir": tmp_path / "run", "music": music, "cache": tmp_path / "cache"}
     path.write_text(NANO.format(**{name: str(value) for name, value in fields.items()}))
     return path
-
-
-def refused(done, *words):
-    """Exit non-zero, one line of error that holds all the words, no traceback."""
-    assert done.returncode != 0
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and all(word in errors[0] for word in words), done.stderr
-    assert done.stderr.splitlines()[-1] == errors[0], done.stderr
 
 
 @pytest.mark.slow  # test_end_to_end runs the same within its process
@@ -79,35 +58,36 @@ def test_preflight_writes_json_without_training(config_file, tmp_path):
     facts = tmp_path / "facts.json"
     done = run(f"--config={config_file}", "--mode=preflight", f"--json={facts}")
     assert done.returncode == 0, done.stderr
-    for word in ("device:", "parameters:", "GFLOP", "peak", "s a step", "to the end", "disk:"):
+    for word in ("device:", "parameters:", "GFLOP", "peak", "s a step", "in total", "disk:"):
         assert word in done.stderr
     result = json.loads(facts.read_text())
     assert result["parameters"] > 0 and result["training_flops_an_example"] > 0
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_main_reports_mistakes_in_one_line(config_file):
-    refused(run("--config=configs/none.py"), "configs/none.py")
-    refused(run(f"--config={config_file}", "--config.optimizer.learning_rat=1"), "learning_rate")
-    refused(run(f"--config={config_file}", "--mode=trian"), "trian")
-    refused(run(f"--config={config_file}", "--config.model.heads=3"), "model.heads=3")
-    refused(run(f"--config={config_file}", "--json=x.json"), "--json is not used")
-    unset = lambda field: run(f"--config={config_file}", f"--config.{field}=None")
-    refused(unset("representation.n_mels"), "n_mels must be set for representation.kind='log_mel'")
-    refused(unset("model.width"), "--config.model.width=None: it must have a value")
-    refused(unset("model.widht"), "no field 'widht'; did you mean 'width'")
-
-
-def test_main_checks_sampling_before_training(config_file, tmp_path):
-    refused(run(f"--config={config_file}", "--config.edit.kind=inpant"), "did you mean 'inpaint'")
-    assert not (tmp_path / "cache").exists()
-
-
-def test_main_names_bad_data_before_work(config_file, tmp_path):
-    source = lambda path: run(f"--config={config_file}", f"--config.data.source={path}")
-    refused(source("/no/such/folder"), "/no/such/folder")
+def test_main_reports_mistakes_in_one_line_before_work(config_file, tmp_path):
     (tmp_path / "empty").mkdir()
-    refused(source(tmp_path / "empty"), "no .wav", "empty")
+    own = f"--config={config_file}"
+    mistakes = [
+        (["--config=configs/none.py"], ["configs/none.py"]),
+        ([own, "--config.optimizer.learning_rat=1"], ["learning_rate"]),
+        ([own, "--mode=trian"], ["trian"]),
+        ([own, "--config.model.heads=3"], ["model.heads=3"]),
+        ([own, "--json=x.json"], ["--json is not used"]),
+        (
+            [own, "--config.representation.n_mels=None"],
+            ["n_mels must be set for representation.kind='log_mel'"],
+        ),
+        ([own, "--config.model.width=None"], ["--config.model.width=None: it must have a value"]),
+        ([own, "--config.model.widht=None"], ["no field 'widht'; did you mean 'width'"]),
+        ([own, "--config.edit.kind=inpant"], ["did you mean 'inpaint'"]),
+        ([own, "--config.data.source=/no/such/folder"], ["/no/such/folder"]),
+        ([own, f"--config.data.source={tmp_path / 'empty'}"], ["no .wav", "empty"]),
+    ]
+    results = run_all([arguments for arguments, _ in mistakes], tmp_path)
+    for (_, words), done in zip(mistakes, results, strict=True):
+        refused(done, *words)
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

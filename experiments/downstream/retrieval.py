@@ -1,7 +1,7 @@
 """What is a diffusion trunk worth to a search engine? Against scratch, random, plain features.
 
-    python -m experiments.downstream.retrieval --trunk runs/tiny [--steps 200] [--seeds 0 1 2 3 4]
-                                    [--songs 60] [--source songs.jsonl --kind game] [--t 0.4]
+    python -m experiments.downstream.retrieval --backbone runs/tiny [--steps 200] [--songs 60]
+        [--seeds 0 1 2 3 4] [--source songs.jsonl --kind game] [--t 0.4]
 
 Trains configs/embedding.py:tiny for each way and seed, by two crops of a song alone; log-mel
 statistics and musicnn's embedding stand beside it as they are. Queries are the windows of test
@@ -109,7 +109,7 @@ def compared(args):
     rows, found, scores = [], {}, None
     for way in args.ways:
         for seed in args.seeds:
-            scores, vectors = trained(config_of(way, args.trunk, seed, args))
+            scores, vectors = trained(config_of(way, args.backbone, seed, args))
             found.setdefault(way, []).append(measure_precision(scores, vectors, args.kind))
             rows.append(row_of(way, seed, found[way][-1]))
             print(rows[-1], flush=True)

@@ -1,6 +1,6 @@
 """What is a diffusion trunk worth to a tagger? Against scratch, a random trunk and plain features.
 
-    python -m experiments.downstream.tagging --trunk runs/tiny [--steps 600] [--seeds 0 1 2 3 4]
+    python -m experiments.downstream.tagging --backbone runs/tiny [--steps 600] [--seeds 0 1 2 3 4]
         [--scan]
                                   [--songs 60] [--source songs.jsonl --kinds game] [--t 0.6]
 
@@ -131,7 +131,7 @@ def compared(args):
     rows, found, truth = [], {}, None
     for way in args.ways:
         for seed in args.seeds:
-            truth, likely, results = tagger(config_of(way, args.trunk, seed, args))
+            truth, likely, results = tagger(config_of(way, args.backbone, seed, args))
             found.setdefault(way, []).append(likely)
             scores = {name: one["value"] for name, one in results["test"].items()}
             rows.append({"way": way, "seed": seed, "step": results["about"]["step"]} | scores)
@@ -153,11 +153,11 @@ def compared(args):
 def scanned(args):
     """Probes of every block and noise level; the test songs are not asked."""
     rows = []
-    depth = config_of("probe", args.trunk, args.seeds[0], args).model.depth
+    depth = config_of("probe", args.backbone, args.seeds[0], args).model.depth
     for block in range(depth):
         for t in LEVELS:
             for seed in args.seeds:
-                config = config_of("probe", args.trunk, seed, args, block=block, noise_level=t)
+                config = config_of("probe", args.backbone, seed, args, block=block, noise_level=t)
                 prepare.run(config)
                 job = Tagger(config)
                 job.take_songs()
@@ -196,7 +196,7 @@ def draw(rows, depth, path):
 def parser_of(doc, name, steps):
     """What experiments on the worth of a trunk can be asked for."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--trunk", required=True)
+    parser.add_argument("--backbone", required=True, help="workdir of the pretrained run")
     parser.add_argument("--name", default=name)
     parser.add_argument("--source", help="other songs than the songbook's")
     parser.add_argument("--songs", type=int, help="to learn from, so many and no more")

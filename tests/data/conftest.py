@@ -1,9 +1,10 @@
-"""Preparation in this process: starting workers takes longer than the songs of most tests."""
+"""Preparation without what takes longer than the songs of most tests: workers and pictures."""
 
 import concurrent.futures
 
 import pytest
 
+from specdiff_jax.data import prepare
 from specdiff_jax.runtime import worker_pool
 
 
@@ -19,6 +20,7 @@ def run_in_order(function, jobs, seconds, count=None):
 
 
 @pytest.fixture
-def serial_pool(monkeypatch):
-    """Jobs of a worker pool run in this process."""
+def quick_prepare(monkeypatch):
+    """Prepare songs in this process, with one spectrogram in the report."""
+    monkeypatch.setattr(prepare, "NUM_SPECTROGRAMS", 1)
     monkeypatch.setattr(worker_pool, "in_order", run_in_order)

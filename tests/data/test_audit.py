@@ -1,4 +1,4 @@
-"""The data report counts what the manifest holds, escapes what strangers wrote, stays offline."""
+"""The data report: its counts agree with the manifest, its texts are escaped, it loads nothing."""
 
 import collections
 import copy
@@ -73,7 +73,7 @@ def pair(first, second, kind="near", score=0.8):
 
 @pytest.fixture
 def hostile():
-    """A manifest in which every string is a stranger's."""
+    """Return a manifest in which every string is hostile."""
     songs = [
         song(
             index,
@@ -105,11 +105,11 @@ class Tags(html.parser.HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.found, self.open, self.words = [], [], []
+        self.tags, self.open, self.words = [], [], []
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+        self.tags.append((tag, dict(attributes)))
         if tag not in ("meta", "img", "br", "rect"):
             self.open.append(tag)
 
@@ -129,19 +129,19 @@ def rows_of(page, heading):
     )
 
 
-def test_strangers_strings_stay_text(tmp_path, hostile):
+def test_report_page_escapes_hostile_strings(tmp_path, hostile):
     page, _ = written(tmp_path, hostile, [(hostile["songs"][0]["name"], PNG)])
     tags = Tags(page)
     assert not tags.open
-    assert not [tag for tag, _ in tags.found if tag in ("script", "a", "link", "iframe", "audio")]
-    assert not [key for _, keys in tags.found for key in keys if key.startswith("on")]
-    images = [keys["src"] for tag, keys in tags.found if tag == "img"]
+    assert not [tag for tag, _ in tags.tags if tag in ("script", "a", "link", "iframe", "audio")]
+    assert not [key for _, keys in tags.tags for key in keys if key.startswith("on")]
+    images = [keys["src"] for tag, keys in tags.tags if tag == "img"]
     assert len(images) == 1 and images[0].startswith("data:image/png;base64,")
     assert "<script>alert(1)</script>" in "".join(tags.words)
     assert "\0" not in page and "\x1b" not in page and "${style}" in page
 
 
-def test_every_kind_of_string_is_there_and_escaped(tmp_path):
+def test_report_page_shows_and_escapes_every_field(tmp_path):
     bad = {key: f"<script>{key}</script>" for key in ("name", "artist", "license")}
     one = song(0, **bad, labels=["<script>label</script>"], captions=["<script>caption</script>"])
     one["facts"]["dc"] = 0.5
@@ -150,14 +150,14 @@ def test_every_kind_of_string_is_there_and_escaped(tmp_path):
     manifest |= {"source": "<script>source</script>", "warnings": ["<script>warning</script>"]}
     page, _ = written(tmp_path, manifest, [(bad["name"], PNG)])
     assert "<script" not in page
-    told = set(re.findall("&lt;script&gt;([a-z]*)&lt;/scr", page))
-    strangers = {"label", "caption", "file", "reason", "copy", "source", "warning"}
-    assert told == strangers | set(bad)
+    escaped = set(re.findall("&lt;script&gt;([a-z]*)&lt;/scr", page))
+    fields = {"label", "caption", "file", "reason", "copy", "source", "warning"}
+    assert escaped == fields | set(bad)
 
 
-def test_nothing_reaches_outside(tmp_path, hostile):
+def test_report_page_loads_nothing_from_outside(tmp_path, hostile):
     page, _ = written(tmp_path, hostile)
-    for _, keys in Tags(page).found:
+    for _, keys in Tags(page).tags:
         assert not {"href", "srcset", "action", "data"} & set(keys)
     style = page.split("<style>")[1].split("</style>")[0]
     assert "url(" not in style and "@import" not in style
@@ -165,20 +165,20 @@ def test_nothing_reaches_outside(tmp_path, hostile):
     assert "default-src 'none'" in page
 
 
-def test_long_strings_are_cut_on_the_page_and_whole_in_the_json(tmp_path, hostile):
+def test_report_cuts_long_strings_on_the_page_not_in_the_json(tmp_path, hostile):
     page, report = written(tmp_path, hostile)
     assert len(page) < 300_000 and "long long" in page and "…" in page
     assert report["skipped"] == hostile["skipped"]  # surrogates and 100 kB included
 
 
-def test_the_json_is_what_was_examined(tmp_path, hostile):
+def test_report_json_equals_examine(tmp_path, hostile):
     before = copy.deepcopy(hostile)
     _, report = written(tmp_path, hostile)
     assert report == json.loads(json.dumps(audit.examine(hostile)))
     assert hostile == before
 
 
-def test_counts_add_up(tmp_path):
+def test_report_counts_add_up(tmp_path):
     songs = [song(index) for index in range(40)]
     for one in songs[:7]:
         one["facts"]["clipped_fraction"] = 0.25
@@ -202,7 +202,7 @@ def test_counts_add_up(tmp_path):
     assert len(rows_of(page, "Accepted, with findings")) == 7 and not report["warnings"]
 
 
-def test_a_histogram_puts_each_value_between_its_names():
+def test_count_bins_puts_each_value_between_its_edges():
     bars = audit.count_bins([4.9, 5.0, 9.9, 10.0, 119, 1e9], audit.DURATIONS)
     assert [bars[0], bars[1], bars[2]] == [
         ["under 5 s", 1],
@@ -213,7 +213,7 @@ def test_a_histogram_puts_each_value_between_its_names():
     assert audit.count_bins([], audit.DURATIONS) == []
 
 
-def test_labels_together_are_counted_in_both_orders():
+def test_label_pairs_are_symmetric():
     songs = [
         song(0, labels=["a", "b"]),
         song(1, labels=["b", "b"]),
@@ -223,7 +223,7 @@ def test_labels_together_are_counted_in_both_orders():
     assert together == {"labels": ["b", "a", "c"], "counts": [[3, 2, 1], [2, 2, 1], [1, 1, 1]]}
 
 
-def test_the_worst_comes_first_and_the_rest_is_promised(tmp_path):
+def test_findings_begin_with_the_most_severe(tmp_path):
     songs = [song(index) for index in range(data_report.MAX_ROWS + 12)]
     for one in songs:
         one["facts"]["dc"] = 0.1
@@ -237,7 +237,7 @@ def test_the_worst_comes_first_and_the_rest_is_promised(tmp_path):
     assert len(report["findings"]) == len(songs)
 
 
-def test_chains_of_copies_are_one_group_in_any_order():
+def test_group_duplicates_joins_chains_in_any_order():
     names = [f"song {index}" for index in range(30)]
     pairs = [pair(a, b) for a, b in zip(names[:19], names[1:20], strict=True)]
     pairs += [pair(names[25], names[26], "exact", 1.0), pair(names[3], names[11], score=0.4)]
@@ -251,7 +251,7 @@ def test_chains_of_copies_are_one_group_in_any_order():
         assert [one["split"] for one in groups[1]["songs"]] == ["left out"] * 2
 
 
-def test_lost_files_and_torn_leak_groups_are_warned_of(tmp_path):
+def test_report_warns_of_missing_files_and_divided_groups(tmp_path):
     songs = [song(0, group="one choir"), song(1, group="one choir"), song(2)]
     pairs = [pair("song 0", "song 2"), pair("song 1", "left out")]
     page, report = written(tmp_path, manifest_of(songs, duplicates=pairs) | {"num_items": 5})
@@ -263,7 +263,7 @@ def test_lost_files_and_torn_leak_groups_are_warned_of(tmp_path):
     assert all(line in page for line in report["warnings"]) and 'class="verdict warn"' in page
 
 
-def test_a_clean_collection_is_healthy(tmp_path):
+def test_report_of_a_clean_collection_is_healthy(tmp_path):
     page, report = written(tmp_path, manifest_of([song(index) for index in range(9)]))
     assert report["healthy"] and 'class="verdict ok"' in page
     assert "9 files: 9 accepted, 0 left out. No song with findings" in page
@@ -271,14 +271,14 @@ def test_a_clean_collection_is_healthy(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_next_to_nothing_still_makes_a_page(tmp_path, count):
+def test_report_of_at_most_one_song_is_a_page(tmp_path, count):
     songs = [song(0, labels=[], captions=[], facts=None)][:count]
     page, report = written(tmp_path, manifest_of(songs))
     assert not Tags(page).open and report["accepted"] == count
     assert "No song has a label." in page and "Not measured." in page
 
 
-def test_bars_are_as_long_as_their_counts():
+def test_bars_are_proportional_to_their_counts():
     svg = render_macro("bars", lay_out_bars("heading", [("a", 40), ("b", 10), ("c", 0)]))
     widths = [float(width) for width in re.findall(r'width="([\d.]+)"/>', svg)]
     assert widths[0] == pytest.approx(4 * widths[1], abs=0.2) and widths[2] == 0

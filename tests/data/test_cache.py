@@ -1,4 +1,4 @@
-"""A cache is whole or does not exist; what was done before a kill is not done again."""
+"""A cache is complete or does not exist; a preparation that was killed resumes."""
 
 import json
 import pathlib
@@ -13,12 +13,22 @@ from specdiff_jax.runtime.worker_pool import Stop
 from specdiff_jax.sampling import check_config
 from tests.helpers import synth
 
-pytestmark = pytest.mark.usefixtures("serial_pool")
+pytestmark = pytest.mark.usefixtures("quick_prepare")
 
 
 @pytest.fixture
 def small_shards(monkeypatch):
     monkeypatch.setattr(cache, "SHARD_BYTES", 100_000)  # two songs of the music
+
+
+@pytest.fixture
+def copied(nano, tmp_path):
+    """A config with a copy of the shared cache, which may be changed."""
+    prepare.run(nano)
+    place = prepare.locate_cache(nano)
+    nano.data.cache_dir = str(tmp_path / "cache")
+    shutil.copytree(place, prepare.locate_cache(nano))
+    return nano
 
 
 def whole(config):
@@ -28,40 +38,39 @@ def whole(config):
     return manifest, [np.array(shard) for shard in cache.open_shards(place, manifest)]
 
 
-def test_a_cache_is_found_again_and_a_changed_setting_makes_another(fresh):
-    prepare.run(fresh)
-    place = prepare.locate_cache(fresh)
+def test_cache_is_reused_until_a_setting_changes(copied):
+    place = prepare.locate_cache(copied)
     stamp = (place / "manifest.json").stat().st_mtime_ns
-    fresh.data.placement = "host"  # how it is read, not what it is
-    prepare.run(fresh)
-    assert prepare.locate_cache(fresh) == place
+    copied.data.placement = "host"  # how it is read, not what it is
+    prepare.run(copied)
+    assert prepare.locate_cache(copied) == place
     assert (place / "manifest.json").stat().st_mtime_ns == stamp
-    fresh.data.valid_fraction = 0.3
-    assert prepare.locate_cache(fresh) != place
+    copied.data.valid_fraction = 0.3
+    assert prepare.locate_cache(copied) != place
 
 
-def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, monkeypatch):
+def test_killed_preparation_resumes_to_the_same_cache(fresh, small_shards, monkeypatch):
     real = prepare.record_item
     prepare.run(fresh)
     expected = whole(fresh)
     assert len(expected[1]) > 4
     shutil.rmtree(prepare.locate_cache(fresh))
-    decoded = []
+    names = []
 
-    def record(writer, item, made, reason):
-        if len(decoded) == 7:
-            decoded.append("killed")
+    def record(writer, item, decoded, reason):
+        if len(names) == 7:
+            names.append("killed")
             raise KeyboardInterrupt
-        decoded.append(item.name)
-        real(writer, item, made, reason)
+        names.append(item.name)
+        real(writer, item, decoded, reason)
 
     monkeypatch.setattr(prepare, "record_item", record)
     with pytest.raises(KeyboardInterrupt):
         prepare.run(fresh)
     assert not prepare.locate_cache(fresh).exists()
     prepare.run(fresh)
-    again = decoded[8:]
-    assert again[0] == decoded[6] and len(again) == 16 - 6  # three shards of two were safe
+    again = names[8:]
+    assert again[0] == names[6] and len(again) == 16 - 6  # three shards of two were safe
     manifest, shards = whole(fresh)
     assert manifest == expected[0]
     for ours, theirs in zip(shards, expected[1], strict=True):
@@ -69,7 +78,7 @@ def test_a_killed_preparation_goes_on_and_ends_the_same(fresh, small_shards, mon
     assert not cache.locate_partial(prepare.locate_cache(fresh)).exists()
 
 
-def test_songs_aside_are_moved_cleared_or_a_reason_to_stop(tmp_path):
+def test_spooled_songs_are_appended_removed_or_stop_the_pool(tmp_path):
     pcm = np.arange(18, dtype=np.int16).reshape(9, 2)
     left, song = spool.write_song(pcm + 1, tmp_path), spool.write_song(pcm[:, ::-1], tmp_path)
     with open(tmp_path / "pcm", "wb") as shard:
@@ -82,9 +91,8 @@ def test_songs_aside_are_moved_cleared_or_a_reason_to_stop(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing"])
-def test_damage_is_found_before_training(fresh, damage):
-    prepare.run(fresh)
-    shard = prepare.locate_cache(fresh) / "pcm-00000.int16"
+def test_damaged_cache_fails_before_training(copied, damage):
+    shard = prepare.locate_cache(copied) / "pcm-00000.int16"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     {
@@ -93,10 +101,10 @@ def test_damage_is_found_before_training(fresh, damage):
         "missing": shard.unlink,
     }[damage]()
     with pytest.raises(ValueError, match=r"pcm-00000.int16 is damaged .*; delete .* again"):
-        prepare.run(fresh)
+        prepare.run(copied)
 
 
-def test_copies_are_found_and_stay_on_one_side(fresh, music, tmp_path):
+def test_duplicates_are_detected_and_share_a_split(fresh, music, tmp_path):
     folder = tmp_path / "songs"
     for path in files.find(music):
         other = folder / path.relative_to(music)
@@ -122,7 +130,7 @@ def test_copies_are_found_and_stay_on_one_side(fresh, music, tmp_path):
     assert songs["artist 0/long.wav"]["group"] == songs["someone else/copy.wav"]["group"]
 
 
-def test_too_many_bad_files_stop_it_and_nothing_is_lost(fresh, music, tmp_path, capsys):
+def test_too_many_bad_files_fail_and_decoded_songs_are_kept(fresh, music, tmp_path, capsys):
     folder = tmp_path / "songs"
     shutil.copytree(music, folder)
     for name in ("a.wav", "b.flac"):
@@ -130,8 +138,8 @@ def test_too_many_bad_files_stop_it_and_nothing_is_lost(fresh, music, tmp_path, 
     fresh.data.source = str(folder)
     with pytest.raises(ValueError, match=r"2 of 18 files are bad .*data.max_error_fraction=0.05"):
         prepare.run(fresh)
-    told = capsys.readouterr().err
-    assert "bad: a.wav: not readable" in told and "bad: b.flac: not readable" in told
+    log = capsys.readouterr().err
+    assert "bad: a.wav: not readable" in log and "bad: b.flac: not readable" in log
     partial = cache.locate_partial(prepare.locate_cache(fresh))
     stamps = {path.name: path.stat().st_mtime_ns for path in partial.glob("pcm-*")}
     fresh.data.max_error_fraction = 0.2
@@ -144,7 +152,7 @@ def test_too_many_bad_files_stop_it_and_nothing_is_lost(fresh, music, tmp_path, 
         prepare.run(fresh)
 
 
-def test_the_report_lies_beside_the_songs(nano):
+def test_report_is_written_beside_the_songs(nano):
     prepare.run(nano)
     place = prepare.locate_cache(nano)
     report = json.loads((place / "data_report.json").read_text())
@@ -155,7 +163,7 @@ def test_the_report_lies_beside_the_songs(nano):
     assert sides <= set(splits.SPLITS) and {"train", "valid"} <= sides
 
 
-def test_wrong_options_are_refused_before_any_work(nano):
+def test_wrong_audio_format_is_rejected(nano):
     nano.data.level_db = -14.0
     with pytest.raises(ValueError, match=r"data.level_db=-14.0 does not go with .*'as_is'"):
         collection.build_audio_format(nano)
@@ -167,7 +175,7 @@ def test_wrong_options_are_refused_before_any_work(nano):
         collection.build_audio_format(nano)
 
 
-def test_where_nothing_is_good_the_reasons_are_told(fresh, tmp_path, capsys):
+def test_collection_without_a_usable_song_fails_with_reasons(fresh, tmp_path, capsys):
     (tmp_path / "songs").mkdir()
     (tmp_path / "songs" / "a.wav").write_text("not sound")
     fresh.data.source = str(tmp_path / "songs")
@@ -177,18 +185,18 @@ def test_where_nothing_is_good_the_reasons_are_told(fresh, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("field", ["include_labels", "exclude_labels"])
-def test_a_label_that_no_song_has_is_refused_by_prepare_already(nano, field):
+def test_label_of_no_song_is_rejected_by_prepare(nano, field):
     nano.data.folder_labels = True
     nano.data[field] = "artist 0, artist 9"
-    for _ in range(2):  # a cache that is there is asked too
+    for _ in range(2):  # with an existing cache too
         with pytest.raises(ValueError, match="'artist 9' .*of the songs"):
             prepare.run(nano)
     nano.data[field] = "artist 0"
     prepare.run(nano)
 
 
-def test_a_cache_that_may_only_be_read_is_read(nano, monkeypatch):
-    """As another machine's; one that is not there yet cannot be made so."""
+def test_read_only_cache_is_readable(nano, monkeypatch):
+    """As another machine's; one that does not exist yet cannot be written."""
     prepare.run(nano)
     place = prepare.locate_cache(nano)
 
@@ -202,7 +210,7 @@ def test_a_cache_that_may_only_be_read_is_read(nano, monkeypatch):
         pass
 
 
-def test_a_kill_while_a_cache_gets_its_name_leaves_it_whole(tmp_path, monkeypatch):
+def test_cache_is_complete_after_a_kill_during_publish(tmp_path, monkeypatch):
     writer = cache.Writer(tmp_path / "songs")
     song = spool.write_song(np.ones((9, 1), np.int16), writer.folder)
     writer.add({"name": "a"}, song, np.zeros((0, 2), np.int32))
@@ -226,14 +234,14 @@ def test_a_kill_while_a_cache_gets_its_name_leaves_it_whole(tmp_path, monkeypatc
     + [({"trim_db": 6.0}, "data.trim_db=6.0 cuts everything")]
     + [({"source": ""}, "data.source='' is not")],
 )
-def test_wrong_values_are_refused_before_a_song_is_read(nano, fields, message):
+def test_wrong_values_are_rejected_before_a_song_is_read(nano, fields, message):
     nano.data.update(fields)
     with pytest.raises(ValueError, match=message):
         check_config.check(nano)
         collection.find_source(nano)
 
 
-def test_a_damaged_manifest_is_named(tmp_path):
+def test_damaged_manifest_is_named(tmp_path):
     (tmp_path / "manifest.json").write_text('{"songs": [')
     with pytest.raises(ValueError, match=r"manifest.json is damaged .*prepare it again"):
         cache.read_manifest(tmp_path)

@@ -1,4 +1,4 @@
-"""The embedded music: what is rendered is what the labels say, and always the same."""
+"""The songbook: its sound agrees with its labels and is reproducible."""
 
 import collections
 import dataclasses
@@ -39,7 +39,7 @@ def order():
     return scores.list_sources(songbook._find_corpus(), seed=0)
 
 
-def _tune(pitches, name="ryansMammoth/made", work="made", length=None):
+def _tune(pitches, name="ryansMammoth/tune", work="tune", length=None):
     """A score of quavers in G, one part."""
     notes = np.array([(i / 2, 0.5, pitch) for i, pitch in enumerate(pitches)], np.float64)
     length = length or len(pitches) / 2
@@ -52,7 +52,7 @@ def _tune(pitches, name="ryansMammoth/made", work="made", length=None):
         parts=(notes,),
         length=length,
         bars=np.arange(0, length, 2),
-        metres=((0.0, "2/4"),),
+        meters=((0.0, "2/4"),),
         key=("G", "major"),
     )
 
@@ -65,7 +65,7 @@ def _walk(count, seed=0):
 
 
 @pytest.mark.slow
-def test_same_songs_bit_for_bit_whatever_the_number_of_workers(results):
+def test_songbook_is_equal_for_any_number_of_workers(results):
     # Fewer pieces too: a longer songbook begins with the shorter one.
     again = list(songbook.render_songs(3, SECONDS, seed=0, workers=2))
     assert sum(isinstance(result, Song) for result in again) == 3
@@ -76,7 +76,7 @@ def test_same_songs_bit_for_bit_whatever_the_number_of_workers(results):
         assert one == other
 
 
-def test_every_song_has_the_asked_length_one_loudness_and_no_silence(four):
+def test_songs_have_the_requested_length_one_loudness_and_no_silence(four):
     assert len(four) == 4
     for song in four:
         assert song.audio.wave.shape == (2, round(SECONDS * song.audio.sample_rate))
@@ -90,7 +90,7 @@ def test_every_song_has_the_asked_length_one_loudness_and_no_silence(four):
 
 
 @pytest.mark.parametrize(("instrument", "pitch"), [("flute", 69), ("church organ", 48)])
-def test_a_note_sounds_at_its_pitch(instrument, pitch):
+def test_rendered_note_has_its_pitch(instrument, pitch):
     note = np.array([[0.0, 4.0, pitch, 100.0]])
     track = midi.Track(instruments.PROGRAMS[instrument], note)
     wave = songbook.render_midi(
@@ -101,11 +101,11 @@ def test_a_note_sounds_at_its_pitch(instrument, pitch):
     size = len(power) // 4
     product = np.prod([power[::k][:size] for k in (1, 2, 3)], axis=0)
     low = int(50 * len(wave) / songbook.SAMPLE_RATE)
-    found = (low + product[low:].argmax()) * songbook.SAMPLE_RATE / len(wave)
-    assert found == pytest.approx(440 * 2 ** ((pitch - 69) / 12), rel=0.01)
+    hertz = (low + product[low:].argmax()) * songbook.SAMPLE_RATE / len(wave)
+    assert hertz == pytest.approx(440 * 2 ** ((pitch - 69) / 12), rel=0.01)
 
 
-def test_tempo_decides_when_a_note_sounds():
+def test_rendered_note_begins_at_its_tempo():
     note = np.array([[2.0, 1.0, 60, 110.0]])
     track = midi.Track(instruments.PROGRAMS["piano"], note)
     for bpm in (60.0, 150.0):
@@ -114,7 +114,7 @@ def test_tempo_decides_when_a_note_sounds():
         assert first == pytest.approx(2 * 60 / bpm, abs=0.02)
 
 
-def test_songs_differ_between_seeds(four):
+def test_songbook_depends_on_the_seed(four):
     other = next(
         s for s in songbook.render_songs(1, SECONDS, seed=1, workers=1) if isinstance(s, Song)
     )
@@ -124,7 +124,7 @@ def test_songs_differ_between_seeds(four):
 # labels and captions
 
 
-def test_the_labels_are_complete(four):
+def test_labels_are_complete(four):
     for song in four:
         count = collections.Counter(label.split(":")[0] for label in song.labels)
         assert count.pop("instrument") >= 1
@@ -134,22 +134,22 @@ def test_the_labels_are_complete(four):
 
 
 @pytest.mark.parametrize("metre", ["2/4", "2/2"])
-def test_the_tempo_label_is_the_tempo_in_the_midi_file(metre):
+def test_tempo_label_equals_the_tempo_of_the_midi_file(metre):
     seen = set()
     for seed in range(12):
-        score = dataclasses.replace(_tune(_walk(64)), metres=((0.0, metre),))
+        score = dataclasses.replace(_tune(_walk(64)), meters=((0.0, metre),))
         plan = arrangements.arrange(score, SECONDS, np.random.default_rng(seed))
         data = midi.encode_midi(plan.tracks, plan.quarter_bpm, plan.quarters)
         microseconds = int.from_bytes(re.search(rb"\xff\x51\x03(...)", data, re.DOTALL)[1], "big")
         beats = 60e6 / microseconds / (2 if metre == "2/2" else 1)
-        heard = "slow" if beats < 76 else "moderate" if beats < 112 else "fast"
-        assert f"tempo:{heard}" in plan.labels
+        speed = "slow" if beats < 76 else "moderate" if beats < 112 else "fast"
+        assert f"tempo:{speed}" in plan.labels
         assert plan.quarters * microseconds / 1e6 == pytest.approx(SECONDS, rel=1e-4)
-        seen.add(heard)
+        seen.add(speed)
     assert len(seen) > 1
 
 
-def test_the_instrument_labels_are_the_programs_that_play():
+def test_instrument_labels_equal_the_programs_of_the_tracks():
     names = {program: name for name, program in instruments.PROGRAMS.items()}
     for seed in range(12):
         plan = arrangements.arrange(_tune(_walk(64)), SECONDS, np.random.default_rng(seed))
@@ -175,11 +175,11 @@ def captioned():
         music, sorted(casts)
     ):
         genre = {"bach": "baroque", "monteverdi": "renaissance"}.get(composer, "folk")
-        said = dict(composer=composer, genre=genre, form=form, ensemble=ensemble, key="F#")
-        said |= dict(mode=mode, metre="6/8", tempo=tempo)
-        labels = [f"{k}:{v}" for k, v in said.items()]
+        meaning = dict(composer=composer, genre=genre, form=form, ensemble=ensemble, key="F#")
+        meaning |= dict(mode=mode, metre="6/8", tempo=tempo)
+        labels = [f"{k}:{v}" for k, v in meaning.items()]
         labels += [f"instrument:{name}" for name in dict.fromkeys(names)]
-        result.append((said | {"instrument": set(names)}, captions.write_captions(labels)))
+        result.append((meaning | {"instrument": set(names)}, captions.write_captions(labels)))
     return result
 
 
@@ -220,34 +220,34 @@ def _ensemble_words():
 def _reader(means):
     """text -> [(word, the labels it may stand for)] of its words, the longest of each place."""
     words = "|".join(map(re.escape, sorted(means, key=len, reverse=True)))
-    found = re.compile(rf"(?<![\w-])(?:{words})(?![\w-])")
-    return lambda text: [(word, means[word]) for word in found.findall(text)]
+    pattern = re.compile(rf"(?<![\w-])(?:{words})(?![\w-])")
+    return lambda text: [(word, means[word]) for word in pattern.findall(text)]
 
 
-def _truth(said):
+def _allowed_labels(meaning):
     return {
-        "player": said["instrument"] | {said["ensemble"]},
-        "tempo": {said["tempo"]},
-        "mode": {said["mode"]},
-        "form": {said["form"]},
+        "player": meaning["instrument"] | {meaning["ensemble"]},
+        "tempo": {meaning["tempo"]},
+        "mode": {meaning["mode"]},
+        "form": {meaning["form"]},
     }
 
 
-def test_captions_say_only_what_the_labels_say(captioned):
+def test_captions_contain_only_words_of_their_labels(captioned):
     readers = {kind: _reader(means) for kind, means in _meanings().items()}
-    for said, texts in captioned:
-        true = _truth(said)
+    for meaning, texts in captioned:
+        allowed = _allowed_labels(meaning)
         for text in texts:
             plain = re.sub(r"\ban (?=[aeiou])", "a ", text.lower())
             for kind, read in readers.items():
                 for word, labels in read(plain):
-                    assert labels & true[kind], (word, text, said)
+                    assert labels & allowed[kind], (word, text, meaning)
             keys = set(re.findall(r" in (\S+) (?:major|minor|dorian|mixolydian)", text))
             assert keys <= {"F#", "a", "the"}
-            assert set(re.findall(r"\d+/\d+", text)) <= {said["metre"]}
+            assert set(re.findall(r"\d+/\d+", text)) <= {meaning["metre"]}
 
 
-def test_what_an_ensemble_is_called_names_no_instrument_that_it_lacks():
+def test_ensemble_words_name_no_instrument_that_the_ensemble_lacks():
     casts = collections.defaultdict(set)
     for ensemble, names in itertools.chain(*instruments.ENSEMBLES.values()):
         casts[ensemble] |= {*names, ensemble}
@@ -262,18 +262,18 @@ def test_what_an_ensemble_is_called_names_no_instrument_that_it_lacks():
                 assert labels & casts[ensemble], (word, phrase, ensemble)
 
 
-def test_a_song_has_one_caption_of_each_kind_the_first_in_the_labels_own_words(captioned):
-    for said, texts in captioned:
+def test_captions_are_one_of_each_kind_and_the_first_literal(captioned):
+    for meaning, texts in captioned:
         assert len(texts) == 8
-        assert said["ensemble"] in texts[0].lower()
-        assert all(name in texts[0].lower() for name in said["instrument"] - {"choir"})
+        assert meaning["ensemble"] in texts[0].lower()
+        assert all(name in texts[0].lower() for name in meaning["instrument"] - {"choir"})
         assert texts[0][0].isupper() and texts[0].endswith(".")
         for text in texts:
             assert not re.search(r"\ba [aeiou]|[{}]|  |\ban [^aeiou]", text)
             assert text == text.strip() and len(text) < 250
 
 
-def test_captions_vary_as_people_do(captioned):
+def test_captions_vary_in_length_words_and_content(captioned):
     texts = [text for _, texts in captioned for text in texts]
     assert np.mean([len(text.split()) <= 5 for text in texts]) >= 0.25
     everything = " \n ".join(texts).lower()
@@ -289,12 +289,12 @@ def test_captions_vary_as_people_do(captioned):
     means["ensemble"] = {w: n for w, n in means["player"].items() if n & group}
     for kind in ("instrument", "ensemble", "tempo", "mode"):
         read = _reader(means[kind])
-        said = np.mean([bool(read(text.lower())) for text in texts[::7]])
-        assert 0.2 < said < 0.9, kind
+        fraction = np.mean([bool(read(text.lower())) for text in texts[::7]])
+        assert 0.2 < fraction < 0.9, kind
 
 
 @pytest.mark.parametrize("mode", ["major", "minor"])
-def test_the_estimated_key_follows_a_transposition(mode):
+def test_estimated_key_follows_a_transposition(mode):
     scale = [0, 2, 4, 5, 7, 9, 11, 12] if mode == "major" else [0, 2, 3, 5, 7, 8, 11, 12]
     for tonic in range(12):
         notes = np.array([(i, 1 + 2 * (step % 12 in (0, 7)), 60) for i, step in enumerate(scale)])
@@ -304,7 +304,7 @@ def test_the_estimated_key_follows_a_transposition(mode):
 
 
 @pytest.mark.parametrize(("root", "quality"), [(7, "major"), (2, "major"), (0, "major")])
-def test_a_broken_chord_is_accompanied_by_itself(root, quality):
+def test_accompaniment_of_a_broken_chord_is_that_chord(root, quality):
     melody = np.array([(i, 1, 60 + root + (0, 4, 7, 12)[i % 4]) for i in range(8)], float)
     chords, bass, _ = accompaniment.accompany(melody, np.array([0.0, 4]), 1, "4/4", ("G", "major"))
     assert {int(p) % 12 for p in chords[:, 2]} == {(root + step) % 12 for step in (0, 4, 7)}
@@ -314,7 +314,7 @@ def test_a_broken_chord_is_accompanied_by_itself(root, quality):
 # scores
 
 
-def test_the_order_of_the_corpus_is_mixed_by_share_and_clean(order):
+def test_list_sources_mixes_kinds_by_share_without_repeats(order):
     assert order == scores.list_sources(songbook._find_corpus(), seed=0)
     assert order != scores.list_sources(songbook._find_corpus(), seed=1)
     first = collections.Counter()
@@ -327,7 +327,7 @@ def test_the_order_of_the_corpus_is_mixed_by_share_and_clean(order):
     assert {s.name.split("/")[0] for s in order} == set(scores.COMPOSERS)
 
 
-def test_tied_notes_are_one_note_and_grace_notes_none():
+def test_read_notes_joins_ties_and_drops_grace_notes():
     from music21 import converter, note
 
     stream = converter.parse("tinyNotation: 4/4 c2 c2~ c2 d4 e4")
@@ -336,20 +336,20 @@ def test_tied_notes_are_one_note_and_grace_notes_none():
     np.testing.assert_array_equal(scores._read_notes(stream), expected)
 
 
-def test_a_short_piece_goes_round_without_a_gap():
+def test_cut_part_repeats_a_short_piece_without_a_gap():
     part = _tune(_walk(16)).parts[0]
     cut = arrangements._cut_part(part, 8.0, 3.0, 20.0)
     np.testing.assert_allclose(cut[:, 0], np.arange(0, 20, 0.5))
     np.testing.assert_array_equal(cut[:, 2], np.resize(np.roll(part[:, 2], -6), 40))
 
 
-def test_a_piece_that_rests_long_or_never_plays_is_unusable():
+def test_arrange_rejects_long_rests():
     rests = _tune(_walk(16), length=400.0)
     with pytest.raises(scores.Unusable, match="rests for"):
         arrangements.arrange(rests, 30.0, np.random.default_rng(0))
 
 
-def test_a_file_that_does_not_parse_is_skipped_with_the_reason(tmp_path):
+def test_broken_score_is_skipped_with_its_reason(tmp_path):
     bad = tmp_path / "bad.mxl"
     bad.write_bytes(b"not a zip")
     job = scores.Source("chorale", str(bad), "bach/bad"), SECONDS, 0
@@ -370,7 +370,7 @@ def test_a_file_that_does_not_parse_is_skipped_with_the_reason(tmp_path):
         ("monteverdi/madrigal.3.18", "madrigal 3.18"),
     ],
 )
-def test_the_parts_of_a_work_share_their_group(order, name, work):
+def test_parts_of_a_work_share_their_group(order, name, work):
     source = next(s for s in order if s.name == name)
     assert titles.read_title(source, None, None)[0] == work
 
@@ -383,7 +383,7 @@ def _admit(groups, score):
     return groups.admit((song, songbook.fingerprint_score(score)))
 
 
-def test_one_tune_under_two_names_or_in_two_keys_is_one_group():
+def test_tune_with_two_names_or_keys_is_one_group():
     groups = songbook._LeakGroups()
     tune = _walk(60)
     first = _admit(groups, _tune(tune, "x/first", "first"))
@@ -395,7 +395,7 @@ def test_one_tune_under_two_names_or_in_two_keys_is_one_group():
     assert stranger.artist == namesake.artist == "Trad.: third"
 
 
-def test_copies_and_pieces_that_would_join_two_groups_are_skipped():
+def test_duplicates_and_pieces_of_two_groups_are_skipped():
     groups = songbook._LeakGroups()
     one, other = _walk(60), _walk(60, seed=5)
     _admit(groups, _tune(one, "x/one", "one"))
@@ -409,7 +409,7 @@ def test_copies_and_pieces_that_would_join_two_groups_are_skipped():
 # bad input
 
 
-def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
+def test_missing_package_is_named_with_its_remedy(monkeypatch):
     real = songbook.importlib.util.find_spec
     for missing in ("music21", "midirenderer", "pretty_midi"):
         without = lambda name, gone=missing: None if name == gone else real(name)
@@ -419,12 +419,12 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
 
 
 @pytest.mark.parametrize("bad", [{"num_pieces": 0}, {"seconds": 0.1}, {"workers": 0}])
-def test_arguments_out_of_range_are_errors_before_any_work(bad):
+def test_arguments_out_of_range_fail_before_any_work(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         songbook.render_songs(**bad)
 
 
-def test_a_corpus_that_runs_out_says_so(monkeypatch):
+def test_exhausted_corpus_ends_with_a_skipped(monkeypatch):
     monkeypatch.setattr(scores, "list_sources", lambda corpus, seed: [])
     [last] = songbook.render_songs(5, SECONDS, workers=1)
     assert isinstance(last, Skipped) and "not 5" in last.reason

@@ -29,7 +29,7 @@ def offsets(songs, seed=0, steps=range(40), size=4, **more):
     return np.concatenate(rows)
 
 
-def test_shards_and_their_order_do_not_show(songs):
+def test_songs_read_equals_read_all_across_shards(songs):
     np.testing.assert_array_equal(songs.read_all()[:, 0], np.arange(sum(LENGTHS)))
     for offset in (0, 50, 100, 1349 - SAMPLES, 1350, sum(LENGTHS) - SAMPLES):
         crop = songs.read(offset, SAMPLES)[:, 0]
@@ -37,15 +37,15 @@ def test_shards_and_their_order_do_not_show(songs):
 
 
 def test_crops_lie_inside_one_song(songs):
-    found = offsets(songs)
-    song = np.searchsorted(songs.starts, found, side="right") - 1
-    assert (found + SAMPLES <= songs.starts[song] + songs.lengths[song]).all()
+    drawn = offsets(songs)
+    song = np.searchsorted(songs.starts, drawn, side="right") - 1
+    assert (drawn + SAMPLES <= songs.starts[song] + songs.lengths[song]).all()
 
 
-def test_every_epoch_is_a_permutation_of_all_crops(songs):
+def test_epoch_is_a_permutation_of_all_crops(songs):
     """No sample twice, and of every song as much as whole crops can hold."""
-    found = offsets(songs, steps=range(5 * CROPS), size=4)
-    epochs = found.reshape(-1, CROPS)
+    drawn = offsets(songs, steps=range(5 * CROPS), size=4)
+    epochs = drawn.reshape(-1, CROPS)
     for epoch in epochs:
         assert (np.diff(np.sort(epoch)) >= SAMPLES).all()
         song = np.searchsorted(songs.starts, epoch, side="right") - 1
@@ -53,12 +53,12 @@ def test_every_epoch_is_a_permutation_of_all_crops(songs):
     assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
 
 
-def test_crops_reach_every_place_of_a_song(songs):
-    found = offsets(songs, steps=range(6000))
-    inside = found[(found >= 1350) & (found < 1683)] - 1350  # the song of 333 samples
+def test_crops_cover_every_place_of_a_song(songs):
+    drawn = offsets(songs, steps=range(6000))
+    inside = drawn[(drawn >= 1350) & (drawn < 1683)] - 1350  # the song of 333 samples
     assert inside.min() == 0 and inside.max() == 233
     starts = np.histogram(inside % SAMPLES, 34, (0, 34))[0]  # tiles begin at one of 34 places
-    assert starts.std() < 0.25 * starts.mean()  # 0.17 where all are equally likely
+    assert starts.std() < 0.25 * starts.mean()  # 0.17 for a uniform distribution
 
 
 def test_crops_depend_on_seed_and_step_alone(songs):
@@ -67,7 +67,7 @@ def test_crops_depend_on_seed_and_step_alone(songs):
 
 
 @pytest.mark.parametrize("of", [2, 4])
-def test_processes_share_the_same_batch(songs, of):
+def test_processes_share_one_batch(songs, of):
     for step in range(10):
         whole = offsets(songs, steps=[step])
         own = len(whole) // of
@@ -77,7 +77,7 @@ def test_processes_share_the_same_batch(songs, of):
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_device_and_host_feeds_give_the_same_samples(songs, channels):
+def test_device_and_host_placement_give_the_same_samples(songs, channels):
     if channels == 2:
         stereo = tuple(np.concatenate([shard, -shard], axis=1) for shard in songs.shards)
         songs = dataclasses.replace(songs, shards=stereo)
@@ -95,15 +95,15 @@ def test_device_and_host_feeds_give_the_same_samples(songs, channels):
         np.testing.assert_array_equal(wave.swapaxes(-1, -2), crops / 32768.0)
 
 
-def test_the_host_feed_hands_over_its_error(songs):
+def test_iterate_crops_raises_the_error_of_its_thread(songs):
     broken = dataclasses.replace(songs, shards=tuple(shard[:50] for shard in songs.shards))
     with pytest.raises(ValueError):
         list(feeding.iterate_crops(broken, SAMPLES, 0, 4, [(0, 3)]))
 
 
-def test_tiles_do_not_overlap_and_spread_over_all_songs(songs):
-    found = crops_module.tile_offsets(songs, SAMPLES, 1000)
-    assert len(found) == CROPS and (np.diff(np.sort(found)) >= SAMPLES).all()
+def test_tile_offsets_do_not_overlap_and_cover_all_songs(songs):
+    tiles = crops_module.tile_offsets(songs, SAMPLES, 1000)
+    assert len(tiles) == CROPS and (np.diff(np.sort(tiles)) >= SAMPLES).all()
     few = np.searchsorted(songs.starts, crops_module.tile_offsets(songs, SAMPLES, 5), side="right")
     assert set(few) >= {1, 3, 5}
 
@@ -130,16 +130,16 @@ def selection(songs, include=None, exclude=None, max_songs=None):
         ({"include": "slow", "max_songs": 1}, [0]),
     ],
 )
-def test_songs_are_selected_by_their_labels_and_keep_their_sound(songs, fields, left):
+def test_filter_songs_selects_by_labels_and_keeps_the_sound(songs, fields, left):
     every = labelled(songs)
-    found = filter_songs(every, **selection(every, **fields))
-    assert [entry["number"] for entry in found.entries] == left
+    kept = filter_songs(every, **selection(every, **fields))
+    assert [entry["number"] for entry in kept.entries] == left
     for place, number in enumerate(left):
-        mine = found.read(found.starts[place], found.lengths[place])
-        np.testing.assert_array_equal(mine, every.read(every.starts[number], LENGTHS[number]))
+        pcm = kept.read(kept.starts[place], kept.lengths[place])
+        np.testing.assert_array_equal(pcm, every.read(every.starts[number], LENGTHS[number]))
 
 
-def test_a_label_of_no_song_and_nothing_left_are_refused(songs):
+def test_filter_songs_rejects_unknown_labels_and_empty_results(songs):
     every = labelled(songs)
     with pytest.raises(ValueError, match="label 'flue' .* did you mean a:flute"):
         parse_labels(every.entries, "flue")
@@ -147,8 +147,8 @@ def test_a_label_of_no_song_and_nothing_left_are_refused(songs):
         filter_songs(every, **selection(every, include="slow", exclude="slow"))
 
 
-def test_a_label_that_one_split_lacks_is_known_all_the_same(nano):
-    """Only songs of the whole collection say what a label is, in every split."""
+def test_label_without_songs_in_one_split_is_valid(nano):
+    """The labels of the whole collection are valid in every split."""
     prepare.run(nano)
     place = prepare.locate_cache(nano)
     manifest = cache.read_manifest(place)

@@ -16,7 +16,7 @@ from specdiff_jax.data.sources import manifest as manifest_source
 from specdiff_jax.data.sources.songbook import songbook
 from tests.helpers import synth
 
-pytestmark = pytest.mark.usefixtures("serial_pool")
+pytestmark = pytest.mark.usefixtures("quick_prepare")
 RATE = 8000
 
 
@@ -27,9 +27,9 @@ def manifest(config):
 
 def song_of(config, name):
     """(entry, pcm [N, A]) of a prepared song."""
-    found = manifest(config)
-    song = next(entry for entry in found["songs"] if entry["name"] == name)
-    shard = cache.open_shards(prepare.locate_cache(config), found)[song["shard"]]
+    prepared = manifest(config)
+    song = next(entry for entry in prepared["songs"] if entry["name"] == name)
+    shard = cache.open_shards(prepare.locate_cache(config), prepared)[song["shard"]]
     return song, shard[song["start"] : song["start"] + song["samples"]]
 
 
@@ -42,17 +42,17 @@ def tones(folder, count=4, seconds=2.0, rate=RATE):
     return folder
 
 
-def test_a_folder_s_songs_are_the_files_samples(nano, music):
-    found = manifest(nano)
-    assert len(found["songs"]) == 16 and not found["skipped"]
-    for entry in found["songs"]:
+def test_folder_songs_equal_the_samples_of_the_files(nano, music):
+    prepared = manifest(nano)
+    assert len(prepared["songs"]) == 16 and not prepared["skipped"]
+    for entry in prepared["songs"]:
         wave, _ = soundfile.read(music / entry["name"], dtype="int16")
         np.testing.assert_array_equal(song_of(nano, entry["name"])[1][:, 0], wave)
         assert entry["artist"] == entry["name"].split("/")[0]
 
 
 @pytest.mark.parametrize(("format", "suffix"), [("FLAC", "flac"), ("OGG", "ogg"), ("MP3", "mp3")])
-def test_formats_decode_to_the_sound_they_hold(tmp_path, format, suffix):
+def test_formats_decode_to_the_same_spectrum(tmp_path, format, suffix):
     wave = synth.chords([220, 330], 1.0, 22_050)
     path = tmp_path / f"song.{suffix}"
     soundfile.write(path, wave, 22_050, format=format)
@@ -62,7 +62,7 @@ def test_formats_decode_to_the_sound_they_hold(tmp_path, format, suffix):
     assert np.corrcoef(spectrum(pcm[:, 0]), spectrum(wave))[0, 1] > 0.98
 
 
-def test_resampling_keeps_a_tone_s_pitch_and_level():
+def test_resampling_keeps_pitch_and_level():
     wave = synth.harmonics(440.0, 1.0, 48_000, partials=1)
     pcm, _, _ = ingest((np.stack([wave, wave]), 48_000), Intake(22_050))
     ours, theirs = pcm[:, 0] / 32768, synth.harmonics(440.0, 1.0, 22_050, partials=1)
@@ -70,7 +70,7 @@ def test_resampling_keeps_a_tone_s_pitch_and_level():
     assert abs(20 * np.log10(ours[1000:-1000].std() / theirs[1000:-1000].std())) < 0.05
 
 
-def test_blocks_do_not_show(tmp_path, monkeypatch):
+def test_decoding_is_independent_of_the_block_size(tmp_path, monkeypatch):
     wave = synth.chords([220, 330, 440], 1.0, 44_100)
     files.write(tmp_path / "song.wav", wave, 44_100)
     whole = ingest(str(tmp_path / "song.wav"), Intake(22_050))[0]
@@ -78,7 +78,7 @@ def test_blocks_do_not_show(tmp_path, monkeypatch):
     np.testing.assert_array_equal(ingest(str(tmp_path / "song.wav"), Intake(22_050))[0], whole)
 
 
-def test_stereo_keeps_sides_and_mono_takes_their_mean():
+def test_stereo_keeps_channels_and_mono_is_their_mean():
     left, right = synth.harmonics(440.0, 1.0, RATE), synth.harmonics(550.0, 1.0, RATE)
     stereo, _, _ = ingest((np.stack([left, right]), RATE), Intake(RATE, channels=2))
     np.testing.assert_array_equal(stereo, files.to_int16(np.stack([left, right], axis=1)))
@@ -89,7 +89,7 @@ def test_stereo_keeps_sides_and_mono_takes_their_mean():
 
 
 @pytest.mark.parametrize("gain", [0.02, 0.3])
-def test_every_song_is_brought_to_its_level(gain):
+def test_loudness_is_normalized_to_its_level(gain):
     wave = gain * synth.chords([220, 330, 262, 392] * 2, 0.5, 22_050)[None]
     peak, facts, _ = ingest((wave, 22_050), Intake(22_050, loudness="peak", level_db=-6.0))
     assert 20 * np.log10(np.abs(peak).max() / 32768) == pytest.approx(-6.0, abs=0.02)
@@ -98,7 +98,7 @@ def test_every_song_is_brought_to_its_level(gain):
     assert lufs(loud, 22_050) == pytest.approx(-23.0, abs=0.05)
 
 
-def test_silence_at_the_ends_is_trimmed_on_request_and_inside_kept():
+def test_trim_removes_silence_at_the_ends_only():
     tone, rest = synth.harmonics(440.0, 1.0, RATE), np.zeros(RATE, np.float32)
     wave = np.concatenate([rest, tone, rest, tone, rest])[None]
     assert len(ingest((wave, RATE), Intake(RATE))[0]) == 5 * RATE
@@ -112,7 +112,7 @@ def test_int16_is_exact_and_clips_at_full_scale(tmp_path):
     np.testing.assert_array_equal(files.to_int16(np.array([2.0, -2.0])), [32767, -32768])
 
 
-def test_what_lies_beside_songs_is_read(fresh, tmp_path):
+def test_folder_reads_tables_and_sidecars(fresh, tmp_path):
     """metadata.csv in the audiofolder convention, .txt and .json beside a song, a missing file."""
     folder = tones(tmp_path / "songs", 5)
     rows = ["file_name,caption,artist,labels", '0.wav,"slow, sad",Ann,piano;solo', "0.wav,again,,"]
@@ -121,25 +121,25 @@ def test_what_lies_beside_songs_is_read(fresh, tmp_path):
     (folder / "2.json").write_text('{"artist": "Eve", "labels": ["a;b"], "split": "validation"}')
     (folder / "3.json").write_text("{broken")
     fresh.data.update(source=str(folder), max_error_fraction=0.5)
-    found = manifest(fresh)
-    songs = {song["name"]: song for song in found["songs"]}
-    assert found["num_items"] == 6 == len(found["songs"]) + len(found["skipped"])
+    prepared = manifest(fresh)
+    songs = {song["name"]: song for song in prepared["songs"]}
+    assert prepared["num_items"] == 6 == len(prepared["songs"]) + len(prepared["skipped"])
     assert songs["0.wav"]["captions"] == ["slow, sad", "again"]
     assert songs["0.wav"]["labels"] == ["piano", "solo"] and songs["0.wav"]["artist"] == "Ann"
     assert songs["1.wav"]["captions"] == ["a line", "another"] and songs["1.wav"]["artist"] == "Bob"
     assert songs["2.wav"]["labels"] == ["a;b"] and songs["2.wav"]["split"] == "valid"
-    reasons = {skip["name"]: skip["reason"] for skip in found["skipped"]}
+    reasons = {skip["name"]: skip["reason"] for skip in prepared["skipped"]}
     assert "not there" in reasons["gone.wav"] and "not JSON" in reasons["3.wav"]
 
 
-def test_sub_folders_are_albums_or_labels(nano, music, caches):
+def test_folder_labels_turn_sub_folders_into_labels(nano, music, caches):
     nano.data.folder_labels = True
-    found = manifest(nano)
-    assert all(song["labels"] == [song["name"].split("/")[0]] for song in found["songs"])
-    assert len({song["group"] for song in found["songs"]}) == 16
+    prepared = manifest(nano)
+    assert all(song["labels"] == [song["name"].split("/")[0]] for song in prepared["songs"])
+    assert len({song["group"] for song in prepared["songs"]}) == 16
 
 
-def test_a_list_gives_parts_of_files(fresh, tmp_path):
+def test_manifest_yields_parts_of_files(fresh, tmp_path):
     folder = tones(tmp_path / "songs", 3)
     lines = [
         {"path": "songs/0.wav", "start": 0.5, "end": 1.0, "labels": ["x"], "split": "train"},
@@ -166,7 +166,7 @@ def test_a_list_gives_parts_of_files(fresh, tmp_path):
     + [('{"path": "a", "split": "some"}', "split='some'"), ("[1]", "line 1: is not a JSON object")]
     + [('{"path": "a", "start": "soon"}', "start='soon' is not a time")],
 )
-def test_a_broken_list_is_one_line(nano, tmp_path, text, message):
+def test_broken_manifest_fails_with_its_line(nano, tmp_path, text, message):
     (tmp_path / "list.jsonl").write_text(text)
     nano.data.source = str(tmp_path / "list.jsonl")
     with pytest.raises(ValueError, match=message):
@@ -178,7 +178,7 @@ def test_a_broken_list_is_one_line(nano, tmp_path, text, message):
     [("list.csv", 'path,caption\na.wav,"two\nlines \u2028 \x85"\n')]
     + [("list.jsonl", '{"path": "a.wav", "caption": "two\\nlines \u2028 \x85"}\n')],
 )
-def test_a_text_s_own_line_ends_divide_no_row(tmp_path, name, text):
+def test_line_ends_inside_a_text_divide_no_row(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8")
     [row] = metadata.read_rows(tmp_path / name)
     assert row["caption"] == "two\nlines \u2028 \x85"
@@ -190,18 +190,18 @@ def test_a_text_s_own_line_ends_divide_no_row(tmp_path, name, text):
     + [('path,caption\na.wav,"open\nb.wav,x\n', "unexpected end of data; are quotes closed")]
     + [(f'path\n"{"x" * (1 << 25)}"\n', "line 1: field larger than field limit")],
 )
-def test_what_a_broken_table_would_lose_is_an_error(tmp_path, text, message):
+def test_broken_csv_fails_with_its_line(tmp_path, text, message):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         metadata.read_rows(tmp_path / "list.csv")
 
 
-def test_empty_cells_at_the_end_of_a_row_are_nothing(tmp_path):
+def test_empty_cells_at_the_end_of_a_row_are_ignored(tmp_path):
     (tmp_path / "list.csv").write_text("path,caption\na.wav,slow,,\n")
     assert metadata.read_rows(tmp_path / "list.csv") == [{"path": "a.wav", "caption": "slow"}]
 
 
-def test_hostile_json_is_refused_like_any_that_is_broken(tmp_path):
+def test_hostile_json_is_rejected_as_broken_json(tmp_path):
     """Nested deeper than the parser goes; a byte-order mark; a file name that is a number."""
     for number in range(3):
         files.write(tmp_path / f"{number}.wav", np.ones(9), RATE)
@@ -240,10 +240,10 @@ def dataset(request, music, tmp_path):
     return folder / "train.parquet" if request.param == "parquet file" else folder
 
 
-def test_a_hugging_face_data_set_gives_the_same_songs(nano, music, dataset):
+def test_huggingface_yields_the_songs_of_the_folder(nano, music, dataset):
     nano.data.update(source=str(dataset), caption_column="caption", artist_column="artist")
-    found = manifest(nano)
-    assert len(found["songs"]) == 16 and not found["skipped"]
+    prepared = manifest(nano)
+    assert len(prepared["songs"]) == 16 and not prepared["skipped"]
     name = "artist 3-1.wav"
     wave, _ = soundfile.read(music / "artist 3" / "1.wav", dtype="int16")
     entry, pcm = song_of(nano, name)
@@ -251,7 +251,7 @@ def test_a_hugging_face_data_set_gives_the_same_songs(nano, music, dataset):
     assert entry["captions"] == ["chords of artist 3"] and entry["artist"] == "artist 3"
 
 
-def test_a_missing_column_or_a_wrong_option_is_named(nano, dataset):
+def test_missing_column_or_wrong_option_is_named(nano, dataset):
     nano.data.update(source=str(dataset), caption_column="words")
     with pytest.raises(ValueError, match="caption_column: .* no column 'words'"):
         list(collection.iterate_items(nano))
@@ -266,14 +266,14 @@ def test_a_missing_column_or_a_wrong_option_is_named(nano, dataset):
 @pytest.mark.parametrize(
     ("source", "pieces"), [("songbook", 300), ("songbook:900", 900), ("/music/songbook", None)]
 )
-def test_the_songbook_s_name_says_its_size(source, pieces):
+def test_songbook_name_sets_its_size(source, pieces):
     assert songbook.parse_num_pieces(source) == pieces
     with pytest.raises(ValueError, match="'songbook:many': write"):
         songbook.parse_num_pieces("songbook:many")
 
 
 @pytest.mark.slow
-def test_rows_of_the_same_audio_are_one_song(nano, music, tmp_path):
+def test_huggingface_rows_of_the_same_audio_are_one_song(nano, music, tmp_path):
     """As in Song Describer, where a row is a caption: by the song column, or by the bytes."""
     from configs import song_describer
 
@@ -297,16 +297,16 @@ def test_rows_of_the_same_audio_are_one_song(nano, music, tmp_path):
     nano.data.source = str(tmp_path / "replica.parquet")
     for song_column in (columns.song_column, None):
         nano.data.song_column = song_column
-        found = manifest(nano)
-        assert len(found["songs"]) == found["num_items"] == 16
-        assert all(song["captions"] == ["calm", "slow; sad"] for song in found["songs"])
+        prepared = manifest(nano)
+        assert len(prepared["songs"]) == prepared["num_items"] == 16
+        assert all(song["captions"] == ["calm", "slow; sad"] for song in prepared["songs"])
         sides = {}
-        for song in found["songs"]:
+        for song in prepared["songs"]:
             assert sides.setdefault(song["artist"], song["split"]) == song["split"]
         assert set(sides) == {"0", "1", "2"}
 
 
-def test_splits_of_a_data_set_are_kept(fresh, music, tmp_path):
+def test_huggingface_splits_are_kept(fresh, music, tmp_path):
     paths = files.find(music)
     parts = {"train": paths[:10], "validation": paths[10:13], "test": paths[13:]}
     tables = {
@@ -317,30 +317,30 @@ def test_splits_of_a_data_set_are_kept(fresh, music, tmp_path):
     }
     datasets.DatasetDict(tables).save_to_disk(str(tmp_path / "dict"))
     fresh.data.update(source=str(tmp_path / "dict"), streaming=None)
-    found = manifest(fresh)
+    prepared = manifest(fresh)
     for name, split in (("train", "train"), ("validation", "valid"), ("test", "test")):
-        songs = {song["name"] for song in found["songs"] if song["split"] == split}
+        songs = {song["name"] for song in prepared["songs"] if song["split"] == split}
         assert songs == {path.as_posix() for path in parts[name]}
 
 
-def test_parquet_files_say_their_split_by_name(tmp_path):
+def test_parquet_file_names_set_the_split(tmp_path):
     """As a data set of the Hub that was downloaded; a song's name is its own in all of them."""
     for part in ("train-00000-of-00001", "validation-00000", "my_test", "2nd"):
         row = {"audio": {"bytes": part.encode(), "path": None}}
         (tmp_path / "data").mkdir(exist_ok=True)
         datasets.Dataset.from_list([row]).to_parquet(str(tmp_path / "data" / f"{part}.parquet"))
-    found = list(huggingface.iterate_songs(str(tmp_path)))
-    split_of = {song.audio.decode(): song.split for song in found}
+    loaded = list(huggingface.iterate_songs(str(tmp_path)))
+    split_of = {song.audio.decode(): song.split for song in loaded}
     assert split_of == {
         "train-00000-of-00001": "train",
         "validation-00000": "valid",
         "my_test": "test",
         "2nd": None,
     }
-    assert len({song.name for song in found}) == 4
+    assert len({song.name for song in loaded}) == 4
 
 
-def test_class_labels_are_their_names(tmp_path):
+def test_class_labels_become_their_names(tmp_path):
     kind = datasets.ClassLabel(names=["rock", "jazz"])
     audio = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
     columns = {"audio": audio, "genre": kind, "tags": datasets.Sequence(kind)}
@@ -350,11 +350,11 @@ def test_class_labels_are_their_names(tmp_path):
     ]
     table = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
     table.save_to_disk(str(tmp_path / "saved"))
-    found = list(huggingface.iterate_songs(str(tmp_path / "saved"), label_column="genre,tags"))
-    assert [song.labels for song in found] == [("jazz", "rock"), ()]
+    loaded = list(huggingface.iterate_songs(str(tmp_path / "saved"), label_column="genre,tags"))
+    assert [song.labels for song in loaded] == [("jazz", "rock"), ()]
 
 
-def test_a_column_that_holds_something_else_is_named(tmp_path):
+def test_column_of_the_wrong_type_is_named(tmp_path):
     rows = [{"number": 1, "audio": {"bytes": b"a", "path": None}, "bpm": "fast"}]
     datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "one.parquet"))
     for columns, message in (
@@ -365,7 +365,7 @@ def test_a_column_that_holds_something_else_is_named(tmp_path):
             list(huggingface.iterate_songs(str(tmp_path / "one.parquet"), **columns))
 
 
-def test_a_streamed_data_set_gives_the_same_songs(nano, dataset):
+def test_streaming_yields_the_same_songs(nano, dataset):
     if (dataset / "dataset_info.json").exists():
         pytest.skip("save_to_disk is read from memory maps, never streamed")
     nano.data.update(source=str(dataset), artist_column="artist")
@@ -375,14 +375,14 @@ def test_a_streamed_data_set_gives_the_same_songs(nano, dataset):
     assert streamed["songs"] == plain["songs"] and streamed["shards"] == plain["shards"]
 
 
-def test_a_hub_name_is_pinned_to_a_commit(nano, monkeypatch):
-    """The Hub is asked once; a commit needs no asking; without an answer, one line helps."""
+def test_hub_name_resolves_to_a_commit(nano, monkeypatch):
+    """The Hub is called once, for a commit never; without an answer the error is one line."""
     import huggingface_hub
 
-    asked = []
+    requests = []
 
     def dataset_info(self, name, revision=None):
-        asked.append((name, revision))
+        requests.append((name, revision))
         if name == "someone/gone":
             raise OSError("no network\nat all")
         return type("Info", (), {"sha": "a" * 40})
@@ -392,17 +392,17 @@ def test_a_hub_name_is_pinned_to_a_commit(nano, monkeypatch):
     nano.data.revision = "main"
     first = prepare.locate_cache(nano)
     assert collection.resolve_revision(nano) == "a" * 40 and prepare.locate_cache(nano) == first
-    assert asked == [("someone/songs", "main")]
+    assert requests == [("someone/songs", "main")]
     nano.data.revision = "b" * 40
     assert collection.resolve_revision(nano) == "b" * 40 and prepare.locate_cache(nano) != first
     nano.data.update(source="someone/gone", revision=None)
     with pytest.raises(ValueError, match=r"commit of 'someone/gone' \(no network\); without"):
         prepare.locate_cache(nano)
-    assert len(asked) == 2
+    assert len(requests) == 2
 
 
-def test_a_list_is_prepared_anew_where_its_files_change(nano, tmp_path, monkeypatch):
-    """Its own name, size and time say nothing of them; a ~ is the home folder."""
+def test_manifest_fingerprint_follows_its_files(nano, tmp_path, monkeypatch):
+    """The list itself does not change with its files; a ~ is the home folder."""
     tones(tmp_path / "songs", 2)
     (tmp_path / "list.csv").write_text("path\nsongs/0.wav\nsongs/1.wav\n")
     nano.data.source = str(tmp_path / "list.csv")
@@ -416,7 +416,7 @@ def test_a_list_is_prepared_anew_where_its_files_change(nano, tmp_path, monkeypa
         assert prepare.locate_cache(nano) and len(list(collection.iterate_items(nano))) == 2
 
 
-def test_a_list_that_asks_for_more_than_there_is_is_told(tmp_path):
+def test_part_beyond_the_end_of_a_file_is_a_finding(tmp_path):
     [path] = files.find(tones(tmp_path, 1))
     facts = [ingest(str(path), Intake(RATE), 0.5, end)[1] for end in (2.0, 20.0)]
     assert [fact["seconds"] for fact in facts] == [1.5, 1.5]
@@ -424,8 +424,8 @@ def test_a_list_that_asks_for_more_than_there_is_is_told(tmp_path):
     assert "1.5 s of the 19.5 s it claims" in quality_checks.findings(facts[1])
 
 
-def test_a_wav_that_was_cut_is_left_out_as_a_flac_is_and_one_that_streamed_is_not(tmp_path):
-    """libsndfile says that what is left of a WAV is all; here one of two seconds."""
+def test_truncated_wav_is_rejected_and_streamed_wav_is_not(tmp_path):
+    """libsndfile reports the rest of a truncated WAV as the whole; here one of two seconds."""
     [path] = files.find(tones(tmp_path, 1))
     whole = path.read_bytes()
     path.write_bytes(whole[: 44 + (len(whole) - 44) // 2])
@@ -437,13 +437,13 @@ def test_a_wav_that_was_cut_is_left_out_as_a_flac_is_and_one_that_streamed_is_no
     assert (facts["seconds"], facts["claimed_seconds"]) == (2.0, 2.0)
 
 
-def test_a_pipe_keeps_nobody_waiting(tmp_path):
+def test_pipe_is_skipped(tmp_path):
     tones(tmp_path, 1)
     os.mkfifo(tmp_path / "pipe.wav")
     assert "pipe or device" in list(folder.iterate_songs(tmp_path))[1].reason
 
 
-def test_what_a_worker_cannot_hold_is_refused_before_it_is_decoded():
+def test_song_beyond_worker_memory_is_rejected_before_decoding():
     """An hour in stereo at 44.1 kHz; half of it, as a part that a list names, is taken."""
     hour = np.broadcast_to(np.float32(0), (1, 3600 * 1000)), 1000
     with pytest.raises(ValueError, match="1.0 hours long; cut it, or list parts"):
@@ -452,7 +452,7 @@ def test_what_a_worker_cannot_hold_is_refused_before_it_is_decoded():
         ingest((hour[0][:, : 1800 * 1000], 1000), Intake(44_100, channels=2))
 
 
-def test_columns_that_nobody_reads_are_told(tmp_path, capsys):
+def test_unread_columns_are_logged(tmp_path, capsys):
     tones(tmp_path, 1)
     for name, own in (("metadata.csv", "file_name"), ("list.csv", "path")):
         table = tmp_path / name

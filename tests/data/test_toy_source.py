@@ -10,7 +10,7 @@ from tests.helpers.nano import RATE
 
 
 def iterate_songs(name, toy_octave=0):
-    """Yield as many chord sequences as the name says, and one piece that cannot serve."""
+    """Yield as many chord sequences as the name gives, and one piece that is skipped."""
     for number in range(int(name.partition(":")[2])):
         roots = 110 * 2 ** (toy_octave + 2 * np.random.default_rng(number).random(4))
         wave = synth.chords(roots, 0.5, RATE)

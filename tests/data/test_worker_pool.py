@@ -31,7 +31,7 @@ def work(job):
     return job * job
 
 
-def test_every_job_ends_in_order_with_a_result_or_a_reason():
+def test_in_order_yields_a_result_or_a_reason_for_every_job():
     jobs = [1, "die", 2, "hang", 3, "refuse", "surprise", "fill", *range(4, 20)]
     done = list(worker_pool.in_order(work, iter(jobs), seconds=5.0, count=2))
     assert [job for job, _, _ in done] == jobs
@@ -44,20 +44,20 @@ def test_every_job_ends_in_order_with_a_result_or_a_reason():
     ]
 
 
-def test_what_is_no_fault_of_the_job_stops_them_all():
+def test_in_order_raises_stop():
     done = worker_pool.in_order(work, [1, "full", 2], 60.0, count=2)
     assert next(done) == (1, 1, None)
     with pytest.raises(worker_pool.Stop, match="no space left"):
         next(done)
 
 
-def test_a_worker_starts_no_threads_of_its_own():
+def test_worker_libraries_use_one_thread():
     """A library loaded later neither: its buffers count in the memory that a worker may have."""
     ((_, threads, reason),) = worker_pool.in_order(work, ["threads"], 60.0, count=1)
     assert reason is None and len(threads) >= 2 and set(threads) == {1}
 
 
-def test_jobs_are_drawn_only_a_few_ahead():
+def test_in_order_draws_few_jobs_ahead():
     drawn = []
     results = worker_pool.in_order(work, (drawn.append(k) or k for k in range(100)), 60.0, count=2)
     next(results)

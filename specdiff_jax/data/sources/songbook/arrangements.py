@@ -1,7 +1,7 @@
-"""Who plays a score, how fast and with what accompaniment: Score -> Arrangement.
+"""Choose tempo, excerpt, instruments and accompaniment of a score: Score -> Arrangement.
 
-Instruments and tempo are ours to choose, so their labels are true by construction; the key of a
-piece without a written one is estimated from what is heard.
+Instruments and tempo are chosen here, so their labels are correct by construction; the key of a
+piece without a written one is estimated from its notes.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _PIECE_LEVEL = {"tune": 92, "chorale": 72, "quartet": 74, "madrigal": 70}  # cha
 
 @dataclasses.dataclass(frozen=True)
 class Arrangement:
-    """Tracks ready for MIDI, and what is true of them.
+    """Tracks ready for MIDI, with their labels.
 
     Attributes:
       tracks: tuple of midi.Track.
@@ -45,7 +45,7 @@ class Arrangement:
 
 
 def arrange(score, seconds, rng, excerpt=0, of=1):
-    """Choose tempo, excerpt and players for `seconds` of a score.
+    """Choose tempo, excerpt and players for `seconds` of a score; return an Arrangement.
 
     Args:
       score: scores.Score.
@@ -57,22 +57,22 @@ def arrange(score, seconds, rng, excerpt=0, of=1):
       scores.Unusable: the excerpt would rest for a long while.
     """
     speed = ("slow", "moderate", "fast")[rng.choice(3, p=_speed_odds(score.kind))]
-    start_metre = score.metres[0][1]
-    quarter_bpm = _clip_tempo(score, rng.uniform(*_SPEEDS[speed]) * beat_quarters(start_metre))
+    start_meter = score.meters[0][1]
+    quarter_bpm = _clip_tempo(score, rng.uniform(*_SPEEDS[speed]) * beat_quarters(start_meter))
     quarters = seconds * quarter_bpm / 60
     start = _choose_start(score, quarters, rng, excerpt, of)
     parts = [_cut_part(part, score.length, start, quarters) for part in score.parts]
     parts, shift = _shift_to_first_note(parts)
     _check_rests(parts, quarters, quarter_bpm)
-    metre = [text for offset, text in score.metres if offset <= start][-1]
+    meter = [text for offset, text in score.meters if offset <= start][-1]
     key = score.key or estimate_key(np.concatenate(parts))
     if score.kind == "tune":
         bars = _cut_bars(score, quarters) - shift
-        ensemble, tracks, instruments = _build_band(parts[0], bars, metre, key, rng)
+        ensemble, tracks, instruments = _build_band(parts[0], bars, meter, key, rng)
     else:
         ensemble, tracks, instruments = _assign_voices(score.kind, parts, rng)
-    tracks = tuple(_humanize(track, beat_quarters(metre), quarter_bpm, rng) for track in tracks)
-    tempo = quarter_bpm / beat_quarters(metre)
+    tracks = tuple(_humanize(track, beat_quarters(meter), quarter_bpm, rng) for track in tracks)
+    tempo = quarter_bpm / beat_quarters(meter)
     labels = [
         f"composer:{'traditional' if score.kind == 'tune' else score.composer}",
         f"genre:{GENRES[score.composer]}",
@@ -81,45 +81,46 @@ def arrange(score, seconds, rng, excerpt=0, of=1):
         f"ensemble:{ensemble}",
         f"key:{key[0]}",
         f"mode:{key[1]}",
-        f"metre:{metre}",
+        f"metre:{meter}",
         f"tempo:{classify_tempo(tempo)}",
     ]
     return Arrangement(tracks, quarter_bpm, quarters, tuple(labels), tempo)
 
 
-def beat_quarters(metre):
-    """Quarter notes in one beat: '6/8' -> 1.5, '2/2' -> 2, '3/4' -> 1."""
-    over, under = (int(n) for n in metre.split("/"))
+def beat_quarters(meter):
+    """Return the quarter notes of one beat: '6/8' -> 1.5, '2/2' -> 2, '3/4' -> 1."""
+    over, under = (int(n) for n in meter.split("/"))
     compound = under >= 8 and over % 3 == 0
     return (12 if compound else 4) / under
 
 
 def classify_tempo(beats):
-    """'slow' below 76 beats a minute, 'fast' from 112, else 'moderate'."""
+    """Return 'slow' below 76 beats a minute, 'fast' from 112, else 'moderate'."""
     return "slow" if beats < 76 else "moderate" if beats < 112 else "fast"
 
 
 def estimate_key(notes):
-    """The best of 24 keys for [n, 3] notes, by the profiles of Krumhansl and Kessler (1982)."""
+    """Return the best of 24 keys of [n, 3] notes, by Krumhansl and Kessler (1982)."""
     major = [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88]
     minor = [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17]
-    heard = np.bincount(notes[:, 2].astype(int) % 12, weights=notes[:, 1], minlength=12)
-    heard = heard - heard.mean()
+    durations = np.bincount(notes[:, 2].astype(int) % 12, weights=notes[:, 1], minlength=12)
+    durations = durations - durations.mean()
     best = []
     for mode, profile in (("major", major), ("minor", minor)):
         profile = (np.array(profile) - np.mean(profile)) / np.std(profile)
-        best += [(np.roll(profile, tonic) @ heard, mode, tonic) for tonic in range(12)]
+        best += [(np.roll(profile, tonic) @ durations, mode, tonic) for tonic in range(12)]
     _, mode, tonic = max(best)
     names = "C Db D Eb E F F# G Ab A Bb B" if mode == "major" else "C C# D Eb E F F# G G# A Bb B"
     return names.split()[tonic], mode
 
 
 def _speed_odds(kind):
+    """Return the probabilities of slow, moderate and fast."""
     return [0.1, 0.45, 0.45] if kind == "tune" else [0.35, 0.35, 0.3]
 
 
 def _clip_tempo(score, quarter_bpm):
-    """The wished tempo, held between a crawl and what fingers can do."""
+    """Return the tempo clipped to the range in which the score is playable."""
     edges = np.append(score.bars, score.length)
     lengths = np.maximum(np.diff(edges), 1e-6)
     busy = [np.histogram(part[:, 0], edges)[0] / lengths for part in score.parts]
@@ -130,7 +131,7 @@ def _clip_tempo(score, quarter_bpm):
 
 
 def _choose_start(score, quarters, rng, excerpt, of):
-    """A bar line of the excerpt's own span, so that excerpts overlap as little as possible."""
+    """Return a bar line of the excerpt's own span: excerpts overlap as little as possible."""
     if score.length <= quarters or score.kind in ("chorale", "tune"):
         if excerpt:
             raise scores.Unusable("too short for another excerpt")
@@ -146,28 +147,31 @@ def _choose_start(score, quarters, rng, excerpt, of):
 
 
 def _cut_part(part, length, start, quarters):
-    """The notes of [start, start + quarters) of a piece that goes round and round."""
+    """Return the notes of [start, start + quarters) of a piece that repeats without end."""
     rounds = int(np.ceil((start + quarters) / length))
     notes = np.concatenate([part + [r * length, 0, 0] for r in range(rounds)])
     notes[:, 0] -= start
-    # A note that is held across the start is heard from the start on.
-    held = np.minimum(notes[:, 0], 0)
-    notes[:, 0] -= held
-    notes[:, 1] += held
+    # A note that began before the start sounds from the start on.
+    before = np.minimum(notes[:, 0], 0)
+    notes[:, 0] -= before
+    notes[:, 1] += before
     return notes[(notes[:, 1] > 1e-6) & (notes[:, 0] < quarters)]
 
 
 def _cut_bars(score, quarters):
+    """Return the bar starts of the repeated piece."""
     rounds = int(np.ceil(quarters / score.length)) + 1
     return np.concatenate([score.bars + r * score.length for r in range(rounds)])
 
 
 def _shift_to_first_note(parts):
+    """Return the parts from the first note on, and the rest before it."""
     shift = min((part[0, 0] for part in parts if len(part)), default=0.0)
     return [part - [shift, 0, 0] for part in parts], shift
 
 
 def _check_rests(parts, quarters, quarter_bpm, longest=1.5):
+    """Raise Unusable for a silent part or a rest of more than `longest` seconds."""
     notes = np.concatenate(parts)
     if not all(len(part) for part in parts):  # its instrument would be a false label
         raise scores.Unusable("a part is silent throughout the excerpt")
@@ -180,6 +184,7 @@ def _check_rests(parts, quarters, quarter_bpm, longest=1.5):
 
 
 def _assign_voices(kind, parts, rng):
+    """Return (ensemble, tracks, instruments) of a piece with written parts."""
     ensemble, names = ENSEMBLES[kind][rng.integers(len(ENSEMBLES[kind]))]
     pans = np.linspace(34, 94, len(parts)).astype(int)
     tracks = [
@@ -189,14 +194,14 @@ def _assign_voices(kind, parts, rng):
     return ensemble, tracks, list(dict.fromkeys(names))
 
 
-def _build_band(melody, bars, metre, key, rng):
-    """A tune alone, with chords, with chords and bass, or with chords, bass and drums."""
+def _build_band(melody, bars, meter, key, rng):
+    """Arrange a tune alone, with chords, with chords and bass, or with chords, bass and drums."""
     size = rng.choice(4, p=[0.12, 0.28, 0.3, 0.3]) + 1
     lead = MELODIES[rng.integers(len(MELODIES))]
     comp = [c for c in ("nylon guitar", "steel guitar", "piano", "accordion") if c != lead]
     comp = comp[rng.integers(len(comp))]
     bass = ("double bass", "electric bass")[rng.integers(2)]
-    chords, low, drums = accompaniment.accompany(melody, bars, beat_quarters(metre), metre, key)
+    chords, low, drums = accompaniment.accompany(melody, bars, beat_quarters(meter), meter, key)
     players = [
         (lead, midi.Track(PROGRAMS[lead], _add_velocity(melody, 96), 58, 100)),
         (comp, midi.Track(PROGRAMS[comp], _add_velocity(chords, 66), 84, 80)),
@@ -208,11 +213,12 @@ def _build_band(melody, bars, metre, key, rng):
 
 
 def _add_velocity(notes, velocity):
+    """Return notes with one velocity.  # [n, 3] -> [n, 4]"""
     return np.column_stack([notes, np.full(len(notes), velocity, np.float64)])
 
 
 def _humanize(track, beat, quarter_bpm, rng):
-    """A player's touch: phrases that swell, beats that lean, hands a few milliseconds apart."""
+    """Vary the dynamics by phrase and beat, and the onsets by a few milliseconds."""
     notes = track.notes.copy()
     onset = notes[:, 0]
     phrase = rng.uniform(12, 20) * beat
@@ -221,5 +227,5 @@ def _humanize(track, beat, quarter_bpm, rng):
     notes[:, 3] = np.clip(notes[:, 3] + swell + lean + rng.normal(0, 3, len(notes)), 20, 120)
     notes[:, 0] = np.maximum(onset + rng.normal(0, 0.006, len(notes)) * quarter_bpm / 60, 0)
     if not track.drums:
-        notes[:, 1] *= 0.96  # a breath before the next note, so that repeated notes are heard
+        notes[:, 1] *= 0.96  # a breath before the next note separates repeated notes
     return dataclasses.replace(track, notes=notes)

@@ -1,4 +1,4 @@
-"""How people name what songs are labelled with: data of `captions`.
+"""Words for the labels of songs: data of `captions`.
 
 A label's own word comes first. Words may be vague (an organ, a sax) but never another label's
 alone. Players and ensembles carry their article; instruments get theirs where they are used.

@@ -1,4 +1,4 @@
-"""Labels -> captions: what different people might write of a song, saying only what labels say."""
+"""Write captions of a song from its labels, as different people might, with no other content."""
 
 import random
 import re
@@ -6,10 +6,10 @@ import zlib
 
 from specdiff_jax.data.sources.songbook import caption_words as table
 
-# Kind -> its templates. A song gets one caption of each kind: people differ in how much they say,
-# so most templates leave something out. "a" becomes "an" where the next word asks for it.
+# Kind -> its templates. A song gets one caption of each kind. People differ in how much they
+# describe, so most templates use a part of the labels. "a" becomes "an" before a vowel.
 TEMPLATES = {
-    # In the labels' own words, for comparing what was asked with what was heard.
+    # In the labels' own words: a prompt that can be compared with the labels of its output.
     "literal": (
         "a {tempo} {form} in {key} {mode}, {played} by {cast}.",
         "{cast} performing a {tempo} {genre} {form} in {key} {mode}.",
@@ -85,7 +85,7 @@ SUNG = {"choir", "voice"}
 
 
 def write_captions(labels):
-    """Captions of a labelled song.
+    """Return captions of a labelled song.
 
     Args:
       labels: 'key:value' strings with composer, genre, form, instrument (one or more), ensemble,
@@ -106,17 +106,18 @@ def write_captions(labels):
 
 
 def _write_caption(kind, of, instruments, rng):
+    """Fill a random template of a kind."""
     # Each caption draws its own words, as another person would.
     words = _draw_words(of, instruments, rng) | _draw_players(of["ensemble"], instruments, rng)
     text = rng.choice(TEMPLATES[kind]).format(**of | words)
     text = re.sub(r"\ba (?=[aeiou])", "an ", text)
     if kind in CASUAL and rng.random() < 0.5:
         return text.rstrip(".")
-    return re.sub(r"(^|[.] )([a-z])", lambda found: found[0].upper(), text)
+    return re.sub(r"(^|[.] )([a-z])", lambda match: match[0].upper(), text)
 
 
 def _draw_words(of, instruments, rng):
-    """What is said of the music."""
+    """Draw the words that describe the music."""
     moods = table.MODE[of["mode"]]
     sung = SUNG.issuperset(instruments)
     forms = table.FORMS.get(of["form"]) or (of["form"], *table.DANCES)
@@ -124,7 +125,7 @@ def _draw_words(of, instruments, rng):
         "slow": rng.choice(table.TEMPO[of["tempo"]]),
         "slowly": rng.choice(table.PACE[of["tempo"]]),
         "sad": rng.choice(moods),
-        "mood": rng.choice(moods[2:] or moods),  # "it sounds major" is nobody's way to speak
+        "mood": rng.choice(moods[2:] or moods),  # nobody writes "it sounds major"
         "in_minor": rng.choice(table.KEY[of["mode"]]),
         "piece": rng.choice(forms + (table.ANY_FORM[:2] if sung else table.ANY_FORM)),
         "style": rng.choice(table.GENRES[of["genre"]]),
@@ -136,31 +137,31 @@ def _draw_words(of, instruments, rng):
 
 
 def _draw_players(ensemble, instruments, rng):
-    """Who plays: by instruments, by ensemble, by both."""
+    """Draw the words for the players: by instruments, by ensemble, by both."""
     names = [rng.choice(table.INSTRUMENTS[name]) for name in instruments]
     if len(set(names)) < len(names):  # "a guitar and a guitar"
         names = instruments
     person = table.PERSONS.get(instruments[0], f"{instruments[0]} player")
     called = [p.format(one=names[0], person=person) for p in table.ENSEMBLES[ensemble]]
     groups = [name[2:] for name in called if name.startswith("a ") and "cappella" not in name]
-    said = rng.choice(called)
+    group = rng.choice(called)
     bare, some = _join_names(names), _join_names([_add_article(name) for name in names])
-    ways = [said, f"{said} ({bare})", f"{said} with {some}", some]
+    ways = [group, f"{group} ({bare})", f"{group} with {some}", some]
     if len(names) == 1:  # not "four guitars (guitar)"
-        ways = ways[:1] if ensemble == "solo" or names[0].rstrip("s") in said else ways[:2]
+        ways = ways[:1] if ensemble == "solo" or names[0].rstrip("s") in group else ways[:2]
     return {
         "cast": name_cast(ensemble, instruments),
         "players": rng.choice(ways),
-        "ensemble": said,
+        "ensemble": group,
         "group": rng.choice(groups),
         "bare": bare,
-        "some": some if len(names) > 1 or ensemble == "solo" else said,
+        "some": some if len(names) > 1 or ensemble == "solo" else group,
         "one": rng.choice((names[0], rng.choice(names))),
     }
 
 
 def name_cast(ensemble, instruments):
-    """Who plays, in the labels' own words."""
+    """Return the players in the labels' own words."""
     if ensemble == "solo":
         return f"solo {instruments[0]}"
     if instruments == [ensemble]:
@@ -169,9 +170,11 @@ def name_cast(ensemble, instruments):
 
 
 def _join_names(names):
+    """Return 'a, b and c'."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def _add_article(name):
+    """Return a name with its article; plurals and mass nouns have none."""
     plural = name.endswith("s") and not name.endswith("ss")
     return name if plural or name in table.MASS else f"a {name}"

@@ -1,8 +1,8 @@
-"""The music21 corpus: which files to read, in which order, and what a file says.
+"""Choose files of the music21 corpus, their order and excerpts, and read them as Scores.
 
 Four kinds of piece: four-part chorales by Bach, string quartets by Mozart, Haydn and Beethoven,
 madrigals by Monteverdi, and fiddle tunes of Ryan's Mammoth Collection (1883). The other
-collections of the corpus are left out where their licence is reserved or unclear.
+collections of the corpus are excluded because their license is reserved or unclear.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What a file says, in quarter notes.
+    """The notes and metadata of a file; times in quarter notes.
 
     Attributes:
       kind, name: as in Source.
@@ -56,7 +56,7 @@ class Score:
       parts: from the highest to the lowest, each [n, 3] float64 of (onset, duration, pitch).
       length: quarter notes until the piece may be repeated.
       bars: [b] float64, where each bar starts.
-      metres: ((offset, '6/8'), ...).
+      meters: ((offset, '6/8'), ...).
       key: (tonic, mode) as written, or None where the file has no mode.
     """
 
@@ -68,16 +68,16 @@ class Score:
     parts: tuple[np.ndarray, ...]
     length: float
     bars: np.ndarray
-    metres: tuple[tuple[float, str], ...]
+    meters: tuple[tuple[float, str], ...]
     key: tuple[str, str] | None
 
 
 class Unusable(Exception):
-    """This file cannot serve, for a reason that one line can tell."""
+    """This file cannot be used; the message is the reason in one line."""
 
 
 def list_sources(corpus, seed):
-    """The files in the order in which they are used: shuffled by `seed`, kinds mixed by share.
+    """Return the files in their order of use: shuffled by `seed`, kinds mixed by share.
 
     Args:
       corpus: pathlib.Path of the music21 corpus folder.
@@ -103,7 +103,7 @@ def list_sources(corpus, seed):
 
 
 def _list_files(corpus, folder):
-    """Files of a folder, one for each piece: MusicXML is preferred to a second encoding."""
+    """Return the files of a folder, one a piece: MusicXML is preferred to a second encoding."""
     best = {}
     for suffix in (".abc", ".xml", ".mxl"):
         for file in sorted((corpus / folder).rglob("*" + suffix)):
@@ -112,12 +112,13 @@ def _list_files(corpus, folder):
 
 
 def _name_piece(corpus, file):
+    """Return the path of a file in the corpus without its suffix."""
     file = pathlib.Path(file)
     return file.relative_to(corpus).with_name(file.stem).as_posix()
 
 
 def _plan_excerpts(kind, path, name):
-    """A quartet is slow to parse, so one reading gives several excerpts, from apart."""
+    """Return the Sources of a file; a quartet is slow to parse, so one gives several excerpts."""
     if kind == "quartet":
         count = 2 if "movement" in name else 3  # the other files hold whole quartets
         return [Source(kind, path, name, i * count, count, 2 * count) for i in range(2)]
@@ -127,7 +128,7 @@ def _plan_excerpts(kind, path, name):
 
 
 def read_score(source):
-    """Parse one file: Source -> Score.
+    """Parse the file of a Source and return its Score.
 
     Raises:
       Unusable: with the reason, for files that do not parse, do not expand or lack parts.
@@ -148,12 +149,13 @@ def read_score(source):
         parts=notes,
         length=float(max(part.highestTime for part in parts)),
         bars=np.unique([float(bar.offset) for bar in parts[0].getElementsByClass("Measure")]),
-        metres=_read_meters(flat),
+        meters=_read_meters(flat),
         key=_read_key(flat) if source.kind == "tune" else None,
     )
 
 
 def _parse_stream(source):
+    """Return the music21 score of a file; raise Unusable where it does not parse."""
     from music21 import converter  # slow to import
 
     reader = converter.Converter()
@@ -173,6 +175,7 @@ def _parse_stream(source):
 
 
 def _choose_parts(source, parts):
+    """Return the parts of a kind, from high to low; raise Unusable for too few or too many."""
     names = [(part.partName or "").strip().lower() for part in parts]
     if source.kind == "chorale":
         voices = ["soprano", "alto", "tenor", "bass"]
@@ -186,11 +189,11 @@ def _choose_parts(source, parts):
 
 
 def _read_notes(part):
-    """[n, 3] of (onset, duration, pitch), ties joined, grace notes and chord symbols left out."""
+    """Return [n, 3] of (onset, duration, pitch): ties joined, no grace notes or chord symbols."""
     from music21 import harmony
 
     notes = []
-    held = {}  # pitch -> index of the note that a tie may prolong
+    last_of = {}  # pitch -> index of the note that a tie may extend
     for element in part.flatten().notes:
         if isinstance(element, harmony.Harmony) or element.quarterLength == 0:
             continue
@@ -200,25 +203,27 @@ def _read_notes(part):
                 continue
             pitch = note.pitch.midi
             tied = note.tie is not None and note.tie.type in ("stop", "continue")
-            last = notes[held[pitch]] if pitch in held else None
+            last = notes[last_of[pitch]] if pitch in last_of else None
             if tied and last and abs(last[0] + last[1] - onset) < 1e-3:
                 last[1] = onset + duration - last[0]
                 continue
-            held[pitch] = len(notes)
+            last_of[pitch] = len(notes)
             notes.append([onset, duration, pitch])
     return np.array(sorted(notes), np.float64).reshape(-1, 3)
 
 
 def _read_meters(flat):
-    metres = []
+    """Return ((offset, '6/8'), ...) of a part; 4/4 where none is written."""
+    meters = []
     for signature in flat.getElementsByClass("TimeSignature"):
-        if not metres or metres[-1][1] != signature.ratioString:
+        if not meters or meters[-1][1] != signature.ratioString:
             # The first one may stand after a pick-up that it governs too.
-            metres.append((float(signature.offset) if metres else 0.0, signature.ratioString))
-    return tuple(metres) or ((0.0, "4/4"),)
+            meters.append((float(signature.offset) if meters else 0.0, signature.ratioString))
+    return tuple(meters) or ((0.0, "4/4"),)
 
 
 def _read_key(flat):
+    """Return (tonic, mode) as written, or None; raise Unusable where it changes."""
     keys = {
         (key.tonic.name.replace("-", "b"), key.mode)
         for key in flat.getElementsByClass("KeySignature")

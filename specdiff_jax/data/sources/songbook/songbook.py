@@ -1,4 +1,4 @@
-"""Embedded music: real scores from the music21 corpus, rendered with a General MIDI SoundFont.
+"""The embedded music: real scores from the music21 corpus, rendered with a General MIDI SoundFont.
 
 score file -> Score -> Arrangement -> MIDI bytes -> 48 kHz wave -> Song
 
@@ -8,8 +8,8 @@ pretty_midi wheel, and midirenderer plays the one with the other.
 The `artist` of a Song is its leak group. Songs that share musical material share it: excerpts and
 movements of one work ('W. A. Mozart: K155'), settings of one hymn ('J. S. Bach: Nun danket alle
 Gott', also where the words differ and only the tune is the same), and one fiddle tune under two
-titles. A tune is recognised in any key by a run of equal intervals. A piece that would
-join two groups already handed out is skipped, and so is a copy of a piece, transposed or not.
+titles. A run of equal intervals identifies a tune in any key. A piece that would join two earlier
+groups is skipped, and so is a duplicate of a piece, transposed or not.
 """
 
 import functools
@@ -30,20 +30,20 @@ from specdiff_jax.runtime import worker_pool
 SAMPLE_RATE = 48_000  # of the renderer
 NUM_PIECES = 300
 SECONDS = 30.0
-PIECE_SECONDS = 600.0  # a file that takes longer to parse and render stops the songbook
+PIECE_SECONDS = 3600.0  # a file that takes longer to parse and render stops the songbook
 PACKAGES = ("music21", "midirenderer", "pretty_midi")  # of the songbook extra
 _RMS = 0.1  # every song is brought to this level, -20 dBFS,
 _PEAK = 0.95  # unless its peaks would go over this one
 _FLOOR = 2.0**-14  # peak of the added noise floor, two steps of 16 bits: a rest is never all zeros
-# kind -> (intervals in a run that tells a tune, how many of them must move)
+# kind -> (intervals in a run that identifies a tune, how many of them must not be 0)
 _RUNS = {"chorale": (12, 8), "tune": (20, 14)}
 
 
 def render_songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
-    """Render the songbook.
+    """Return an iterator over the rendered songbook.
 
     Args:
-      num_pieces: how many Songs; pieces that cannot serve are replaced by others.
+      num_pieces: how many Songs; others replace pieces that are skipped.
       seconds: length of each, exactly round(seconds * SAMPLE_RATE) samples.
       seed: chooses pieces, excerpts, instruments and tempos. A longer songbook of the same seed
         and seconds begins with the shorter one.
@@ -52,7 +52,7 @@ def render_songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
 
     Yields:
       Song (audio: Pcm, [2, N] float32) or Skipped, the same ones in the same order, bit for bit,
-      whatever `workers` is. If the corpus runs out first, the last value is a Skipped that says so.
+      whatever `workers` is. If the corpus runs out first, the last value is a Skipped for that.
 
     Raises:
       ValueError: an argument out of range.
@@ -68,7 +68,11 @@ def render_songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
 
 
 def parse_num_pieces(source):
-    """Pieces that 'songbook' or 'songbook:900' asks for; None where `source` is another one."""
+    """Return the number of pieces of 'songbook' or 'songbook:900'; None for another source.
+
+    Raises:
+      ValueError: the part after the colon is no number.
+    """
     name, _, count = source.partition(":")
     if name != "songbook":
         return None
@@ -78,13 +82,13 @@ def parse_num_pieces(source):
 
 
 def package_versions():
-    """Versions of the packages that the sound depends on; None where one is missing."""
-    found = {name: importlib.util.find_spec(name) for name in PACKAGES}
-    return {name: spec and importlib.metadata.version(name) for name, spec in found.items()}
+    """Return the versions of the packages that the sound depends on; None for a missing one."""
+    specs = {name: importlib.util.find_spec(name) for name in PACKAGES}
+    return {name: spec and importlib.metadata.version(name) for name, spec in specs.items()}
 
 
 def read_soundfont():
-    """The bytes of the General MIDI SoundFont inside the pretty_midi wheel."""
+    """Return the bytes of the General MIDI SoundFont inside the pretty_midi wheel."""
     file = _find_package("pretty_midi") / "TimGM6mb.sf2"
     if not file.is_file():
         raise ValueError(f"{file.name} is missing: reinstall with pip install -e '.[songbook]'")
@@ -92,18 +96,21 @@ def read_soundfont():
 
 
 def render_midi(midi_file, soundfont_bytes):
-    """MIDI bytes -> [2, N] float32 at SAMPLE_RATE, within [-1, 1)."""
+    """Render MIDI bytes to [2, N] float32 at SAMPLE_RATE, within [-1, 1)."""
     import midirenderer  # an extra
 
     data = midirenderer.render_wave_from(soundfont_bytes, midi_file)
     with wave_file.open(io.BytesIO(data)) as reader:
         if reader.getframerate() != SAMPLE_RATE or reader.getsampwidth() != 2:
-            raise ValueError("midirenderer no longer writes 48 kHz 16-bit: see songbook.render")
+            raise ValueError(
+                "midirenderer no longer writes 48 kHz 16-bit: see songbook.render_midi"
+            )
         samples = np.frombuffer(reader.readframes(reader.getnframes()), "<i2")
         return samples.reshape(-1, reader.getnchannels()).T.astype(np.float32) / 32768
 
 
 def _render_pieces(corpus, num_pieces, seconds, seed, workers):
+    """Yield the Song and Skipped values of `render_songs`."""
     groups = _LeakGroups()
     accepted = 0
     jobs = [(source, seconds, seed) for source in scores.list_sources(corpus, seed)]
@@ -129,7 +136,7 @@ def _render_in_order(jobs, workers):
 
 
 def _render_source(job):
-    """One file -> list of Skipped or (Song, fingerprint), runs in a worker."""
+    """Return the list of Skipped or (Song, fingerprint) of one file; runs in a worker."""
     source, seconds, seed = job
     try:
         score = scores.read_score(source)
@@ -149,7 +156,8 @@ def _render_source(job):
 
 
 def _render_song(name, score, plan, seconds):
-    # A quarter note more than asked, so that the end is cut from sound and not from silence.
+    """Return the Song of an Arrangement."""
+    # One quarter note longer than the song: the end is cut from sound and not from silence.
     data = midi.encode_midi(plan.tracks, plan.quarter_bpm, plan.quarters + 1)
     samples = round(seconds * SAMPLE_RATE)
     wave = render_midi(data, _cached_soundfont())
@@ -167,6 +175,7 @@ def _render_song(name, score, plan, seconds):
 
 
 def _set_level(wave, seed):
+    """Return a wave at the songbook's level, with a noise floor.  # [2, N] float32"""
     if np.abs(wave).max() > 0.999:
         raise ValueError("the renderer clips: lower the channel volumes in arrangements.py")
     rms = np.sqrt(np.mean(np.square(wave, dtype=np.float64)))
@@ -176,10 +185,11 @@ def _set_level(wave, seed):
 
 
 def fingerprint_score(score):
-    """What tells that two scores share material: (hash of all notes in any key, runs of the tune).
+    """Return (hash of all notes, runs of the tune): scores with the same music share them.
 
-    The runs are hashes of the intervals of the top voice: of a hymn on every beat, where settings
-    agree, of a tune from note to note; empty for kinds where the work alone is the group.
+    The hash does not depend on the key. The runs are hashes of the intervals of the top voice: of a
+    hymn on every beat, where settings agree, of a tune from note to note; empty for kinds whose
+    group is the work alone.
     """
     notes = np.concatenate([part - [0, 0, score.parts[0][0, 2]] for part in score.parts])
     digest = hashlib.sha256(np.round(notes * 96).astype(np.int64).tobytes()).hexdigest()
@@ -198,39 +208,40 @@ def fingerprint_score(score):
 
 
 class _LeakGroups:
-    """Leak groups handed out so far; the order of `admit` calls decides their names."""
+    """The leak groups so far; the order of `admit` calls decides their names."""
 
     def __init__(self):
-        self._copies = {}  # hash of a piece -> its name
-        self._of = {}  # run or plain title -> artist
+        self._name_of = {}  # hash of a piece -> its name
+        self._artist_of = {}  # run or plain title -> artist
 
     def admit(self, result):
-        """Skipped or (Song, fingerprint) -> Skipped or Song with its final artist."""
+        """Return a Skipped, or the Song of (Song, fingerprint) with its final artist."""
         if isinstance(result, Skipped):
             return result
         song, (digest, runs) = result
-        first = self._copies.setdefault(digest, song.name)
+        first = self._name_of.setdefault(digest, song.name)
         if first.split("#")[0] != song.name.split("#")[0]:
             return Skipped(song.name, f"the same notes as {first}")
         keys = {
             titles.normalize_title(song.artist),
             *((song.artist.split(":")[0], run) for run in runs),
         }
-        artists = sorted({self._of[key] for key in keys if key in self._of})
+        artists = sorted({self._artist_of[key] for key in keys if key in self._artist_of})
         if len(artists) > 1:
             return Skipped(song.name, f"shares music with {' and with '.join(artists)}")
         artist = artists[0] if artists else song.artist
-        self._of |= dict.fromkeys(keys, artist)
+        self._artist_of |= dict.fromkeys(keys, artist)
         return Song(**{**vars(song), "artist": artist})
 
 
 def _find_corpus():
+    """Return the folder of the music21 corpus; the renderer must be installed too."""
     _find_package("midirenderer")
     return _find_package("music21") / "corpus"
 
 
 def _find_package(name):
-    """The folder of an installed package, found without importing it."""
+    """Return the folder of an installed package without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.origin:
         raise ValueError(
@@ -242,6 +253,7 @@ def _find_package(name):
 
 @functools.cache
 def _cached_soundfont():
+    """Return the SoundFont, read once a process."""
     return read_soundfont()
 
 

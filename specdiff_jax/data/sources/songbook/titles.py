@@ -1,4 +1,4 @@
-"""What pieces are called: the words that people know them by, and that name their leak groups."""
+"""Read the titles of pieces, which name their leak groups."""
 
 import pathlib
 import re
@@ -10,7 +10,7 @@ _SMALL_WORDS = {"a", "an", "and", "for", "in", "of", "on", "or", "the", "to", "w
 
 
 def read_title(source, stream, top):
-    """What a piece is called.
+    """Return the title of a piece and its form.
 
     Args:
       source: scores.Source.
@@ -40,7 +40,7 @@ def read_title(source, stream, top):
 
 
 def _look_up_hymn(file):
-    """The hymn of a chorale numbered BWV 250..438, as music21's table has it, or ''."""
+    """Return the hymn of a chorale numbered BWV 250..438, as music21's table has it, or ''."""
     from music21.corpus import chorales
 
     number = re.fullmatch(r"bwv(\d+)", file)
@@ -49,7 +49,7 @@ def _look_up_hymn(file):
 
 
 def _read_first_line(part):
-    """The sung words up to the first fermata: a hymn goes by its first line."""
+    """Return the sung words up to the first fermata: the first line names a hymn."""
     words, joined = [], False
     for note in part.flatten().notes:
         lyric = note.lyrics[0] if note.lyrics else None
@@ -66,6 +66,7 @@ def _read_first_line(part):
 
 
 def _read_tune_title(source, stream):
+    """Return (title, dance) of a fiddle tune."""
     text = pathlib.Path(source.path).read_text(encoding="utf-8", errors="replace")
     dance = re.search(r"^R:\s*(.+?)\s*$", text, re.MULTILINE)
     form = re.sub(r"^slip ?jig$", "slip jig", dance[1].lower()) if dance else "dance tune"
@@ -77,12 +78,13 @@ def _read_tune_title(source, stream):
 
 
 def _capitalize(index, word):
+    """Return a word of a title; small words after the first stay lower-case."""
     word = word.lower()
     return word if index and word in _SMALL_WORDS else word[:1].upper() + word[1:]
 
 
 def normalize_title(text):
-    """Lower-case letters and digits only, accents and articles off: titles that mean the same."""
+    """Return lower-case letters and digits without accents and articles, to compare titles."""
     text = unicodedata.normalize("NFKD", text.lower().replace("ß", "ss"))
     text = "".join(c for c in text if c.isalnum() or c == " ")
     return "".join(w for w in text.split() if w not in ("the", "a", "o"))

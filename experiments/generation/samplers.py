@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.config import build
 from specdiff_jax.diffusion import linear_denoisers, samplers
+from specdiff_jax.evaluation.metrics.bootstrap import percentile_interval
 from specdiff_jax.sampling import generator, options
 from specdiff_jax.training import diffusion_job, trained_model
 
@@ -72,7 +73,8 @@ def measure_distance(generated, real):
     ]
     # Resampled sets are farther away than the sample: remove that bias.
     value = frechet(gaussian(*generated), reference)
-    low, high = np.quantile(values, [0.025, 0.975]) - np.mean(values) + value
+    interval, shift = percentile_interval(value, values), value - np.mean(values)
+    low, high = interval.low + shift, interval.high + shift
     return {"frechet_distance": value, "low": max(low, 0.0), "high": high}
 
 

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from specdiff_jax.audio.mel import filterbank
 from specdiff_jax.audio.stft import stft
+from specdiff_jax.evaluation.metrics.bootstrap import percentile_interval
 
 N_FFT, HOP, BANDS = 2048, 512, 80
 MAGNITUDE_FLOOR = 1e-5  # of a full-scale sinusoid
@@ -144,11 +145,11 @@ def score_accuracy(heard, wanted, seed=0, resamples=1000):
     dealt = [
         mark_correct(heard, [wanted[k] for k in rng.permutation(len(wanted))]) for _ in range(200)
     ]
-    low, high = np.quantile(means, [0.025, 0.975])
+    accuracy = percentile_interval(found.mean(), means)
     return {
-        "accuracy": float(found.mean()),
-        "low": float(low),
-        "high": float(high),
+        "accuracy": accuracy.value,
+        "low": accuracy.low,
+        "high": accuracy.high,
         "chance": float(np.nanmean(dealt)),
         "clips": len(found),
     }

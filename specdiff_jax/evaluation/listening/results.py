@@ -7,12 +7,12 @@ ABX: exact binomial test against guessing, Clopper-Pearson intervals.
 """
 
 import itertools
-import math
 import pathlib
 
 import numpy as np
 
 from specdiff_jax.evaluation.listening.page import FORMAT
+from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_table_mean
 from specdiff_jax.reports.run_files import parse_named
 
 REMEDY = "leave this file out, or save it again from the last screen of listening.html"
@@ -173,25 +173,15 @@ def difference_rows(table, seed):
 
 
 def mean_with_interval(scores, seed):
-    """Mean of [listeners, clips] and its 95% percentile interval; both axes resampled.
-
-    One listener (or one clip) cannot be resampled: the interval then says nothing about others.
-    From one score there is no interval, nan.
-    """
-    listeners, clips = scores.shape
-    held, sums = np.isfinite(scores).astype(float), np.nan_to_num(scores)
-    rng = np.random.default_rng(seed)
-    rows = rng.multinomial(listeners, np.full(listeners, 1 / listeners), RESAMPLES)  # [R, L]
-    columns = rng.multinomial(clips, np.full(clips, 1 / clips), RESAMPLES)  # [R, P]
-    weights = ((rows @ held) * columns).sum(axis=1)
-    means = ((rows @ sums) * columns).sum(axis=1)[weights > 0] / weights[weights > 0]
-    low, high = np.quantile(means, (0.025, 0.975)) if held.sum() > 1 else (math.nan, math.nan)
-    counts = {"listeners": int(held.any(axis=1).sum()), "trials": int(held.sum())}
+    """Return the mean of [listeners, clips], its 95% interval over both, and the counts."""
+    present = np.isfinite(scores)
+    estimate = bootstrap_table_mean(scores, seed, RESAMPLES)
     return {
-        "mean": float(scores[held > 0].mean()),
-        "low": float(low),
-        "high": float(high),
-        **counts,
+        "mean": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "listeners": int(present.any(axis=1).sum()),
+        "trials": int(present.sum()),
     }
 
 
@@ -222,15 +212,16 @@ def abx_rows(sessions):
 
 
 def binomial_interval(right, trials):
-    """Share of right answers, Clopper-Pearson 95% interval, P(as many or more by guessing)."""
-    from scipy import special
+    """Return the share of right answers, its Clopper-Pearson 95% interval and p of guessing."""
+    from scipy import stats
 
-    wrong = trials - right
+    guessing = stats.binomtest(right, trials, 0.5, alternative="greater")
+    interval = stats.binomtest(right, trials).proportion_ci(method="exact")
     return {
         "right": right,
         "trials": trials,
         "share": right / trials,
-        "low": float(special.betaincinv(right, wrong + 1, 0.025)) if right else 0.0,
-        "high": float(special.betaincinv(right + 1, wrong, 0.975)) if wrong else 1.0,
-        "p": float(special.bdtrc(right - 1, trials, 0.5)) if right else 1.0,
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "p": float(guessing.pvalue),
     }

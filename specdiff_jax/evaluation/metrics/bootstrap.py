@@ -1,11 +1,16 @@
-"""95% intervals, the one place for them: over clips, or over groups of clips such as songs."""
+"""95% intervals of statistics: bootstrap, jackknife, Student's t and Wilson's.
+
+The rows that vary together, such as the clips of one song, are drawn together as a group.
+"""
 
 import dataclasses
+import math
 
 import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+TAIL = 0.025  # on either side
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
@@ -19,7 +24,7 @@ class Estimate:
 
 
 def number_groups(groups, count):
-    """Groups as integers 0 .. G - 1, each row its own when None; and G.  # [N], int
+    """Return groups as integers 0 .. G - 1, each row its own when None, and G.  # [N] int
 
     Args:
       groups: None, or N hashable labels (song names, clip numbers), one a row.
@@ -40,16 +45,17 @@ def number_groups(groups, count):
 
 
 def student_interval(value, error, total):
-    """value -+ Student's t with `total` - 1 degrees of freedom times its standard error."""
+    """Return value -+ Student's t with `total` - 1 degrees of freedom times its standard error."""
     half = stats.t.ppf((1 + LEVEL) / 2, total - 1) * error
     return Estimate(float(value), float(value - half), float(value + half))
 
 
 def growing_variance_interval(value, error, total, size):
-    """Of a number near `size` whose variance grows in proportion to it, as squared distances do.
+    """Return the interval of a number near `size` whose variance is proportional to it.
 
-    All v with |value - v| <= t sqrt(error^2 (1 + (v - value) / size)), t Student's: a longer upper
-    arm, so that both ends miss the truth equally often, as Wilson's (1927) does for proportions.
+    Squared distances are such numbers. The interval holds all v with
+    |value - v| <= t sqrt(error^2 (1 + (v - value) / size)), t Student's. Its upper arm is longer,
+    so that both ends miss the expectation equally often, as Wilson's (1927) do for proportions.
     """
     square = (stats.t.ppf((1 + LEVEL) / 2, total - 1) * error) ** 2
     shift = square / (2 * size) if size > 0 else 0.0
@@ -58,22 +64,28 @@ def growing_variance_interval(value, error, total, size):
 
 
 def wilson_interval(value, error, total):
-    """Wilson's interval (1927) of a proportion whose standard error is `error`.
+    """Return Wilson's interval (1927) of a proportion whose standard error is `error`.
 
-    The number of independent trials is the one that gives `error`, p (1 - p) / error^2, so rows
-    that hang together count for fewer; at p = 0 or 1 no error can be seen, and `total` counts.
+    The number of independent trials is the one that gives `error`, p (1 - p) / error^2, so that
+    correlated rows count for fewer. At p = 0 or 1 no error can be estimated, and `total` counts.
     """
     spread = value * (1 - value)
     trials = spread / error**2 if error > 0 and spread > 0 else total
-    centre = (value + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
+    center = (value + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
     half = Z / (1 + Z**2 / trials) * np.sqrt(spread / trials + Z**2 / (4 * trials**2))
-    low = centre - half if value > 0 else 0.0  # at the ends exact, not up to rounding
-    high = centre + half if value < 1 else 1.0
+    low = center - half if value > 0 else 0.0  # at the ends exact, not up to rounding
+    high = center + half if value < 1 else 1.0
+    return Estimate(float(value), float(low), float(high))
+
+
+def percentile_interval(value, resampled, tail=TAIL, method="linear"):
+    """Return a value with the percentiles of its resampled values (Efron 1979)."""
+    low, high = np.quantile(resampled, [tail, 1 - tail], method=method)
     return Estimate(float(value), float(low), float(high))
 
 
 def bootstrap_interval(values, statistic=None, groups=None, resamples=2000, seed=0):
-    """A statistic of rows, with the percentile bootstrap's interval over whole groups (Efron 1979).
+    """Return a statistic of rows with the percentile bootstrap's interval over whole groups.
 
     Percentiles are those of Student's t, and widened by sqrt(G / (G - 1)), so that few groups do
     not give too narrow an interval (Hesterberg 2015, section 5.3).
@@ -91,19 +103,47 @@ def bootstrap_interval(values, statistic=None, groups=None, resamples=2000, seed
     draws = rng.multinomial(total, np.full(total, 1 / total), size=resamples)  # [R, G]
     if statistic is None:
         sums, counts = np.bincount(number, values), np.bincount(number)
-        value, found = values.mean(), (draws @ sums) / (draws @ counts)
+        value, resampled = values.mean(), (draws @ sums) / (draws @ counts)
     else:
         value = statistic(values)
-        found = [statistic(np.repeat(values, draw[number], axis=0)) for draw in draws]
+        resampled = [statistic(np.repeat(values, draw[number], axis=0)) for draw in draws]
     tail = stats.norm.cdf(np.sqrt(total / (total - 1)) * stats.t.ppf((1 - LEVEL) / 2, total - 1))
-    low, high = np.quantile(found, [tail, 1 - tail])
-    return Estimate(float(value), float(low), float(high))
+    return percentile_interval(value, resampled, tail)
+
+
+def bootstrap_two_samples(a, b, statistic, rng, resamples):
+    """Return statistic(a, b) with its interval; the values of both are drawn with replacement."""
+    draw = lambda values: rng.choice(values, len(values))
+    resampled = [statistic(draw(a), draw(b)) for _ in range(resamples)]
+    return percentile_interval(statistic(a, b), resampled, method="nearest")
+
+
+def bootstrap_table_mean(table, seed, resamples):
+    """Return the mean of a table with its interval; rows and columns are drawn independently.
+
+    This is the pigeonhole bootstrap (Owen 2007). A single row or column cannot be resampled: the
+    interval then holds for that row or column alone. From one number there is no interval, NaN.
+
+    Args:
+      table: [R, C] float, NaN where there is no number.
+    """
+    rows, columns = table.shape
+    present, filled = np.isfinite(table).astype(float), np.nan_to_num(table)
+    value = table[present > 0].mean()
+    rng = np.random.default_rng(seed)
+    row_counts = rng.multinomial(rows, np.full(rows, 1 / rows), resamples)
+    column_counts = rng.multinomial(columns, np.full(columns, 1 / columns), resamples)
+    weights = ((row_counts @ present) * column_counts).sum(axis=1)
+    sums = ((row_counts @ filled) * column_counts).sum(axis=1)
+    if present.sum() <= 1:
+        return Estimate(float(value), math.nan, math.nan)
+    return percentile_interval(value, sums[weights > 0] / weights[weights > 0])
 
 
 def jackknife_error(statistic, count, groups=None, folds=20, seed=0):
-    """Standard errors of a statistic by leaving out each of `folds` parts of its rows once.
+    """Return standard errors of a statistic by leaving out each of `folds` parts of its rows once.
 
-    For statistics that repeated rows would break, such as nearest neighbours (Efron 1982,
+    For statistics that repeated rows would break, such as nearest neighbors (Efron 1982,
     section 3). On average not below the true error (Efron & Stein 1981).
 
     Args:
@@ -119,5 +159,5 @@ def jackknife_error(statistic, count, groups=None, folds=20, seed=0):
     number, total = number_groups(groups, count)
     folds = min(folds, total)
     part = np.random.default_rng(seed).permutation(total)[number] % folds
-    found = np.array([statistic(part != fold) for fold in range(folds)], np.float64)
-    return np.sqrt((folds - 1) * found.var(axis=0))
+    values = np.array([statistic(part != fold) for fold in range(folds)], np.float64)
+    return np.sqrt((folds - 1) * values.var(axis=0))

@@ -92,9 +92,11 @@ def model(config, shape, vocabulary=None):
     if fields["positions"] != "learned":  # refuses sizes that do not fit
         rotary = fields["positions"] == "rotary"
         axial_angles(grid, fields["width"] // (fields["heads"] if rotary else 1))
-    inputs = vocabulary and vocabulary.inputs(config.condition.cross_heads or 0)
     fields |= {"patch": tuple(fields["patch"]), "dtype": resolve_dtype(fields["dtype"])}
-    return DiT(shape=shape, inputs=inputs, **fields)
+    if vocabulary and vocabulary.conditioners:
+        fields["conditioners"] = vocabulary.conditioners
+        fields["cross_heads"] = config.condition.cross_heads or 0
+    return DiT(shape=shape, **fields)
 
 
 def num_steps(config, crops):
@@ -190,6 +192,6 @@ def denoiser(config, model, params, schedule):
 
 
 def dropout(config):
-    """Return the rates of `models.conditioning.drop_conditions`."""
+    """Return the rates of `conditioners.drop_conditions`."""
     c = config.condition
     return {"everything": c.dropout, "part": c.modality_dropout, "each": c.token_dropout}

@@ -5,8 +5,6 @@ wave -> stft -> encode: x_0 -> q_sample at a small fixed t: x_t -> DiT -> the to
 The section `head` of the config says which block, t, and how much of the trunk learns.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,10 +12,10 @@ import optax
 
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.conditioning import vocabulary as conditions
+from specdiff_jax.conditioning.conditioners import null_condition
 from specdiff_jax.config import bounds, build
 from specdiff_jax.config.fields import choose
 from specdiff_jax.data import crops as crops_module
-from specdiff_jax.models.conditioning import null_condition
 from specdiff_jax.runtime import random_streams
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import finetuning, init_from, optimizers, train_state
@@ -72,7 +70,7 @@ class Backbone:
         return {
             "config": self.config.to_dict(),
             "representation": representations.to_dict(self.rep),
-            "vocabulary": dataclasses.asdict(self.vocabulary),
+            "vocabulary": self.vocabulary.to_dict(),
             "cross_heads": self.cross_heads,
         }
 
@@ -84,7 +82,7 @@ class Backbone:
     def tokens(self, params, x_0, eps):
         """The tokens of the chosen block at the chosen noise level.  # -> [B, L, D]"""
         denoiser = build.denoiser(self.config, self.model, params, self.schedule)
-        nothing = self.model.inputs and null_condition(self.model.inputs, len(x_0))
+        nothing = null_condition(self.model.conditioners, len(x_0))
         blocks = denoiser.features(x_0, eps, self.at.noise_level, nothing)
         return blocks[self.at.block]
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from specdiff_jax.audio import augment
-from specdiff_jax.conditioning import vocabulary
+from specdiff_jax.conditioning.labels import label_table
+from specdiff_jax.conditioning.text import TextValue, caption_table, draw_captions
 from specdiff_jax.config import build
 from specdiff_jax.data import caption_features, crops, feeding, prepare
 from specdiff_jax.downstream import backbone, contrastive, embed_rules, tag_labels
@@ -73,9 +74,11 @@ class Embedding:
             self.text, features = caption_features.read_features(place, e.text, e.max_tokens)
             if not any(entry["captions"] for entry in self.songs.entries):
                 raise ValueError(f"embed.text={e.text!r}: no train song has a caption; unset it")
-        told = vocabulary.Vocabulary(names, (), self.text)
-        tables = vocabulary.tables(told, self.songs, features)
-        self.tables = tables._replace(tokens=None, mask=None)  # only whole texts are compared
+        self.tables = {"labels": label_table(self.songs, names) if names else None}
+        if features:
+            table = caption_table(self.songs, features)
+            pooled = TextValue(None, None, table.features.pooled)  # only whole texts are compared
+            self.tables["captions"] = table._replace(features=pooled)
         self.num_steps = build.num_steps(config, crops.epoch_size(self.songs, self.samples))
         self.tx = self.optimizer(self.num_steps)
 
@@ -194,11 +197,12 @@ def refuse_one(songs, split):
 def tell(tables, batch, key):
     """The Told of crops."""
     told = Told(batch.song)
-    if tables.labels is not None:
-        told = told._replace(tags=tables.labels[batch.song].astype(jnp.float32))
-    if tables.pooled is not None:
-        text, known = vocabulary.caption(tables, batch.song, key)
-        told = told._replace(text=text, known=known, pooled=tables.pooled[text])
+    if tables["labels"] is not None:
+        told = told._replace(tags=tables["labels"][batch.song].astype(jnp.float32))
+    if "captions" in tables:
+        text, known = draw_captions(tables["captions"], batch.song, key)
+        pooled = tables["captions"].features.pooled[text]
+        told = told._replace(text=text, known=known, pooled=pooled)
     return told
 
 

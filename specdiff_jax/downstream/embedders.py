@@ -12,9 +12,9 @@ import json
 import jax
 import jax.numpy as jnp
 
+from specdiff_jax.conditioning.conditioners import null_condition
 from specdiff_jax.evaluation import embedders
 from specdiff_jax.evaluation.embedders.embedder import Embedder
-from specdiff_jax.models.conditioning import null_condition
 from specdiff_jax.training import trained_model
 
 KIND = "trunk"
@@ -81,7 +81,7 @@ def program(one, block, noise):
             waves = jnp.repeat(waves[:, None], rep.channels, axis=1)
         x_0 = rep.encode(waves)  # [B, F, T, C]
         drawn = jnp.broadcast_to(eps, x_0.shape)
-        nothing = one.model.inputs and null_condition(one.model.inputs, len(x_0))
+        nothing = null_condition(one.model.conditioners, len(x_0))
         blocks = one.denoiser(params).features(x_0, drawn, noise, nothing)
         mean = blocks[block].astype(jnp.float32).mean(axis=1)  # [B, D]
         return mean / jnp.linalg.norm(mean, axis=1, keepdims=True)

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from specdiff_jax.audio import augment
-from specdiff_jax.conditioning import vocabulary
 from specdiff_jax.config import build
 from specdiff_jax.data import crops, feeding, prepare
 from specdiff_jax.downstream import backbone, tag_labels, tag_rules
@@ -83,28 +82,27 @@ class Tagger:
     # ---- what train.loop asks for
 
     def feed(self, dispatches):
-        tables = vocabulary.tables(vocabulary.Vocabulary(self.tags.names), self.songs)
-        return feeding.feed(self.config, self.songs, self.samples, tables, dispatches)
+        table = self.tags.of(self.songs)
+        return feeding.feed(self.config, self.songs, self.samples, table, dispatches)
 
     def validation(self, step):
         return self.make_validation(step)
 
     def train_step(self):
-        told = vocabulary.Vocabulary(self.tags.names)  # the loss is told the tags
         average = optimizers.ema_update(self.config)
-        tell = lambda tables, batch, key: vocabulary.draw(told, tables, batch, key)
+        targets = lambda table, batch, key: table[batch.song].astype(jnp.float32)  # [B, V]
         return train_state.make_dispatch(
-            self.config, self.samples, tell, self.loss(), self.tx, average
+            self.config, self.samples, targets, self.loss(), self.tx, average
         )
 
     def loss(self):
-        """(params, (wave, Condition of tags), key) -> (loss, {})."""
+        """(params, (wave, tags [B, V]), key) -> (loss, {})."""
         t, settings = self.config.tag, build.augmentation(self.config)
         true = self.tags.of(self.songs)
         compare = tag_rules.comparison(true, self.tags.one, t.class_balance)
 
         def loss(params, batch, key):
-            wave, truth = batch[0], batch[1].labels  # [B, V]
+            wave, truth = batch  # [B, N], [B, V]
             channels = wave.reshape(len(wave), self.config.data.channels, -1)
             wave = augment.augment(
                 channels,

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from specdiff_jax.conditioning import vocabulary
+from specdiff_jax.conditioning.labels import label_table, list_labels
 from specdiff_jax.data.songs import take_songs
 from specdiff_jax.runtime.logs import log
 
@@ -18,7 +18,7 @@ class Tags:
 
     def of(self, songs):
         """What is true of each song.  # [S, V] bool"""
-        return vocabulary.tables(vocabulary.Vocabulary(self.names), songs).labels
+        return label_table(songs, self.names)
 
 
 def wanted(kinds):
@@ -32,11 +32,11 @@ def tags_of(songs, kinds, min_songs, section="tag"):
     Raises:
       ValueError: there are none, or one only.
     """
-    there = vocabulary.labels_of(songs, min_songs)
+    there = list_labels(songs, min_songs)
     names = tuple(sorted(filter(wanted(kinds), there)))
     asked = f"{section}.kinds={tuple(kinds)}, {section}.min_songs={min_songs}"
     if not names:
-        known = sorted({label.split(":", 1)[0] for label in vocabulary.labels_of(songs)})
+        known = sorted({label.split(":", 1)[0] for label in list_labels(songs)})
         has = f"the songs have {', '.join(known)}" if known else "the songs have no labels at all"
         raise ValueError(f"{asked} leave no tag: {has}")
     if len(names) < 2:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from specdiff_jax.conditioning import prompts
+from specdiff_jax.conditioning.text import Text
 from specdiff_jax.downstream.embed_job import Embedding
 from specdiff_jax.evaluation.embedders.embedder import Embedder
 from specdiff_jax.training import checkpoints
@@ -70,6 +70,6 @@ def heard(job):
 
 def read(job, params, texts):
     """Vectors of texts, by the encoder that captions were read by.  # -> [K, E]"""
-    encoder = prompts.load_text_encoder(job.text)
+    encoder = Text(**job.text).load_encoder()
     pooled = encoder.encode(list(texts), job.text["max_tokens"]).pooled
     return np.asarray(job.read(params, jnp.asarray(pooled, jnp.float32)))

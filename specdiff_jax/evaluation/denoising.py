@@ -9,7 +9,6 @@ import tqdm
 
 from specdiff_jax.audio import distances
 from specdiff_jax.audio.representation import spans
-from specdiff_jax.conditioning import vocabulary
 from specdiff_jax.data import crops as crops_module
 from specdiff_jax.data import feeding
 from specdiff_jax.diffusion import losses, reconstruction, samplers
@@ -39,8 +38,8 @@ class HeldOutCrops:
         self.waves, offsets = crops_module.read_tiled_waves(songs, rep.samples, count)
         batch = feeding.make_batch(songs, offsets)
         self.songs = batch.song
-        held = jax.device_put(vocabulary.tables(trained.vocabulary, songs, job.features))
-        self.said = vocabulary.draw(trained.vocabulary, held, batch)
+        held = jax.device_put(trained.vocabulary.tables(songs, job.features))
+        self.said = trained.vocabulary.draw(held, batch)
 
     def spread(self, count):
         """So many of them, from all over the songs."""

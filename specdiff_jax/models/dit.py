@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from specdiff_jax.models.blocks import BlockConfig, Modulation, Stack
-from specdiff_jax.models.conditioning import ConditionEmbedding, Inputs
+from specdiff_jax.models.conditioning import ConditionEmbedding
 from specdiff_jax.models.layers import TIME_FEATURES, Dense, PatchEmbed, PatchUnembed, TimeEmbedding
 from specdiff_jax.models.norms import NORMS, ScaleShift
 from specdiff_jax.models.positions import axial_angles, patch_grid, sincos
@@ -19,7 +19,7 @@ class DiT(nn.Module):
     Args of the call:
       x_t: [B, F, T, C], with (F, T, C) == shape.
       t: [B] in [0, 1].
-      condition: a `conditions.Condition` of what `inputs` names; None where that is None.
+      condition: {kind: value} of the conditioners; None without any.
 
     Returns:
       output [B, F, T, C] float32, and features: the tokens after each block, [B, L, D] each.
@@ -44,15 +44,17 @@ class DiT(nn.Module):
     attention: str = "auto"
     remat: str = "none"
     dtype: str = "float32"
-    inputs: Inputs | None = None
+    conditioners: tuple = ()  # see conditioning/conditioners.py
+    cross_heads: int = 0  # heads of each block that attend to the condition's tokens
 
     @nn.compact
     def __call__(self, x_t, t, condition=None):
         dtype, grid = jnp.dtype(self.dtype), patch_grid(self.shape, self.patch)
         time = TimeEmbedding(self.width, TIME_FEATURES[self.time_embedding], name="time")(t)
         told = None
-        if self.inputs:
-            told = ConditionEmbedding(self.inputs, self.width, name="condition")(condition)
+        if self.conditioners:
+            embedding = (self.conditioners, self.width, self.cross_heads)
+            told = ConditionEmbedding(*embedding, name="condition")(condition)
         tokens = self.embedded(x_t, grid, dtype)  # [B, L, D]
         if self.block == "pre_ln":
             tokens += (time if told is None else time + told[0])[:, None].astype(dtype)
@@ -67,7 +69,7 @@ class DiT(nn.Module):
             norm=self.norm,
             qk_norm=self.qk_norm,
             attention=self.attention,
-            cross_heads=self.inputs.cross_heads if self.inputs else 0,
+            cross_heads=self.cross_heads,
             dtype=dtype,
         )
         stack = Stack(self.block, style, self.depth, self.long_skips, self.scan, self.remat)
@@ -120,7 +122,7 @@ def count_flops(model):
     skips = 2 * m.width**2 * ((m.depth - 1) // 2) if m.long_skips else 0
     tokens = patches + m.registers
     blocks = m.depth * (4 + 2 * m.mlp_ratio) * m.width**2 + skips
-    if m.inputs:  # queries and results; a text's own keys and values are few
-        blocks += m.depth * 2 * m.inputs.cross_heads * m.width**2 // m.heads
+    # Queries and results of cross-attention; a text's own keys and values are few.
+    blocks += m.depth * 2 * m.cross_heads * m.width**2 // m.heads
     linear = tokens * blocks + patches * (embed + patch_size * m.width)
     return 2 * linear, 2 * m.depth * 2 * tokens**2 * m.width

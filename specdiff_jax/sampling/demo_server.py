@@ -122,7 +122,7 @@ class DemoServer:
             job.check()
             self.job, folder = job, self.new_folder()
             change = edit and read_upload(edit, rep_out, folder, self.limits)
-            ask = generator.prompt_encoder(trained, encoder=self.encoder, tell=job.notes.append)
+            ask = generator.prompt_encoder(trained, encoder=self.encoder, log=job.notes.append)
             program = self.program(trained, rep_out)
             generate = generator.Generator(
                 trained, rep_out, [wish], program=program, encode_prompts=ask

@@ -133,7 +133,7 @@ def guided_denoise(model, shape):
 
     def guided(params, conditions):
         denoise = model.denoiser(params, network).denoise
-        if network.inputs is None:
+        if not network.conditioners:
             return denoise
         return guidance.guide(denoise, model.schedule, *conditions, **settings)
 

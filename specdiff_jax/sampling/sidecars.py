@@ -6,7 +6,7 @@ import pathlib
 import jax
 
 from specdiff_jax.audio import files
-from specdiff_jax.conditioning.prompts import Prompt
+from specdiff_jax.conditioning.prompts import prompt_of
 from specdiff_jax.models import weights
 from specdiff_jax.reports import spectrogram_image
 from specdiff_jax.runtime.logs import add_clip, write_json
@@ -87,7 +87,7 @@ def read_sidecar(path):
         batch = [(dict(clip), clip["index"]) for clip in sidecar["batch"]]
         for clip, _ in batch:
             del clip["index"]
-        return sidecar, [(Prompt(**clip), index) for clip, index in batch]
+        return sidecar, [(prompt_of(clip), index) for clip, index in batch]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not the .json beside a sample ({type(error).__name__}: {error})"

@@ -22,7 +22,7 @@ from specdiff_jax.runtime import distributed, mesh
 from specdiff_jax.runtime.logs import log
 
 MANIFEST = "sha256.json"
-FORMAT = 2  # of run.json; another one is refused
+FORMAT = 3  # of run.json; another one is refused
 FREE = (
     "name",
     "workdir",

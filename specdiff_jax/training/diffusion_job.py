@@ -14,11 +14,11 @@ from specdiff_jax.audio import representation as representations
 from specdiff_jax.audio.augment import augment, samples_needed
 from specdiff_jax.conditioning import label_reader
 from specdiff_jax.conditioning import vocabulary as vocabularies
+from specdiff_jax.conditioning.conditioners import drop_conditions
 from specdiff_jax.config import build
 from specdiff_jax.data import caption_features, crops, feeding, prepare
 from specdiff_jax.data.songs import balance_labels
 from specdiff_jax.diffusion.losses import diffusion_loss, x0_error_by_level
-from specdiff_jax.models.conditioning import drop_conditions
 from specdiff_jax.runtime import mesh, random_streams
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, finetuning, init_from, optimizers
@@ -114,7 +114,7 @@ class DiffusionJob:
         return {
             "config": self.config.to_dict(),
             "representation": representations.to_dict(self.rep),
-            "vocabulary": dataclasses.asdict(self.vocabulary),
+            "vocabulary": self.vocabulary.to_dict(),
         }
 
     # ---- training
@@ -136,7 +136,9 @@ class DiffusionJob:
                 wave = augment(channels, augment_key, augmentation, rep.samples)
             if condition is not None:
                 drop_key = jax.random.fold_in(key, random_streams.CONDITION_DROPOUT)
-                condition = drop_conditions(condition, drop_key, **build.dropout(config))
+                condition = drop_conditions(
+                    self.model.conditioners, condition, drop_key, **build.dropout(config)
+                )
             x_0 = mesh.shard_over_batch(rep.encode)(wave)  # [B, F, T, C]
             denoiser = self.denoiser(finetuning.stop_frozen(params, trainable(params)))
             predict = functools.partial(denoiser.predict, condition=condition)
@@ -151,13 +153,14 @@ class DiffusionJob:
 
     def train_step(self):
         """Return the jitted (state, resident, steps [K], Batch [K, B]) -> (state, metrics)."""
-        draw = functools.partial(vocabularies.draw, self.vocabulary)
         ema_update = optimizers.ema_update(self.config)
-        return make_dispatch(self.config, self.samples, draw, self.loss_fn(), self.tx, ema_update)
+        return make_dispatch(
+            self.config, self.samples, self.vocabulary.draw, self.loss_fn(), self.tx, ema_update
+        )
 
     def feed(self, dispatches):
         """Return (resident, batches): what lives on the device, and the Batch of each dispatch."""
-        tables = vocabularies.tables(self.vocabulary, self.songs, self.features)
+        tables = self.vocabulary.tables(self.songs, self.features)
         return feeding.feed(self.config, self.songs, self.samples, tables, dispatches)
 
     # ---- validation
@@ -196,8 +199,8 @@ class DiffusionJob:
         """Return the Condition of the fixed held-out crops, each song's first caption; or None."""
         offsets = crops.tile_offsets(self.valid_songs, self.rep.samples, self.config.valid.crops)
         batch = feeding.make_batch(self.valid_songs, offsets)
-        tables = vocabularies.tables(self.vocabulary, self.valid_songs, self.features)
-        return vocabularies.draw(self.vocabulary, jax.device_put(tables), batch)
+        tables = self.vocabulary.tables(self.valid_songs, self.features)
+        return self.vocabulary.draw(jax.device_put(tables), batch)
 
     def encode_crops(self, songs, count, size=16):
         """Yield x_0 of evenly spread crops of a split, a batch at a time.  # [<= size, F, T, C]"""

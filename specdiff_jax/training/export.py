@@ -3,7 +3,6 @@
 model.safetensors (plain weights, LoRA merged), config.json (what they are), README.md (a card).
 """
 
-import dataclasses
 import importlib.resources
 import pathlib
 import string
@@ -33,7 +32,7 @@ def run(config):
         "ema": s.ema,
         "config": model.config.to_dict(),
         "representation": representations.to_dict(model.rep),
-        "vocabulary": dataclasses.asdict(model.vocabulary),
+        "vocabulary": model.vocabulary.to_dict(),
     }
     weights.save_weights(folder, jax.device_get(model.params), about)
     (folder / "README.md").write_text(model_card(model))
@@ -64,20 +63,8 @@ def model_card(model):
         source=model.config.data.source,
         origin=f", from the weights of `{origin}` on" if origin else "",
         error=f"{sum(errors) / len(errors):.4f}" if errors else "not measured at this step",
-        conditions=list_conditions(model.vocabulary),
+        conditions=model.vocabulary.describe(),
     )
-
-
-def list_conditions(vocabulary):
-    """Return the conditions of a model in words."""
-    conditions = []
-    if vocabulary.text:
-        conditions.append(f"text, encoded by {vocabulary.text['name']}")
-    if vocabulary.labels:
-        conditions.append("labels: " + ", ".join(vocabulary.labels))
-    if vocabulary.scalars:
-        conditions.append("scalars: " + ", ".join(vocabulary.scalars))
-    return "; ".join(conditions) or "none"
 
 
 def upload(folder, repo):

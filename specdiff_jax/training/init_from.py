@@ -123,10 +123,10 @@ def match_params(fresh, source, config, shape, vocabulary):
 def refuse_other_encoder(source, vocabulary):
     """Raise ValueError where both vocabularies have text, each by another encoder."""
     theirs, ours = source.text, vocabulary.text
-    if theirs and ours and theirs["sha256"] != ours["sha256"]:
+    if theirs and ours and theirs.sha256 != ours.sha256:
         raise ValueError(
-            f"finetune.init_from: its texts were encoded by {theirs['name']}, here condition.text "
-            f"is {ours['name']}; set condition.text={theirs['name']!r}"
+            f"finetune.init_from: its texts were encoded by {theirs.name}, here condition.text "
+            f"is {ours.name}; set condition.text={theirs.name!r}"
         )
 
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from specdiff_jax.conditioning.conditioners import null_condition
 from specdiff_jax.data.crops import pcm_to_wave
 from specdiff_jax.data.feeding import slice_crops
-from specdiff_jax.models.conditioning import null_condition
 from specdiff_jax.runtime import mesh, random_streams, xla_options
 
 
@@ -25,7 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 def init_params(model, seed):
     """Return a model's parameters before any training, a function of the seed alone."""
-    condition = model.inputs and null_condition(model.inputs, 1)
+    condition = null_condition(model.conditioners, 1)
     example = jnp.zeros((1, *model.shape)), jnp.zeros(1), condition
     return jax.jit(model.init)(jax.random.key(seed), *example)["params"]
 

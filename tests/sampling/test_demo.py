@@ -109,7 +109,7 @@ def test_a_stopped_order_ends_soon_and_leaves_the_place_free(config):
         ({"seconds": 61.0}, "at most demo.max_seconds=60"),
         ({"seconds": float("nan")}, "seconds=nan is not above 0"),
         ({"seed": -1}, "seed=-1 is not at least 0"),
-        ({"prompt": "a flute"}, "trained without text"),
+        ({"prompt": "a flute"}, "trained without condition.text"),
         ({"algebra": "+flute"}, "trained without condition.labels"),
         ({"negative": "drums"}, "needs something that is asked for"),
         ({"kind": "variation"}, "variation needs a sound file; upload one"),

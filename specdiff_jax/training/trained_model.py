@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 from specdiff_jax.audio.representation import Representation
 from specdiff_jax.audio.representation import from_dict as representation_from_dict
 from specdiff_jax.conditioning import vocabulary as vocabularies
+from specdiff_jax.conditioning.conditioners import null_condition
 from specdiff_jax.config import build
 from specdiff_jax.diffusion.schedules import Schedule
 from specdiff_jax.models import weights
-from specdiff_jax.models.conditioning import null_condition
 from specdiff_jax.models.dit import DiT
 from specdiff_jax.models.positions import resize_positions
 from specdiff_jax.runtime.logs import log
@@ -42,7 +42,7 @@ class TrainedModel:
 
     def null_condition(self, batch):
         """Return the Condition that stands for none, or None for an unconditional model."""
-        return self.model.inputs and null_condition(self.model.inputs, batch)
+        return null_condition(self.model.conditioners, batch)
 
     def for_shape(self, shape):
         """Return (DiT, params) for tensors of another shape (F, T, C)."""

@@ -1,6 +1,5 @@
 """Prompts -> branches and weights; what a model does not take is refused in one line."""
 
-
 import numpy as np
 import pytest
 

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from configs import tagging as shipped
 from specdiff_jax.audio import augment, files
+from specdiff_jax.conditioning.conditioners import null_condition
 from specdiff_jax.data import prepare
 from specdiff_jax.downstream import backbone, tag, tag_labels, tag_predict, tag_rules
 from specdiff_jax.downstream.backbone import in_batches
@@ -220,7 +221,7 @@ def test_a_trunk_begins_as_the_run_it_is_of_whatever_that_was_told(songs, caches
         job.trunk.schedule.alpha(jnp.array(0.3)),
         job.trunk.schedule.sigma(jnp.array(0.3)),
     )
-    nothing = job.trunk.model.inputs and tag_rules_unsaid(job.trunk.model.inputs)
+    nothing = null_condition(job.trunk.model.conditioners, 1)
     direct = job.trunk.model.apply(
         {"params": old.params}, (alpha + sigma) * x, jnp.array([0.3]), nothing
     )[1][0]
@@ -230,12 +231,6 @@ def test_a_trunk_begins_as_the_run_it_is_of_whatever_that_was_told(songs, caches
     config.model.width = 64
     with pytest.raises(ValueError, match="model.width is 32 in the run of finetune.init_from, 64"):
         job_of(config).start()
-
-
-def tag_rules_unsaid(inputs):
-    from specdiff_jax.models.conditioning import null_condition
-
-    return null_condition(inputs, 1)
 
 
 def test_a_long_file_is_the_mean_of_its_windows_a_short_one_is_heard_too(probe, tmp_path, capsys):

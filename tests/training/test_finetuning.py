@@ -11,7 +11,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import finetune
+from specdiff_jax.conditioning.labels import Labels
 from specdiff_jax.conditioning.prompts import UNCONDITIONAL
+from specdiff_jax.conditioning.vocabulary import Vocabulary
 from specdiff_jax.data import prepare
 from specdiff_jax.models import lora
 from specdiff_jax.sampling import check_config, generator, sample
@@ -149,12 +151,12 @@ def test_match_params_maps_labels_resizes_positions_and_reports(first):
     there = {"condition": {"labels": np.arange(6.0).reshape(3, 2)}, "positions": np.ones((1, 8, 2))}
     there |= {"gone": np.ones(3), "same": np.full(2, 7.0)}
     old = trained_model.dataclasses.replace(
-        old, params=there, vocabulary=trained_model.vocabularies.Vocabulary(("a", "b", "c"))
+        old, params=there, vocabulary=Vocabulary((Labels(("a", "b", "c")),))
     )
     fresh = {"condition": {"labels": -np.ones((2, 2))}, "positions": np.zeros((1, 16, 2))}
     fresh |= {"same": np.zeros(2), "more": np.zeros(5)}
     shape = (old.rep.shape[0], 2 * old.rep.shape[1], 1)
-    words = trained_model.vocabularies.Vocabulary(("d", "b"))
+    words = Vocabulary((Labels(("d", "b")),))
     params, outcomes = init_from.match_params(fresh, old, old.config, shape, words)
     np.testing.assert_array_equal(params["condition"]["labels"], [[-1, -1], [2, 3]])
     np.testing.assert_allclose(params["positions"], np.ones((1, 16, 2)))

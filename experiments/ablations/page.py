@@ -45,7 +45,7 @@ def draw(path, summary):
     axes.axvline(0, color="#888", linewidth=1)
     axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel(
-        "change of held-out x₀ error, over each arm's own linear denoiser of a frame, "
+        "change of held-out x₀ error over each arm's own linear denoiser of a frame,\n"
         "against the control, % (95 % interval; hollow: one seed)"
     )
     figure.savefig(path)

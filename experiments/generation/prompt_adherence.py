@@ -131,7 +131,7 @@ def score_clips(classify, waves, rate, targets, **about):
 
 def draw_curves(rows):
     """Write the figure of accuracy against guidance, a panel a kind."""
-    figure = Figure(figsize=(9, 3.4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, 3.9), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, kind in zip(figure.subplots(1, 3, sharey=True), KINDS, strict=True):
         panel = [row for row in rows if row["kind"] == kind]
@@ -146,7 +146,7 @@ def draw_curves(rows):
         axes.axhline(ceiling["chance"], color="#aaa", linestyle=":", label="chance")
         axes.set(title=kind, xlabel="guidance scale", ylim=(0, 1))
     figure.axes[0].set_ylabel("accuracy of the label classifier")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(FIGURES / "prompt_adherence.png")
 
 

@@ -3,7 +3,7 @@
 import csv
 import pathlib
 
-from specdiff_jax.runtime.logs import write_csv
+from specdiff_jax.runtime.files import write_csv
 
 __all__ = ["RESULTS", "read_csv", "write_csv", "write_device_rows"]
 RESULTS = pathlib.Path(__file__).parents[1] / "results"

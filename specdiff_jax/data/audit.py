@@ -14,7 +14,7 @@ from specdiff_jax.audio.quality_checks import findings, severity
 from specdiff_jax.data.splits import SPLITS
 from specdiff_jax.reports.data_report import count_noun, render_data_report, shorten
 from specdiff_jax.reports.html import write_page
-from specdiff_jax.runtime.logs import write_json
+from specdiff_jax.runtime.files import write_json
 
 MAX_PAIRED = 12  # labels whose co-occurrence is counted
 LOUDNESS = {edge: f"\N{MINUS SIGN}{-edge} dB" for edge in range(-60, 0, 5)}

@@ -17,7 +17,8 @@ import pathlib
 import numpy as np
 
 from specdiff_jax.data import spool
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import write_json
+from specdiff_jax.runtime.logs import log
 
 SHARD_BYTES = 1 << 27  # a shard is closed by the first song that takes it past this
 

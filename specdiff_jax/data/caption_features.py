@@ -7,6 +7,7 @@ import numpy as np
 
 from specdiff_jax.conditioning import text_encoders
 from specdiff_jax.data import cache
+from specdiff_jax.runtime.files import atomic_path
 from specdiff_jax.runtime.logs import log
 
 ARRAYS = ("tokens", "mask", "pooled")
@@ -43,11 +44,9 @@ def prepare_features(folder, name, max_tokens, field="condition.text"):
         log(f"text: {cut} of {len(captions)} captions are longer than {max_tokens} tokens, cut")
     about = {name: getattr(encoder, name) for name in ABOUT}
     arrays = {name: getattr(features, name) for name in ARRAYS}
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
+    with atomic_path(path) as partial, partial.open("wb") as file:
         about = json.dumps(about | {"max_tokens": max_tokens, "captions": captions})
         np.savez(file, about=np.array(about), **arrays)
-    partial.rename(path)
 
 
 def read_features(folder, name, max_tokens):

@@ -22,6 +22,7 @@ from specdiff_jax.data.sources.items import More
 from specdiff_jax.reports import spectrogram_image
 from specdiff_jax.runtime import distributed, worker_pool
 from specdiff_jax.runtime.logs import log
+from specdiff_jax.runtime.text import mark_unprintable
 
 FORMAT = 6  # raise it when the cache's layout or the songbook's sound or words change
 # Fields of config.data that do not change the cache: how songs are fed, which of them a run uses.
@@ -250,5 +251,4 @@ def log_summary(manifest, place):
 
 def make_printable(text):
     """Return a text of a file on one line that any terminal shows."""
-    printable = (c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return "".join(printable)[:MAX_PRINTED]
+    return mark_unprintable(text)[:MAX_PRINTED]

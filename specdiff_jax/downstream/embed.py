@@ -13,8 +13,8 @@ from specdiff_jax.data import caption_features, crops, prepare
 from specdiff_jax.downstream import backbone, embed_rules, trained_embedding
 from specdiff_jax.downstream.embed_job import Embedding
 from specdiff_jax.evaluation.metrics import retrieval
-from specdiff_jax.reports.run_files import read_json
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import read_json, write_json
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, validation
 from specdiff_jax.training.train import fit
 

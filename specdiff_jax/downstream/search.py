@@ -15,7 +15,8 @@ from specdiff_jax.data.crops import pcm_to_float
 from specdiff_jax.downstream import index as indexing
 from specdiff_jax.downstream import vector_index
 from specdiff_jax.reports import search_report
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import write_json
+from specdiff_jax.runtime.logs import log
 
 FEWEST = 64  # songs that are held against the query, window by window
 

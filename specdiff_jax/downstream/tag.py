@@ -14,8 +14,8 @@ from specdiff_jax.downstream import backbone, tag_predict, tag_rules
 from specdiff_jax.downstream.tag_job import Tagger
 from specdiff_jax.evaluation.metrics import classification
 from specdiff_jax.reports import tag_report
-from specdiff_jax.reports.run_files import read_json
-from specdiff_jax.runtime.logs import log, write_csv, write_json
+from specdiff_jax.runtime.files import read_json, write_csv, write_json
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, validation
 from specdiff_jax.training.train import fit
 from specdiff_jax.training.validation import best_folder

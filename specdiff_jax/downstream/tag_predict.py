@@ -8,7 +8,8 @@ from specdiff_jax.audio.ingest import ingest
 from specdiff_jax.data import collection
 from specdiff_jax.downstream import backbone, tag_job
 from specdiff_jax.evaluation.metrics import classification
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import write_json
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints
 from specdiff_jax.training.validation import best_folder
 

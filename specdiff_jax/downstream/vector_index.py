@@ -11,13 +11,12 @@ it finds is compared again exactly.
 import dataclasses
 import functools
 import hashlib
-import os
 import pathlib
 
 import numpy as np
 
-from specdiff_jax.reports.run_files import read_json
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import atomic_path, read_json, write_json
+from specdiff_jax.runtime.logs import log
 
 FORMAT = 1
 EXACT_UP_TO = 1_000_000  # vectors
@@ -165,11 +164,8 @@ def write(folder, about, songs, vectors, before=None):
     folder.mkdir(parents=True, exist_ok=True)
     name = named(vectors)
     if not (folder / name).exists():
-        with open(folder / (name + ".partial"), "wb") as file:
+        with atomic_path(folder / name) as partial, partial.open("wb") as file:
             np.save(file, vectors)
-            file.flush()
-            os.fsync(file.fileno())
-        (folder / (name + ".partial")).rename(folder / name)
     index = Index(folder, about, tuple(songs), np.load(folder / name, mmap_mode="r"))
     if len(vectors) > EXACT_UP_TO:
         index = dataclasses.replace(index, graph=write_graph(index, before))
@@ -209,6 +205,6 @@ def write_graph(index, before):
     if len(new):
         log(f"index: {len(new):,} vectors into the graph")
         graph.add(index.keys[new], index.vectors[new], log="graph")
-    graph.save(str(index.folder / (name + ".partial")))
-    (index.folder / (name + ".partial")).rename(index.folder / name)
+    with atomic_path(index.folder / name) as partial:
+        graph.save(str(partial))
     return name

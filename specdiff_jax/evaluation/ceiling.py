@@ -9,7 +9,8 @@ from specdiff_jax.audio import distances, files
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.data import crops, prepare
 from specdiff_jax.reports import spectrogram_image
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import write_json
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints
 
 NUM_SAVED = 4  # to listen to

@@ -24,7 +24,8 @@ from specdiff_jax.evaluation.embedders.embedder import embed_clips
 from specdiff_jax.evaluation.inputs import gather_inputs
 from specdiff_jax.evaluation.metrics import memorization, signal_statistics
 from specdiff_jax.reports import evaluation_report
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import write_json
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.sampling import sidecars
 from specdiff_jax.training.diffusion_job import DiffusionJob
 

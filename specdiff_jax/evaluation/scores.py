@@ -7,7 +7,7 @@ from scipy import stats
 
 from specdiff_jax.evaluation.metrics import frechet, kernel, prdc
 from specdiff_jax.evaluation.metrics.bootstrap import wilson_interval
-from specdiff_jax.runtime import logs
+from specdiff_jax.runtime import files
 
 P_VALUE_LIMIT = 1e-3  # chance below which there are more copies than false positives
 SILENT_LIMIT = 0.5  # share of a set's clips
@@ -104,7 +104,7 @@ def write_scores(path, rows):
         plain = {key: value for key, value in row.items() if key not in ("scores", "signals")}
         per = row.get("scores") or {"": {}}
         table += [flatten_row(plain | {"embedder": name} | score) for name, score in per.items()]
-    logs.write_csv(path, table)
+    files.write_csv(path, table)
 
 
 def flatten_row(row):

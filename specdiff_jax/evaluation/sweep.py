@@ -12,7 +12,8 @@ from specdiff_jax.diffusion.samplers import count_nfe
 from specdiff_jax.evaluation import controls, embedders, scores
 from specdiff_jax.evaluation.evaluate import embed_set
 from specdiff_jax.evaluation.inputs import gather_inputs
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import write_json
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.sampling import options
 
 SCORE = "kad"  # the least is best; without bias for any number of clips

@@ -1,12 +1,13 @@
 """Weights as a safetensors file beside a JSON of what they are: no code, no pickle."""
 
-import hashlib
 import json
 import pathlib
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
+
+from specdiff_jax.runtime.files import hash_file, write_bytes
 
 WEIGHTS, ABOUT = "model.safetensors", "config.json"
 SEPARATOR = "/"
@@ -18,8 +19,8 @@ def save_weights(folder, params, about):
     folder.mkdir(parents=True, exist_ok=True)
     flat = {SEPARATOR.join(path): np.asarray(x) for path, x in flatten_dict(params).items()}
     save_file(flat, folder / WEIGHTS, {"format": "flax"})
-    told = json.dumps({"sha256": digest(folder / WEIGHTS), **about}, indent=1)
-    (folder / ABOUT).write_text(told)
+    about = {"sha256": hash_file(folder / WEIGHTS), **about}
+    write_bytes(folder / ABOUT, json.dumps(about, indent=1))
 
 
 def load_weights(folder):
@@ -32,14 +33,8 @@ def load_weights(folder):
     if not (folder / ABOUT).exists():
         raise ValueError(f"{folder / ABOUT} is missing: it says what the weights are")
     about = json.loads((folder / ABOUT).read_text())
-    found = digest(folder / WEIGHTS)
+    found = hash_file(folder / WEIGHTS)
     if found != about.get("sha256"):
         raise ValueError(f"{folder / WEIGHTS} is not the file that {ABOUT} speaks of; export again")
     flat = load_file(folder / WEIGHTS)
     return unflatten_dict({tuple(n.split(SEPARATOR)): x for n, x in flat.items()}), about, found
-
-
-def digest(path):
-    """sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

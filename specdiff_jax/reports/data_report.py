@@ -9,6 +9,7 @@ import re
 
 from specdiff_jax.reports.charts import lay_out_bars, lay_out_heat
 from specdiff_jax.reports.html import Card, render
+from specdiff_jax.runtime.text import one_line
 
 MAX_ROWS = 500  # of a table; the JSON holds all
 MAX_WORDS = 160  # characters of a name, label, caption or reason
@@ -23,7 +24,7 @@ def count_noun(count, noun):
 
 def shorten(value, most=MAX_WORDS):
     """Return a stranger's string on one line, without control characters, cut with an ellipsis."""
-    line = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", " ".join(str(value)[: 4 * most].split()))
+    line = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", one_line(str(value)[: 4 * most]))
     return line if len(line) <= most else line[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -19,7 +19,7 @@ from specdiff_jax.reports.html import (
     render,
     write_page,
 )
-from specdiff_jax.reports.run_files import read_json
+from specdiff_jax.runtime.files import read_json
 
 GALLERY = 12  # clips of each set on the page
 COLUMNS = {  # of the table of distances: heading, places

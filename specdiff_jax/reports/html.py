@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import math
-import pathlib
 
 from specdiff_jax.reports.run_files import encode_data_uri
+from specdiff_jax.runtime.files import write_bytes
 
 DASH = "\N{EN DASH}"
 BASELINES = {  # health.NAMES, short enough for a chart
@@ -108,10 +108,7 @@ def read_template(name):
 
 def write_page(path, page):
     """Write a page whole or not at all and return its path."""
-    path = pathlib.Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(page.encode("utf-8", errors="replace"))
-    return partial.replace(path)
+    return write_bytes(path, page.encode("utf-8", errors="replace"))
 
 
 def format_number(value, places=3):

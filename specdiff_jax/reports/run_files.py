@@ -10,6 +10,8 @@ import math
 import pathlib
 import re
 
+from specdiff_jax.runtime.files import parse_json, read_json
+
 STEPS_SHOWN = 3
 MEDIA = {".wav": ("audio/wav", (b"RIFF", b"RF64")), ".png": ("image/png", (b"\x89PNG",))}
 RATES = ("grad_norm", "learning_rate", "steps_per_second", "audio_per_second")
@@ -27,26 +29,6 @@ def read_run(workdir):
         "metrics": read_metrics(workdir / "metrics.jsonl"),
         "steps": find_samples(workdir / "samples"),
     }
-
-
-def read_json(path, parse=dict):
-    """The parsed contents of a JSON file, or None where there is none."""
-    if not path.is_file():
-        return None
-    return parse_named(f"{path.parent.name}/{path.name}", path.read_bytes(), parse)
-
-
-def parse_named(name, raw, parse):
-    """parse(JSON of raw); any fault becomes a one-line ValueError that begins with the name."""
-    try:
-        data = json.loads(raw)
-        if not isinstance(data, dict):
-            raise ValueError(f"expected a JSON object, found {type(data).__name__}")
-        return parse(data)
-    except KeyError as error:
-        raise ValueError(f"{name}: field {error} is missing") from error
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
 
 
 def parse_preflight(data):
@@ -108,7 +90,7 @@ def read_metrics(path):
     lines = path.read_bytes().rstrip().split(b"\n")
     for count, line in enumerate(lines, start=1):
         try:
-            kind, step, value, rates = parse_named(f"{path.name} line {count}", line, parse_metric)
+            kind, step, value, rates = parse_json(f"{path.name} line {count}", line, parse_metric)
         except ValueError as error:
             torn = isinstance(error.__cause__, json.JSONDecodeError | UnicodeDecodeError)
             if not line.strip() or (torn and count == len(lines)):

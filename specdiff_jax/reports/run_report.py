@@ -20,7 +20,9 @@ from specdiff_jax.reports.html import (
     render,
     write_page,
 )
-from specdiff_jax.reports.run_files import order_clips, read_json, read_run, select_clips
+from specdiff_jax.reports.run_files import order_clips, read_run, select_clips
+from specdiff_jax.runtime.files import read_json
+from specdiff_jax.runtime.text import one_line
 
 MAX_PAGE_BYTES = 60_000_000
 
@@ -69,7 +71,7 @@ def describe_health(health):
     if health is None:
         return "health.json is missing: no health verdict yet."
     tone, mark = ("ok", "✓") if health["healthy"] else ("warn", "!")
-    return {"tone": tone, "mark": mark, "line": " ".join(health["verdict"].split())}
+    return {"tone": tone, "mark": mark, "line": one_line(health["verdict"])}
 
 
 def lay_out_samples(steps, kept):

@@ -4,7 +4,7 @@ import pathlib
 
 from specdiff_jax.reports.charts import lay_out_curves, lay_out_heat
 from specdiff_jax.reports.html import Cell, Row, Table, format_number, render, write_page
-from specdiff_jax.reports.run_files import read_json
+from specdiff_jax.runtime.files import read_json
 
 METRICS = {
     "accuracy": "accuracy (all tags of a song right)",

@@ -1,7 +1,5 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard and a progress bar."""
 
-import csv
-import itertools
 import json
 import pathlib
 import sys
@@ -23,27 +21,6 @@ def log(line):
     """One line for the reader, on standard error, above any progress bar."""
     if not muted:
         tqdm.tqdm.write(line, file=sys.stderr)
-
-
-def write_json(path, value):
-    """Writes a JSON file whole or not at all."""
-    if muted:
-        return
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1))
-    partial.rename(path)
-
-
-def write_csv(path, rows):
-    """Writes dicts as rows; the columns are all keys in the order they are first seen."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(itertools.chain(*rows))))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 class Mute:

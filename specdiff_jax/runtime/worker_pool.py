@@ -12,6 +12,8 @@ import sys
 import pebble
 import threadpoolctl
 
+from specdiff_jax.runtime.text import one_line
+
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, KEPT_BYTES = -3, -1, 1 << 25  # the most that glibc takes
 EXTRA_BYTES = 3 << 29  # of memory that a worker may take beyond what it starts with
@@ -63,7 +65,7 @@ def outcome(job, future, seconds):
     except ValueError as error:
         return job, None, str(error)
     except Exception as error:  # a hostile file can raise anything; the next one goes on
-        return job, None, f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        return job, None, f"{type(error).__name__}: {one_line(error)}"[:200]
 
 
 def prepare_worker():

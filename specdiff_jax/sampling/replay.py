@@ -7,7 +7,7 @@ import soundfile
 from ml_collections import ConfigDict
 
 from specdiff_jax.audio import files
-from specdiff_jax.models import weights
+from specdiff_jax.runtime.files import hash_file
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.sampling import edits, generator, sample, sidecars
 
@@ -41,7 +41,7 @@ def run(sidecar):
 
 def compare_sounds(first, again, told):
     """One line: the same bit for bit, or how far apart and what may be the reason."""
-    if weights.digest(again) == told["sound_sha256"]:
+    if hash_file(again) == told["sound_sha256"]:
         return "the same, bit for bit"
     before, now = told["made_by"], sidecars.describe_environment()
     other = [name for name in now if before[name] != now[name]]

@@ -7,9 +7,9 @@ import jax
 
 from specdiff_jax.audio import files
 from specdiff_jax.conditioning.prompts import prompt_of
-from specdiff_jax.models import weights
 from specdiff_jax.reports import spectrogram_image
-from specdiff_jax.runtime.logs import add_clip, write_json
+from specdiff_jax.runtime.files import hash_file, write_json
+from specdiff_jax.runtime.logs import add_clip
 
 NAME_LENGTH = 40  # characters of a prompt in a file's name
 
@@ -54,7 +54,7 @@ def write_clips(trained, edit, batch, waves, generate, folder=None):
                 for text in (wish.prompt, wish.negative_prompt)
                 if text in generate.labels_read
             },
-            "sound_sha256": weights.digest(path),
+            "sound_sha256": hash_file(path),
         }
         write_json(path.with_suffix(".json"), whole | own)
         if folder is None:

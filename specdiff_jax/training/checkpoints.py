@@ -6,7 +6,6 @@ once that manifest is there, so a killed save is never taken for a checkpoint. T
 damage that array formats restore without an error.
 """
 
-import hashlib
 import json
 import pathlib
 import shutil
@@ -19,7 +18,9 @@ import orbax.checkpoint as ocp
 
 from specdiff_jax.config.fields import json_equal
 from specdiff_jax.runtime import distributed, mesh
+from specdiff_jax.runtime.files import hash_file, write_bytes
 from specdiff_jax.runtime.logs import log
+from specdiff_jax.runtime.text import first_line
 
 MANIFEST = "sha256.json"
 FORMAT = 3  # of run.json; another one is refused
@@ -60,8 +61,7 @@ def steps(workdir):
 def digests(folder):
     """Return {relative path: sha256} of every file of a checkpoint but its manifest."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    hashed = ((path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
-    return {path.relative_to(folder).as_posix(): digest for path, digest in hashed}
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
 
 
 def hide_closed_loops(unraisable, shown=sys.unraisablehook):
@@ -118,9 +118,7 @@ class Writer:
         (folder / "run.json").write_text(json.dumps({"format": FORMAT} | run))
 
     def _close(self, folder):
-        partial = folder / (MANIFEST + ".partial")
-        partial.write_text(json.dumps(digests(folder), indent=1))
-        partial.rename(folder / MANIFEST)
+        write_bytes(folder / MANIFEST, json.dumps(digests(folder), indent=1))
         self._remove_old()
 
     def _remove_old(self):
@@ -140,7 +138,7 @@ class Writer:
             self.thread = None
         if self.error is not None:
             error, self.error = self.error, None
-            reason = str(error).splitlines()[0][:200]
+            reason = first_line(error)[:200]
             raise OSError(
                 f"{self.workdir}/checkpoints: saving failed ({reason}); free disk space or set "
                 "workdir elsewhere, then run the same command again to resume"
@@ -182,7 +180,7 @@ def read_run(workdir, step):
 
 def manifest_sha256(workdir, step):
     """Return one digest that identifies a whole checkpoint."""
-    return hashlib.sha256((folder_of(workdir, step) / MANIFEST).read_bytes()).hexdigest()
+    return hash_file(folder_of(workdir, step) / MANIFEST)
 
 
 def newest_good(workdir, step=None):

@@ -11,8 +11,9 @@ import jax
 
 from specdiff_jax.audio import representation as representations
 from specdiff_jax.models import weights
-from specdiff_jax.reports.run_files import read_json
+from specdiff_jax.runtime.files import read_json
 from specdiff_jax.runtime.logs import log
+from specdiff_jax.runtime.text import first_line
 from specdiff_jax.training.trained_model import load
 
 
@@ -82,7 +83,7 @@ def upload(folder, repo):
     except ImportError as error:
         raise ValueError("export.repo: pip install huggingface_hub") from error
     except Exception as error:  # the library raises many kinds; the user needs one line
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ValueError(
             f"export.repo={repo!r}: the upload failed ({reason}); {folder} is written"
         ) from error

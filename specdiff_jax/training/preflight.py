@@ -10,7 +10,8 @@ import numpy as np
 
 from specdiff_jax.models.dit import count_flops, count_tokens
 from specdiff_jax.runtime import distributed, mesh, provenance, roofline, xla_options
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import write_json
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training.diffusion_job import DiffusionJob
 
 LONG = 20.0  # seconds of a dispatch: it is not run again to be timed

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from specdiff_jax.runtime import distributed, mesh
-from specdiff_jax.runtime.logs import log, open_logs, write_json
+from specdiff_jax.runtime.files import write_json
+from specdiff_jax.runtime.logs import log, open_logs
 from specdiff_jax.runtime.profiler import Profile
 from specdiff_jax.training import checkpoints, optimizers
 from specdiff_jax.training.diffusion_job import DiffusionJob

@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 
 from specdiff_jax.diffusion import linear_denoisers
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import write_json
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints
 
 BASELINES = {

@@ -17,6 +17,8 @@ from specdiff_jax.conditioning.text_encoders.encoder import (
     find_cut,
     l2_normalize,
 )
+from specdiff_jax.runtime.files import hash_file
+from specdiff_jax.runtime.text import first_line
 
 BATCH = 32  # texts at once
 
@@ -47,7 +49,7 @@ def load(place, revision):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = read_model(transformers, folder, weights[0].suffix == ".safetensors")
     except Exception as error:  # the library raises many kinds; the user needs one line
-        raise ValueError(f"hf:{place} cannot be loaded ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"hf:{place} cannot be loaded ({first_line(error)})") from error
     if not tokenizer.is_fast or tokenizer.pad_token is None:
         raise ValueError(f"hf:{place}: its tokenizer is not of the fast kind, or cannot pad")
     encode = functools.partial(_encode, model, tokenizer)
@@ -94,7 +96,7 @@ def find_folder(place, revision):
         if not list(folder.glob("*.safetensors")):
             folder = pathlib.Path(fetch(allow_patterns=[*READ, "*.bin"]))
     except Exception as error:  # the library raises many kinds; the user needs one line
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"hf:{place} is no folder, nor had from the Hub ({reason})") from error
     return folder, folder.name  # the Hub's cache calls a folder by its commit
 
@@ -111,9 +113,7 @@ def sha256_of_files(paths):
     """sha256 over the names and contents of files."""
     total = hashlib.sha256()
     for path in paths:
-        with open(path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name} {content}\n".encode())
+        total.update(f"{path.name} {hash_file(path)}\n".encode())
     return total.hexdigest()
 
 

@@ -11,6 +11,7 @@ import re
 from specdiff_jax.audio import files
 from specdiff_jax.data.sources import folder, metadata
 from specdiff_jax.data.sources.items import More, Skipped, Song, Source
+from specdiff_jax.runtime.text import first_line
 
 TABLES = (".parquet", ".arrow")
 
@@ -114,7 +115,7 @@ def load_tables(name, split, streaming, revision):
         else:
             loaded = datasets.load_dataset(name, split=split, streaming=streaming, revision=commit)
     except Exception as error:  # the library raises many kinds; the user needs one line
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"data.source: cannot load the data set {name!r} ({reason})") from error
     if not isinstance(loaded, dict):
         return [(None, loaded)]
@@ -208,7 +209,7 @@ def resolve_commit(name, revision):
     try:
         return huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
     except Exception as error:  # the library raises many kinds; the user needs one line
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(
             f"data.source: the Hub gives no commit of {name!r} ({reason}); without a "
             "network set data.revision to the 40 digits of one"

@@ -12,6 +12,7 @@ import numpy as np
 
 from specdiff_jax.conditioning.text_encoders import huggingface
 from specdiff_jax.evaluation.embedders.embedder import Embedder
+from specdiff_jax.runtime.text import first_line
 
 SECONDS = 10  # a window, where a model does not say how long it listens
 BATCH = 4
@@ -50,7 +51,7 @@ def load_huggingface(place):
         embed = functools.partial(_embed_audio, model, extractor)
         width = embed(np.zeros((1, window), np.float32)).shape[1]
     except Exception as error:  # the library raises many kinds; the user needs one line
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ValueError(f"path:{place} cannot be loaded ({reason})") from error
     sha256 = huggingface.sha256_of_files([*(folder / name for name in SETTINGS), *weights])
     return Embedder(

@@ -13,7 +13,8 @@ import numpy as np
 
 from specdiff_jax.evaluation.listening.page import FORMAT
 from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_table_mean
-from specdiff_jax.reports.run_files import parse_named
+from specdiff_jax.runtime.files import parse_json
+from specdiff_jax.runtime.text import one_line
 
 REMEDY = "leave this file out, or save it again from the last screen of listening.html"
 HIDDEN = {"reference": "hidden reference", "anchor": "hidden anchor"}
@@ -59,7 +60,7 @@ def read_results(paths):
     sessions, seen = [], {}
     for path in map(pathlib.Path, paths):
         try:
-            session = parse_named(str(path), path.read_bytes(), parse_result)
+            session = parse_json(str(path), path.read_bytes(), parse_result)
         except (OSError, ValueError) as error:
             reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
             raise ValueError(f"{reason}; {REMEDY}") from error
@@ -86,7 +87,7 @@ def parse_result(data):
         "test": str(data["test"]),
         "session": session,
         # One name is one listener, in however many sessions; without a name each is another.
-        "listener": " ".join(str(data["listener"]).split()) or f"session {session[:8]}",
+        "listener": one_line(data["listener"]) or f"session {session[:8]}",
         "matched": bool(data["matched"]),
         "trials": trials,
     }

@@ -9,7 +9,7 @@ from specdiff_jax.audio import files
 from specdiff_jax.data import crops as crops_module
 from specdiff_jax.data.songs import take_songs
 from specdiff_jax.evaluation.ceiling import encode_decode
-from specdiff_jax.runtime.device_pool import run_on_devices
+from specdiff_jax.runtime.worker_pool import run_on_devices
 from specdiff_jax.sampling import generator
 from specdiff_jax.training import train_state
 

@@ -1,4 +1,4 @@
-"""Work done by processes that may hang or die, in order and within bounded memory."""
+"""Run jobs in processes that may hang or die, or on several devices; results keep the jobs' order."""
 
 import collections
 import concurrent.futures
@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 
@@ -104,3 +105,32 @@ def cores():
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def run_on_devices(functions, jobs):
+    """Yield (job, function(*job)) for each job, in order; a function runs one job at a time.
+
+    Args:
+      functions: functions that may run in parallel, such as one a device. A single one runs in
+        this thread, each job when its result is drawn.
+    """
+    if len(functions) == 1:
+        for job in jobs:
+            yield job, functions[0](*job)
+        return
+    free = queue.SimpleQueue()
+    for function in functions:
+        free.put(function)
+
+    def run(job):
+        function = free.get()
+        try:
+            return function(*job)
+        finally:
+            free.put(function)
+
+    pool = concurrent.futures.ThreadPoolExecutor(len(functions))
+    try:
+        yield from zip(jobs, pool.map(run, jobs), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)

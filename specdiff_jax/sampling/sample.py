@@ -9,8 +9,8 @@ import tqdm
 from specdiff_jax.conditioning import prompts
 from specdiff_jax.config import bounds, build, overrides
 from specdiff_jax.diffusion.samplers import count_nfe
-from specdiff_jax.runtime.device_pool import run_on_devices
 from specdiff_jax.runtime.logs import log
+from specdiff_jax.runtime.worker_pool import run_on_devices
 from specdiff_jax.sampling import edits, options, sidecars
 from specdiff_jax.sampling.generator import lengthen, list_clips, make_generators
 from specdiff_jax.training.trained_model import load

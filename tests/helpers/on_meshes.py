@@ -16,7 +16,7 @@ from experiments.scaling import collectives  # noqa: E402
 from specdiff_jax.conditioning.prompts import UNCONDITIONAL  # noqa: E402
 from specdiff_jax.data import prepare  # noqa: E402
 from specdiff_jax.runtime import mesh as meshes  # noqa: E402
-from specdiff_jax.runtime.device_pool import run_on_devices  # noqa: E402
+from specdiff_jax.runtime.worker_pool import run_on_devices  # noqa: E402
 from specdiff_jax.sampling import generator, sample  # noqa: E402
 from specdiff_jax.training import checkpoints, train  # noqa: E402
 from specdiff_jax.training.diffusion_job import DiffusionJob  # noqa: E402

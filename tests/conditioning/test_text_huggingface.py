@@ -17,7 +17,7 @@ TEXT_HALF = {"t5": "encoder", "clap": "text_model", "clap text": "text_model"}
 
 
 @pytest.mark.parametrize("kind", ["bert", "t5", "t5 encoder", "clap", "clap text"])
-def test_an_encoder_says_what_the_model_itself_says(kind, tmp_path):
+def test_encoder_equals_the_model(kind, tmp_path):
     model = save(kind, tmp_path)
     encoder = text_encoders.load(f"hf:{tmp_path}")
     features = encoder.encode(TEXTS, 8)
@@ -39,7 +39,7 @@ def test_an_encoder_says_what_the_model_itself_says(kind, tmp_path):
     assert (encoder.width, encoder.pooled_width) == (16, 8 if "clap" in kind else 16)
 
 
-def test_one_weight_changes_the_hash(tmp_path):
+def test_sha256_depends_on_every_weight(tmp_path):
     model = save("bert", tmp_path)
     before, again = (text_encoders.load(f"hf:{tmp_path}").sha256 for _ in range(2))
     with torch.no_grad():
@@ -49,14 +49,14 @@ def test_one_weight_changes_the_hash(tmp_path):
     assert before == again != after
 
 
-def test_safetensors_are_taken_before_a_pickle(tmp_path):
+def test_safetensors_are_preferred_to_a_pickle(tmp_path):
     save("bert", tmp_path)
     expected = text_encoders.load(f"hf:{tmp_path}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"no pickle at all")
     assert text_encoders.load(f"hf:{tmp_path}").sha256 == expected.sha256
 
 
-def test_a_pickle_of_weights_is_read_where_there_is_nothing_else(tmp_path):
+def test_pickle_is_read_without_safetensors(tmp_path):
     model = save("bert", tmp_path)
     expected = text_encoders.load(f"hf:{tmp_path}").encode(TEXTS, 8)
     (tmp_path / "model.safetensors").unlink()
@@ -101,7 +101,7 @@ def lose_the_tokenizer(folder):
 
 
 @pytest.mark.parametrize(
-    "kind, harm, said",
+    "kind, harm, message",
     [
         ("bert", lose_a_weight, "1 weights are missing, encoder.layer.1.output.dense.weight"),
         ("clap text", lose_the_pooler, "1 weights are missing, text_model.pooler.dense.weight"),
@@ -111,15 +111,15 @@ def lose_the_tokenizer(folder):
         ("bart", lambda folder: None, "bart has a decoder"),
     ],
 )
-def test_a_model_that_cannot_be_trusted_is_refused(kind, harm, said, tmp_path):
+def test_incomplete_model_is_refused(kind, harm, message, tmp_path):
     save(kind, tmp_path)
     harm(tmp_path)
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         text_encoders.load(f"hf:{tmp_path}")
     assert "\n" not in str(caught.value)
 
 
-def test_a_plain_encoder_needs_no_pooler(tmp_path):
+def test_plain_encoder_needs_no_pooler(tmp_path):
     save("bert", tmp_path)
     expected = text_encoders.load(f"hf:{tmp_path}").encode(TEXTS, 8)
     lose_the_pooler(tmp_path)
@@ -127,32 +127,32 @@ def test_a_plain_encoder_needs_no_pooler(tmp_path):
     np.testing.assert_array_equal(got.pooled, expected.pooled)
 
 
-def test_a_name_that_the_hub_does_not_give_is_refused(monkeypatch):
+def test_name_that_the_hub_lacks_is_refused(monkeypatch):
     import huggingface_hub
 
     def offline(*args, **kwargs):
         raise ConnectionError("no network\nand a long story")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(ValueError, match="nor had from the Hub .no network.$"):
+    with pytest.raises(ValueError, match="the Hub has no such model .no network.$"):
         text_encoders.load("hf:owner/name")
 
 
-def test_a_hub_name_is_pinned_to_its_commit(tmp_path, monkeypatch):
+def test_hub_name_is_pinned_to_its_commit(tmp_path, monkeypatch):
     import huggingface_hub
 
     commit = "0123456789abcdef0123456789abcdef01234567"
     save("bert", tmp_path / commit)
-    asked = []
+    requests = []
 
     def hub(name, revision, ignore_patterns, allow_patterns):
-        asked.append((name, revision))
+        requests.append((name, revision))
         return str(tmp_path / commit)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
     first = text_encoders.load("hf:owner/name")
     again = text_encoders.load(first.name, first.revision)
     assert first.revision == again.revision == commit
-    assert asked == [("owner/name", None), ("owner/name", commit)]
+    assert requests == [("owner/name", None), ("owner/name", commit)]
     with pytest.raises(ValueError, match="folder, which has no revision 'abc'"):
         text_encoders.load(f"hf:{tmp_path / commit}", "abc")

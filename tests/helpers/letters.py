@@ -40,15 +40,15 @@ def letters():
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """A run on songs of two kinds, with a label, a caption and a tempo each."""
-    folder = tmp_path_factory.mktemp("asked")
+    folder = tmp_path_factory.mktemp("conditional")
     for kind, pitch in (("low", 110.0), ("high", 1760.0)):
         for song in range(8):
             rng = np.random.default_rng([song, int(pitch)])
             path = folder / "music" / f"{kind} {song}" / "song.wav"
             files.write(path, synth.chords(pitch * 2 ** (0.3 * rng.random(8)), 0.5, RATE), RATE)
             labels = [kind, f"{kind} register", f"{kind} pitch"]
-            told = {"labels": labels, "captions": [f"{kind} notes", f"all {kind}"], "tempo": 120}
-            path.with_suffix(".json").write_text(json.dumps(told))
+            about = {"labels": labels, "captions": [f"{kind} notes", f"all {kind}"], "tempo": 120}
+            path.with_suffix(".json").write_text(json.dumps(about))
     config = small_config(folder / "music", folder / "cache", folder)
     config.condition.update(labels=True, min_songs=1, text="letters", max_tokens=12)
     config.condition.update(cross_heads=1, scalars=("tempo", "start"), dropout=0.1)

@@ -1,20 +1,20 @@
-"""A name -> a frozen text encoder."""
+"""Frozen text encoders by name."""
 
 from specdiff_jax.conditioning.text_encoders import huggingface, minilm
 
 
 def load(name, revision=None):
-    """The frozen encoder of a name.
+    """Load the frozen encoder of a name.
 
     Args:
       name: 'minilm'; or 'hf:' and a folder or the name of a model on the Hugging Face Hub.
-      revision: what `Encoder.revision` said when it was loaded before; None for the newest.
+      revision: the `TextEncoder.revision` of an earlier load; None for the newest.
 
     Returns:
-      features.Encoder.
+      encoder.TextEncoder.
 
     Raises:
-      ValueError: the name is unknown, or its library, weights or revision are not to be had.
+      ValueError: the name is unknown, or its library, weights or revision cannot be loaded.
     """
     kind, _, place = name.partition(":")
     if kind not in TEXT_ENCODERS:

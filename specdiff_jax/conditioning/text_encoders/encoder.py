@@ -1,4 +1,4 @@
-"""What a frozen encoder says of texts, and texts made fit for one."""
+"""The interface of a frozen text encoder, and the cleaning of texts for one."""
 
 import dataclasses
 import unicodedata
@@ -9,11 +9,11 @@ import numpy as np
 
 
 class TextFeatures(NamedTuple):
-    """Of T texts, each given L places for its tokens.
+    """Features of T texts, with L tokens each.
 
     Attributes:
       tokens: [T, L, E] float16, zero beyond a text.
-      mask: [T, L] bool, where a text has tokens; those that begin and end it are counted.
+      mask: [T, L] bool, where a text has tokens; its start and end tokens count.
       pooled: [T, P] float32 of unit length, one vector a text.
       truncated: for each text the character where it was cut, None where it is whole. Characters
         are those of `clean(text)`.
@@ -30,12 +30,12 @@ class TextEncoder:
     """A frozen text encoder.
 
     Attributes:
-      name: as `encoders.load` takes it.
-      revision: version of its package, commit on the Hub, or 'local'. `load(name, revision)` gives
-        this very encoder again.
+      name: as `text_encoders.load` takes it.
+      revision: version of its package, commit on the Hub, or 'local'. `load(name, revision)` loads
+        the same encoder again.
       sha256: of its weights.
-      width: E, numbers a token.
-      pooled_width: P, numbers a text.
+      width: E, of a token.
+      pooled_width: P, of a text.
       encode: (texts, max_tokens) -> Features with L = max_tokens. Texts are cleaned first.
     """
 
@@ -48,36 +48,36 @@ class TextEncoder:
 
 
 def clean_text(text):
-    """A prompt on one line, without control characters, lone surrogates or odd white space.
+    """Return a prompt on one line, without control characters or lone surrogates.
 
     Raises:
-      ValueError: nothing is left.
+      ValueError: the text is empty.
     """
     shown = (c for c in text if c.isspace() or not unicodedata.category(c).startswith("C"))
     words = "".join(shown).split()
     if not words:
-        raise ValueError("the prompt is empty: say what should be heard")
+        raise ValueError("the prompt is empty; describe the music, or leave it out")
     return " ".join(words)
 
 
 def find_cut(encoding):
-    """Where a `tokenizers.Encoding` was truncated: a character of its text, or None."""
+    """Return the character at which a `tokenizers.Encoding` was truncated, or None."""
     return max(end for _, end in encoding.offsets) if encoding.overflowing else None
 
 
 def l2_normalize(vectors):
-    """Vectors of length one.  # [T, P] -> [T, P]"""
+    """Return vectors of unit length.  # [T, P] -> [T, P]"""
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
 
 
-def clean_texts(texts, max_tokens, most):
-    """The texts cleaned.
+def clean_texts(texts, max_tokens, limit):
+    """Return the texts, cleaned.
 
     Raises:
-      ValueError: there is none, one is empty, or an encoder cannot give each `max_tokens` places.
+      ValueError: there is none, one is empty, or an encoder does not take `max_tokens`.
     """
     if not texts:
         raise ValueError("there are no texts to encode")
-    if not 3 <= max_tokens <= most:
-        raise ValueError(f"max_tokens={max_tokens}: this text encoder takes from 3 to {most}")
+    if not 3 <= max_tokens <= limit:
+        raise ValueError(f"max_tokens={max_tokens}: this text encoder takes from 3 to {limit}")
     return [clean_text(text) for text in texts]

@@ -1,6 +1,6 @@
-"""Any text encoder of Hugging Face `transformers`, in PyTorch, from a folder or the Hub.
+"""Text encoders of Hugging Face `transformers`, in PyTorch, from a folder or the Hub.
 
-Code that comes with a model is never run; safetensors are taken before pickles.
+Code that comes with a model is never run. Safetensors are preferred to pickles.
 """
 
 import functools
@@ -20,16 +20,16 @@ from specdiff_jax.conditioning.text_encoders.encoder import (
 from specdiff_jax.runtime.files import hash_file
 from specdiff_jax.runtime.text import first_line
 
-BATCH = 32  # texts at once
+BATCH = 32  # texts
 
 
 def load(place, revision):
-    """The text encoder of a folder or a Hub name.
+    """Load the TextEncoder of a folder or a Hub name.
 
-    A text is pooled as CLAP projects it, else by the mean of its tokens.
+    The pooled vector is CLAP's projection, of other models the mean of the tokens.
 
     Raises:
-      ValueError: a library is missing, nothing can be loaded, or it encodes no text.
+      ValueError: a library is missing, or the model cannot be loaded or encodes no text.
     """
     try:
         import tokenizers  # noqa: F401
@@ -43,7 +43,7 @@ def load(place, revision):
         raise ValueError("text encoder 'hf:' lacks the name of a model or a folder")
     folder, revision = find_folder(place, revision)
     weights = find_weights(folder, place)
-    if not any((folder / name).exists() for name in VOCABULARIES):  # the library invents one
+    if not any((folder / name).exists() for name in VOCABULARIES):  # the library would make one up
         raise ValueError(f"hf:{place} holds no tokenizer: none of {', '.join(VOCABULARIES)}")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -59,28 +59,28 @@ def load(place, revision):
 
 
 def read_model(transformers, folder, safe):
-    """The text half of a model.
+    """Load the text half of a model.
 
     Raises:
-      ValueError: it has a decoder that would have to be fed too, or lacks weights.
+      ValueError: it has a decoder, or lacks weights.
     """
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.is_encoder_decoder and config.model_type not in MODELS:
-        raise ValueError(f"{config.model_type} has a decoder; known ones are {', '.join(MODELS)}")
+        raise ValueError(f"{config.model_type} has a decoder; supported are {', '.join(MODELS)}")
     kind = getattr(transformers, MODELS.get(config.model_type, "AutoModel"))
     transformers.logging.set_verbosity_error()  # it lists every weight of the other halves
-    model, told = kind.from_pretrained(
+    model, info = kind.from_pretrained(
         folder, trust_remote_code=False, use_safetensors=safe, output_loading_info=True
     )
-    # What is missing the library draws at random. Only a plain encoder's pooler is not used here.
+    # The library initializes missing weights at random. Only a plain encoder's pooler is unused.
     plain = config.model_type not in MODELS
-    if missing := sorted(n for n in told["missing_keys"] if not (plain and "pooler" in n)):
+    if missing := sorted(n for n in info["missing_keys"] if not (plain and "pooler" in n)):
         raise ValueError(f"{len(missing)} weights are missing, {missing[0]} for one")
     return model.eval()
 
 
 def find_folder(place, revision):
-    """(folder of a model, its commit or 'local'); what is missing comes from the Hub."""
+    """Return (folder of a model, its commit or 'local'), downloaded from the Hub where needed."""
     path = pathlib.Path(place).expanduser()
     if path.is_dir():
         if revision not in (None, "local"):
@@ -96,21 +96,22 @@ def find_folder(place, revision):
         if not list(folder.glob("*.safetensors")):
             folder = pathlib.Path(fetch(allow_patterns=[*READ, "*.bin"]))
     except Exception as error:  # the library raises many kinds; the user needs one line
-        reason = first_line(error)
-        raise ValueError(f"hf:{place} is no folder, nor had from the Hub ({reason})") from error
+        raise ValueError(
+            f"hf:{place} is no folder, and the Hub has no such model ({first_line(error)})"
+        ) from error
     return folder, folder.name  # the Hub's cache calls a folder by its commit
 
 
 def find_weights(folder, place):
-    """The files that hold a model's weights, in order."""
+    """Return the files of a model's weights, in order."""
     for pattern in ("*.safetensors", "*.bin"):
-        if found := sorted(folder.glob(pattern)):
-            return found
+        if paths := sorted(folder.glob(pattern)):
+            return paths
     raise ValueError(f"hf:{place} holds neither .safetensors nor .bin")
 
 
 def sha256_of_files(paths):
-    """sha256 over the names and contents of files."""
+    """Return the sha256 of the names and contents of files."""
     total = hashlib.sha256()
     for path in paths:
         total.update(f"{path.name} {hash_file(path)}\n".encode())
@@ -118,45 +119,47 @@ def sha256_of_files(paths):
 
 
 def _encode(model, tokenizer, texts, max_tokens):
+    """Return the TextFeatures of texts, batch by batch."""
     texts = clean_texts(texts, max_tokens, max_tokens_of(model, tokenizer))
     batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
-    done = [
+    results = [
         _batch(model, tokenizer, batch, max_tokens)
         for batch in tqdm.tqdm(batches, "captions", unit=" batches", disable=len(batches) < 8)
     ]
-    tokens, mask, pooled, truncated = zip(*done, strict=True)
+    tokens, mask, pooled, truncated = zip(*results, strict=True)
     return TextFeatures(
         np.concatenate(tokens), np.concatenate(mask), np.concatenate(pooled), sum(truncated, ())
     )
 
 
 def max_tokens_of(model, tokenizer):
-    """Tokens that a model's positions and its tokenizer allow."""
-    places = getattr(model.config, "max_position_embeddings", MOST_TOKENS)
-    return min(places, tokenizer.model_max_length, MOST_TOKENS)
+    """Return the most tokens that a model's positions and its tokenizer allow."""
+    places = getattr(model.config, "max_position_embeddings", MAX_TOKENS)
+    return min(places, tokenizer.model_max_length, MAX_TOKENS)
 
 
 def _batch(model, tokenizer, texts, max_tokens):
+    """Return the fields of TextFeatures of one batch of texts."""
     import torch
 
-    given = tokenizer(
+    inputs = tokenizer(
         texts, truncation=True, max_length=max_tokens, padding="max_length", return_tensors="pt"
     )
     with torch.inference_mode():
-        out = model(input_ids=given["input_ids"], attention_mask=given["attention_mask"])
-    mask = given["attention_mask"].numpy().astype(bool)
+        out = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+    mask = inputs["attention_mask"].numpy().astype(bool)
     tokens = out.last_hidden_state.float().numpy() * mask[..., None]  # [T, L, E]
     if getattr(out, "text_embeds", None) is not None:
         pooled = out.text_embeds.float().numpy()
     else:
         pooled = tokens.sum(1) / mask.sum(1, keepdims=True)
-    cuts = tuple(find_cut(encoding) for encoding in given.encodings)
+    cuts = tuple(find_cut(encoding) for encoding in inputs.encodings)
     return tokens.astype(np.float16), mask, l2_normalize(pooled), cuts
 
 
 READ = ("*.json", "*.txt", "*.model")
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
-MOST_TOKENS = 4096
+MAX_TOKENS = 4096
 MODELS = {  # model_type -> the class that loads its text half; others through AutoModel
     "t5": "T5EncoderModel",
     "mt5": "MT5EncoderModel",

@@ -69,14 +69,14 @@ def main():
     for name, folder in zip(tqdm.tqdm(args.names, unit="run"), folders, strict=True):
         error = json.loads((folder / "row.json").read_text())["over_linear_frame"]
         m = material(folder, args.clips)
-        trained, rep = m.trained["generated"], m.rep
+        trained, rep = m.model, m.rep
         if not real:
             for embedder in chosen:
                 real[embedder.name] = embed_set(embedder, m.reference, rep)
-            rows.append({"name": "real music"} | score(m.other, rep, real, chosen))
-            fresh = controls.generate_clips(controls.reinitialize(trained), m.rep, m.wishes)
+            rows.append({"name": "real music"} | score(m.other_artists, rep, real, chosen))
+            fresh = controls.generate_clips(controls.reinitialize(trained), m.rep, m.requests)
             rows.append({"name": "untrained"} | score(fresh, rep, real, chosen))
-        clips = controls.generate_clips(trained, m.rep, m.wishes)
+        clips = controls.generate_clips(trained, m.rep, m.requests)
         rows.append({"name": name, "over_linear_frame": error} | score(clips, rep, real, chosen))
     trained = [row for row in rows if "over_linear_frame" in row]
     order = {"name": "rank correlation with over_linear_frame"}

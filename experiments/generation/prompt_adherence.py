@@ -185,7 +185,7 @@ def main():
     place = prepare.locate_cache(model.config)
     log("prompt adherence: fitting the label classifier to real training music")
     waves, entries = read_real(load_songs(place, "train", rep.samples), rep.samples, CROPS)
-    classify = LabelClassifier(extract_features(waves, rate), entries, KINDS)
+    classify = LabelClassifier(extract_features(waves, rate), entries, KINDS).predict
     waves, entries = [], []
     for split in ("valid", "test"):
         more, theirs = read_real(load_songs(place, split, rep.samples), rep.samples, 1)

@@ -1,4 +1,4 @@
-"""Real held-out music and its round trip: the ceiling of what the model can sound like."""
+"""Real held-out music and its round trip through the representation: the quality ceiling."""
 
 import pathlib
 
@@ -13,24 +13,24 @@ from specdiff_jax.runtime.files import write_json
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints
 
-NUM_SAVED = 4  # to listen to
-NUM_MEASURED = 16  # to take the mean of
+NUM_SAVED = 4  # clips to listen to
+NUM_MEASURED = 16  # clips that the means are over
 
 
 def run(config):
-    """Writes reference/: WAV and PNG of real clips and of their round trips, reference.json."""
+    """Write reference/: WAV and PNG of real clips and of their round trips, reference.json."""
     workdir = pathlib.Path(config.workdir)
     step = checkpoints.require_step(workdir)
     saved = checkpoints.read_run(workdir, step)
     rep = representations.from_dict(saved["representation"])
     songs = prepare.load_split(config, "valid", rep.samples)
     clips, waves = read_held_out_clips(songs, rep.samples, NUM_MEASURED)
-    back, snr, distance = measure_round_trip(rep, waves)
+    decoded, snr, distance = measure_round_trip(rep, waves)
     folder = workdir / "reference"
     for index, clip in enumerate(clips[:NUM_SAVED]):
         clip |= {"real": f"{index:03d}_real", "roundtrip": f"{index:03d}_roundtrip"}
         clip |= {"snr_db": snr[index], "log_spectral_distance_db": distance[index]}
-        for name, wave in ((clip["real"], waves[index]), (clip["roundtrip"], back[index])):
+        for name, wave in ((clip["real"], waves[index]), (clip["roundtrip"], decoded[index])):
             files.write(folder / f"{name}.wav", wave, rep.sample_rate)
             spectrogram_image.save_spectrogram(folder / f"{name}.png", wave, rep.sample_rate)
     ceiling = {
@@ -48,7 +48,7 @@ def run(config):
 
 
 def read_held_out_clips(songs, samples, count):
-    """The first crop of up to `count` songs, evenly spread: (descriptions, waves [M, ..., N])."""
+    """Return (descriptions, waves [M, ..., N]): the first crop of up to `count` spread songs."""
     chosen = np.unique(np.linspace(0, len(songs.starts) - 1, count).astype(int))
     keys = ("name", "artist", "labels", "captions")
     clips = [{key: songs.entries[index][key] for key in keys} for index in chosen]
@@ -56,14 +56,14 @@ def read_held_out_clips(songs, samples, count):
 
 
 def encode_decode(rep, waves):
-    """decode(encode(wave)), clip by clip.  # as waves"""
-    both = jax.jit(lambda wave: rep.decode(rep.encode(wave)))
-    return np.concatenate([np.asarray(both(wave[None])) for wave in waves])
+    """Return decode(encode(wave)) of each clip.  # as waves"""
+    decode = jax.jit(lambda wave: rep.decode(rep.encode(wave)))
+    return np.concatenate([np.asarray(decode(wave[None])) for wave in waves])
 
 
 def measure_round_trip(rep, waves):
-    """decode(encode(wave)) as `waves`, and lists of its SNR and log-spectral distance in dB."""
-    back = encode_decode(rep, waves)
-    pairs = list(zip(waves, back, strict=True))
+    """Return decode(encode(wave)) as `waves`, and lists of SNR and log-spectral distance in dB."""
+    decoded = encode_decode(rep, waves)
+    pairs = list(zip(waves, decoded, strict=True))
     snr = [distances.signal_to_noise_db(*pair) for pair in pairs]
-    return back, snr, [distances.log_spectral_distance_db(*pair) for pair in pairs]
+    return decoded, snr, [distances.log_spectral_distance_db(*pair) for pair in pairs]

@@ -1,4 +1,4 @@
-"""The sounds that an evaluation leaves: its clips, their nearest training music, a blind test."""
+"""The sounds that an evaluation writes: clips, their closest training music, a blind test."""
 
 from specdiff_jax.audio import files
 from specdiff_jax.data import crops
@@ -9,30 +9,31 @@ from specdiff_jax.reports.evaluation_report import GALLERY, folder_name
 from specdiff_jax.runtime.logs import log
 
 
-def write_clips(folder, m, sets, found):
-    """Writes clips/SET/000.wav ..., closest/SET/00_clip.wav, 00_song.wav ..., listening.html."""
-    rate, made = m.rep.sample_rate, [clips for clips in sets if clips.kind == "generated"]
-    into = lambda name: folder / "clips" / folder_name(name)
-    paths = {clips.name: write_set(into(clips.name), clips.waves, rate) for clips in made}
-    for clips in made:
-        place = folder / "closest" / folder_name(clips.name)
-        for number, pair in enumerate(found["closest"][clips.name]):
-            write_clip(place / f"{number:02d}_clip", clips.waves[pair["clip"]], rate)
-            write_clip(place / f"{number:02d}_song", read_excerpt(m, pair), rate)
-    said = {str(k): wish.prompt or wish.labels or "" for wish, k in m.wishes[:GALLERY]}
-    found["wishes"] = said if m.trained else {}
-    if count := m.config.evaluate.listening_clips:
-        real = write_set(into("real"), m.other.waves[:count], rate)
-        judged = {name: mine[:count] for name, mine in paths.items()}
-        if len(judged) < 2:  # a test needs two: how much the spectrogram alone costs
-            back = next(clips for clips in sets if clips.name == controls.ROUND_TRIP)
-            judged[back.name] = write_set(into(back.name), back.waves[-count:], rate)
-        made = page.write_listening_page(folder / "listening.html", judged, real)
-        log(f"blind listening test: {made['path']}")
+def write_clips(folder, inputs, sets, results):
+    """Write clips/SET/000.wav ..., closest/SET/00_clip.wav, 00_song.wav ..., listening.html."""
+    rate, generated = inputs.rep.sample_rate, [c for c in sets if c.kind == "generated"]
+    set_folder = lambda name: folder / "clips" / folder_name(name)
+    paths = {c.name: write_set(set_folder(c.name), c.waves, rate) for c in generated}
+    for clips in generated:
+        target = folder / "closest" / folder_name(clips.name)
+        for number, pair in enumerate(results["closest"][clips.name]):
+            write_clip(target / f"{number:02d}_clip", clips.waves[pair["clip"]], rate)
+            write_clip(target / f"{number:02d}_song", read_excerpt(inputs, pair), rate)
+    shown = inputs.requests[:GALLERY] if inputs.models else []
+    results["prompts"] = {str(k): prompt.prompt or prompt.labels or "" for prompt, k in shown}
+    if count := inputs.config.evaluate.listening_clips:
+        real = write_set(set_folder("real"), inputs.other_artists.waves[:count], rate)
+        compared = {name: own[:count] for name, own in paths.items()}
+        if len(compared) < 2:  # a test needs two: the loss of the representation alone
+            decoded = next(clips for clips in sets if clips.name == controls.ROUND_TRIP)
+            waves = decoded.waves[-count:]
+            compared[decoded.name] = write_set(set_folder(decoded.name), waves, rate)
+        written = page.write_listening_page(folder / "listening.html", compared, real)
+        log(f"blind listening test: {written['path']}")
 
 
 def write_set(folder, waves, rate):
-    """Writes a set of clips, pictures of those that the page shows, and returns the paths."""
+    """Write a set of clips, with pictures of those that the page shows, and return the paths."""
     paths = []
     for number, wave in enumerate(waves):
         path = folder / f"{number:03d}"
@@ -45,12 +46,13 @@ def write_set(folder, waves, rate):
 
 
 def write_clip(path, wave, rate):
-    """A clip and its picture."""
+    """Write a clip and its picture."""
     files.write(path.with_suffix(".wav"), wave, rate)
     spectrogram_image.save_spectrogram(path.with_suffix(".png"), wave, rate)
 
 
-def read_excerpt(m, pair):
-    """The training music that a clip is nearest to.  # [N] or [A, N]"""
-    start = m.train.starts[pair["place"]] + round(pair["offset"] * m.rep.sample_rate)
-    return crops.pcm_to_wave(m.train.read(start, m.rep.samples)[None])[0]
+def read_excerpt(inputs, pair):
+    """Return the training music that a clip is closest to.  # [N] or [A, N]"""
+    train, rep = inputs.train, inputs.rep
+    start = train.starts[pair["place"]] + round(pair["offset"] * rep.sample_rate)
+    return crops.pcm_to_wave(train.read(start, rep.samples)[None])[0]

@@ -1,7 +1,7 @@
-"""--mode=evaluate: a checkpoint, or a folder of sounds, in numbers with intervals and controls.
+"""--mode=evaluate: scores of a checkpoint, or a folder of sounds, with intervals and controls.
 
 Real held-out music is halved by artist: one half is the reference of every score, the other a row
-of the table; beside them stand rows of what is nearly real and of what is nothing like it.
+of the table. Further rows are controls that are nearly real or clearly not music.
 """
 
 import pathlib
@@ -29,213 +29,230 @@ from specdiff_jax.runtime.logs import log
 from specdiff_jax.sampling import sidecars
 from specdiff_jax.training.diffusion_job import DiffusionJob
 
-FALSE_POSITIVE_RATE = 0.01  # share of new music that may be taken for a copy
-CROPS_PER_BOUND = 8  # of so many held-out crops one is bounded: it takes many evaluations
-NUM_CLOSEST = 20  # closest to training music, to listen to
+FALSE_POSITIVE_RATE = 0.01  # share of new music that may be flagged as memorized
+CROPS_PER_BOUND = 8  # held-out crops for each whose bound is measured: it takes many evaluations
+NUM_CLOSEST = 20  # pairs of a clip and training music to listen to
 BAR = "{desc} |{bar:20}| {n_fmt} of {total_fmt} done, {elapsed}"
+SAMPLING_FIELDS = ("sampler", "time_grid", "nfe", "eta", "churn", "guidance_scale", "seed", "ema")
 
 
 def run(config):
-    """Writes evaluation.json, scores.csv, evaluation.html and the clips, and says the table."""
-    m = gather_inputs(config)
-    folder, sets, found = output_folder(m), [], {"about": describe_setup(m)}
-    with tqdm.tqdm(total=len(STAGES), bar_format=BAR) as bar:  # each stage tells its time left
+    """Write evaluation.json, scores.csv, evaluation.html and the clips, and log the table."""
+    inputs = gather_inputs(config)
+    folder, sets, results = output_folder(inputs), [], {"about": describe_setup(inputs)}
+    with tqdm.tqdm(total=len(STAGES), bar_format=BAR) as bar:  # each stage has its own time left
         for name, stage in STAGES.items():
             bar.set_description_str(f"evaluate: {name}")
-            stage(m, sets, found)
+            stage(inputs, sets, results)
             bar.update()
-    evaluation_clips.write_clips(folder, m, sets, found)
-    scores.add_flags(found["sets"])
-    write_json(folder / "evaluation.json", found)
-    scores.write_scores(folder / "scores.csv", found["sets"])
-    for line in scores.format_table(found["sets"]):
+    evaluation_clips.write_clips(folder, inputs, sets, results)
+    scores.add_flags(results["sets"])
+    write_json(folder / "evaluation.json", results)
+    scores.write_scores(folder / "scores.csv", results["sets"])
+    for line in scores.format_table(results["sets"]):
         log(line)
     log(f"evaluation: {evaluation_report.write_evaluation_report(folder)}")
 
 
-def output_folder(m):
-    """Where the results lie: beside the samples of a checkpoint, or in the folder of sounds."""
-    if m.trained:
-        own = next(iter(m.trained.values()))
+def output_folder(inputs):
+    """Return where the results go: beside a checkpoint's samples, or into the folder of sounds."""
+    if inputs.models:
+        own = inputs.model
         return own.workdir / "evaluation" / f"step_{own.step:08d}"
-    return pathlib.Path(m.config.evaluate.folder) / "evaluation"
+    return pathlib.Path(inputs.config.evaluate.folder) / "evaluation"
 
 
-def describe_setup(m):
-    """What every number depends on."""
-    e = m.config.evaluate
-    found = {
+def describe_setup(inputs):
+    """Return what every score depends on, for JSON."""
+    e = inputs.config.evaluate
+    about = {
         "split": e.split,
         "clips": e.clips,
-        "seconds": m.rep.samples / m.rep.sample_rate,
-        "sample_rate": m.rep.sample_rate,
-        "conditioning": m.asking,
-        "missing": m.missing,
-        "made_by": sidecars.describe_environment(),
+        "seconds": inputs.rep.samples / inputs.rep.sample_rate,
+        "sample_rate": inputs.rep.sample_rate,
+        "conditioning": inputs.conditioning,
+        "missing": inputs.missing,
+        "environment": sidecars.describe_environment(),
     }
-    for name, trained in m.trained.items():
-        s = trained.config.sample.to_dict()
-        kept = ("sampler", "time_grid", "nfe", "eta", "churn", "guidance_scale", "seed", "ema")
-        found.setdefault("checkpoints", {})[name] = {
-            "workdir": str(trained.workdir),
-            "step": trained.step,
-            "sha256": trained.sha256,
-            **{key: s[key] for key in kept},
+    for name, model in inputs.models.items():
+        s = model.config.sample.to_dict()
+        about.setdefault("checkpoints", {})[name] = {
+            "workdir": str(model.workdir),
+            "step": model.step,
+            "sha256": model.sha256,
+            **{key: s[key] for key in SAMPLING_FIELDS},
         }
-    return found
+    return about
 
 
-# ---- the stages: each adds sets of clips, or something to what was found of them
+# ---- the stages: each adds to the sets of clips or to their results
 
 
-def add_generated(m, sets, found):
-    """Clips of every checkpoint from the same noises and wishes, or those of the folder."""
-    if m.sounds is not None:
-        sets.append(m.sounds)
-    for name, trained in m.trained.items():
-        sets.append(controls.generate_clips(trained, m.rep, m.wishes, name))
+def add_generated(inputs, sets, results):
+    """Add clips of every model from the same noise and prompts, or those of the folder."""
+    if inputs.sounds is not None:
+        sets.append(inputs.sounds)
+    for name, model in inputs.models.items():
+        sets.append(controls.generate_clips(model, inputs.rep, inputs.requests, name))
 
 
-def add_controls(m, sets, found):
-    """Rows that show what the numbers mean."""
-    e = m.config.evaluate
-    sets.append(m.other)
-    sets += controls.build_controls(m.rep, m.reference, m.other, m.train, e.clips)
-    if m.trained:
-        fresh = controls.reinitialize(next(iter(m.trained.values())))
-        unasked = [
-            (UNCONDITIONAL, k) for _, k in m.wishes
-        ]  # it would hear nothing, at twice the cost
-        sets.append(controls.generate_clips(fresh, m.rep, unasked, controls.UNTRAINED, "control"))
-    found["sets"] = [
+def add_controls(inputs, sets, results):
+    """Add real music, the controls, and the untrained network; begin the rows of all sets."""
+    count, other_artists = inputs.config.evaluate.clips, inputs.other_artists
+    sets.append(other_artists)
+    sets += controls.build_controls(
+        inputs.rep, inputs.reference, other_artists, inputs.train, count
+    )
+    if inputs.models:
+        untrained = controls.reinitialize(inputs.model)
+        # Without guidance: an untrained network ignores the prompt, at twice the cost.
+        unconditional = [(UNCONDITIONAL, k) for _, k in inputs.requests]
+        name = controls.UNTRAINED
+        sets.append(controls.generate_clips(untrained, inputs.rep, unconditional, name, "control"))
+    results["sets"] = [
         {"name": clips.name, "kind": clips.kind, "clips": len(clips.waves)} for clips in sets
     ]
 
 
-def measure_distances(m, sets, found):
-    """Distances between distributions of embeddings, for every embedder."""
-    about = found["about"]["embedders"] = {}
-    for embedder in map(embedders.load_embedder, m.config.evaluate.embedders):
+def measure_distances(inputs, sets, results):
+    """Add the distances between distributions of embeddings, for every embedder."""
+    about = results["about"]["embedders"] = {}
+    for embedder in map(embedders.load_embedder, inputs.config.evaluate.embedders):
         kept = "name", "sha256", "width", "sample_rate", "seconds"
         about[embedder.name] = {name: getattr(embedder, name) for name in kept}
-        real = embed_set(embedder, m.reference, m.rep)
-        heard = {
-            clips.name: embed_set(embedder, clips, m.rep)
+        real = embed_set(embedder, inputs.reference, inputs.rep)
+        vectors = {
+            clips.name: embed_set(embedder, clips, inputs.rep)
             for clips in tqdm.tqdm(sets, embedder.name, unit=" sets", leave=False)
         }
-        for row in found["sets"]:
-            score = scores.score_embeddings(heard[row["name"]], real)
+        for row in results["sets"]:
+            score = scores.score_embeddings(vectors[row["name"]], real)
             row.setdefault("scores", {})[embedder.name] = score
-        found.setdefault("likeness", []).extend(measure_text_similarity(embedder, m, sets, heard))
+        rows = measure_text_similarity(embedder, inputs, sets, vectors)
+        results.setdefault("text_similarity", []).extend(rows)
 
 
-def measure_text_similarity(embedder, m, sets, heard):
-    """A row for each set that was asked for, and for the real music that has the same captions."""
-    captions = [entry["captions"][0] for entry in m.asked if entry["captions"]]
-    if not embedder.embed_text or not captions or len(captions) < len(m.asked):
+def measure_text_similarity(embedder, inputs, sets, vectors):
+    """Return a row for each prompted set and for the real music that has the same captions.
+
+    Args:
+      vectors: {set name: (vectors [M, W, d], groups [M])}.
+
+    Returns:
+      [] where the embedder reads no text or not every prompt is a caption.
+    """
+    entries, music = inputs.prompt_entries, inputs.prompt_music
+    captions = [entry["captions"][0] for entry in entries if entry["captions"]]
+    if not embedder.embed_text or not captions or len(captions) < len(entries):
         return []
-    heard = heard | {m.like.name: embed_set(embedder, m.like, m.rep)}
-    names = [clips.name for clips in sets if is_prompted(clips)] + [m.like.name]
+    vectors = vectors | {music.name: embed_set(embedder, music, inputs.rep)}
+    names = [clips.name for clips in sets if is_prompted(clips)] + [music.name]
     texts = embedder.embed_text(captions)
     return [
         {"set": name, "embedder": embedder.name}
-        | prompt_adherence.text_similarity(heard[name][0], texts)
+        | prompt_adherence.text_similarity(vectors[name][0], texts)
         for name in names
     ]
 
 
 def is_prompted(clips):
-    """Whether a set was made as the wishes ask."""
+    """Return whether a set is compared with the prompts: generated, or by the untrained network."""
     return clips.kind == "generated" or clips.name == controls.UNTRAINED
 
 
-def measure_memorization(m, sets, found):
-    """How many clips of each set are nearer to training music than new music is."""
-    songs = tqdm.tqdm(m.train.lengths, desc="copies", unit=" songs", leave=False)
+def measure_memorization(inputs, sets, results):
+    """Add the share of each set that is closer to training music than new music is."""
+    train = inputs.train
+    songs = tqdm.tqdm(train.lengths, desc="memorization", unit=" songs", leave=False)
     waves = (
-        pcm_to_float(m.train.read(start, length)).mean(axis=1)
-        for start, length in zip(m.train.starts, songs, strict=True)
+        pcm_to_float(train.read(start, length)).mean(axis=1)
+        for start, length in zip(train.starts, songs, strict=True)
     )
-    everything = mix_to_mono(np.concatenate([clips.waves for clips in sets]))
-    held_out = mix_to_mono(m.reference.waves)
-    false = max(FALSE_POSITIVE_RATE, 1 / (1 + len(held_out)))  # few clips can tell no smaller share
-    nearest, theirs, verdict = memorization.find_memorized(
-        everything, held_out, waves, m.rep.sample_rate, false
+    all_clips = mix_to_mono(np.concatenate([clips.waves for clips in sets]))
+    held_out = mix_to_mono(inputs.reference.waves)
+    rate = max(FALSE_POSITIVE_RATE, 1 / (1 + len(held_out)))  # few clips resolve no smaller rate
+    nearest, held_out_nearest, ranking = memorization.find_memorized(
+        all_clips, held_out, waves, inputs.rep.sample_rate, rate
     )
     first = 0
-    for clips, row in zip(sets, found["sets"], strict=True):
-        mine = slice(first, first + len(clips.waves))
-        first = mine.stop
-        row["copies"] = scores.measure_memorized_fraction(verdict.flagged[mine], false)
-        row["silent"] = float(nearest.silent[mine].mean())
-        row["nearest"] = float(np.median(nearest.similarity[mine]))
+    for clips, row in zip(sets, results["sets"], strict=True):
+        rows = slice(first, first + len(clips.waves))
+        first = rows.stop
+        row["memorized"] = scores.measure_memorized_fraction(ranking.flagged[rows], rate)
+        row["silent"] = float(nearest.silent[rows].mean())
+        row["nearest"] = float(np.median(nearest.similarity[rows]))
         if clips.kind == "generated":
-            own = type(nearest)(*(field[mine] for field in nearest))
-            found.setdefault("closest", {})[clips.name] = [
-                {
-                    "clip": int(k),
-                    "song": m.train.entries[own.song[k]]["name"],
-                    "place": int(own.song[k]),
-                    "offset": float(own.offset[k]),
-                    "similarity": float(own.similarity[k]),
-                    "rank": float(verdict.rank[mine][k]),
-                }
-                for k in memorization.most_similar(own, NUM_CLOSEST)
-            ]
-    found["about"]["copies"] = {
-        "threshold": verdict.threshold,
-        "false_positives": false,
+            own = type(nearest)(*(field[rows] for field in nearest))
+            closest = list_closest(own, ranking.rank[rows], train)
+            results.setdefault("closest", {})[clips.name] = closest
+    results["about"]["memorization"] = {
+        "threshold": ranking.threshold,
+        "false_positives": rate,
         "held_out_clips": len(held_out),
-        "held_out_median": float(np.median(theirs.similarity)),
+        "held_out_median": float(np.median(held_out_nearest.similarity)),
     }
 
 
-def measure_signals(m, sets, found):
-    """Loudness, bandwidth, onsets and the like, against the reference."""
-    real = signal_statistics.measure_statistics(m.reference.waves, m.rep.sample_rate)
-    rows = tqdm.tqdm(found["sets"], "signals", unit=" sets", leave=False)
+def list_closest(nearest, rank, songs):
+    """Return the NUM_CLOSEST clips that are most similar to training music, with the place."""
+    return [
+        {
+            "clip": int(k),
+            "song": songs.entries[nearest.song[k]]["name"],
+            "place": int(nearest.song[k]),
+            "offset": float(nearest.offset[k]),
+            "similarity": float(nearest.similarity[k]),
+            "rank": float(rank[k]),
+        }
+        for k in memorization.most_similar(nearest, NUM_CLOSEST)
+    ]
+
+
+def measure_signals(inputs, sets, results):
+    """Add statistics of the signals, such as loudness and onsets, against the reference."""
+    measure, rate = signal_statistics.measure_statistics, inputs.rep.sample_rate
+    real = measure(inputs.reference.waves, rate)
+    rows = tqdm.tqdm(results["sets"], "signals", unit=" sets", leave=False)
     for clips, row in zip(sets, rows, strict=True):
-        row["signals"] = signal_statistics.compare_statistics(
-            signal_statistics.measure_statistics(clips.waves, m.rep.sample_rate), real
-        )
+        row["signals"] = signal_statistics.compare_statistics(measure(clips.waves, rate), real)
 
 
-def measure_adherence(m, sets, found):
-    """Whether the clips have what was asked for."""
-    if not m.asked:
+def measure_adherence(inputs, sets, results):
+    """Add how often a label classifier predicts the labels of the prompts."""
+    entries, music, rate = inputs.prompt_entries, inputs.prompt_music, inputs.rep.sample_rate
+    if not entries:
         return
-    rate, kinds = m.rep.sample_rate, [label for entry in m.asked for label in entry["labels"]]
-    listener = prompt_adherence.fit_classifier(m.train, m.rep.samples, kinds)
-    real = label_classifier.extract_features(mix_to_mono(m.like.waves), rate)
-    found["fidelity"] = prompt_adherence.score_clips(listener, m.like, real, m.asked, real)
-    for clips in sets:
-        if is_prompted(clips):
-            heard = label_classifier.extract_features(mix_to_mono(clips.waves), rate)
-            found["fidelity"] += prompt_adherence.score_clips(listener, clips, heard, m.asked, real)
+    labels = [label for entry in entries for label in entry["labels"]]
+    classifier = prompt_adherence.fit_classifier(inputs.train, inputs.rep.samples, labels)
+    extract = lambda clips: label_classifier.extract_features(mix_to_mono(clips.waves), rate)
+    real, rows = extract(music), []
+    for clips in [music, *filter(is_prompted, sets)]:
+        features = real if clips is music else extract(clips)
+        rows += prompt_adherence.score_clips(classifier, clips, features, entries, real)
+    results["prompt_adherence"] = rows
 
 
-def measure_denoising(m, sets, found):
-    """Errors by noise level, the variational bound, and what is rebuilt from noise."""
-    if not m.trained:
+def measure_denoising(inputs, sets, results):
+    """Add errors by noise level, the variational bound, and reconstruction from noise."""
+    if not inputs.models:
         return
-    trained, e = next(iter(m.trained.values())), m.config.evaluate
-    job = DiffusionJob(trained.config)
-    job.rep = trained.rep
-    job.set_vocabulary(trained.vocabulary)
-    crops = denoising.HeldOutCrops(trained, job, m.held_out, e.crops)
-    found["levels"] = denoising.measure_errors(trained, job, crops)
-    few = crops.spread(max(2, e.crops // CROPS_PER_BOUND))
-    found["bound"] = denoising.measure_bound(trained, job, few)
-    found["rebuilding"] = denoising.measure_reconstruction(
-        trained, job, crops.spread(e.num_reconstructions)
-    )
+    model, e = inputs.model, inputs.config.evaluate
+    job = DiffusionJob(model.config)
+    job.rep = model.rep
+    crops = denoising.HeldOutCrops(model, inputs.held_out, job.features, e.crops)
+    train_x0 = job.encode_crops(job.songs, model.config.valid.baseline_crops)
+    results["levels"] = denoising.measure_errors(model, crops, train_x0)
+    few = crops.subset(max(2, e.crops // CROPS_PER_BOUND))
+    results["bound"] = denoising.measure_bound(model, few)
+    few = crops.subset(e.num_reconstructions)
+    results["reconstruction"] = denoising.measure_reconstruction(model, few)
 
 
 STAGES = {
     "clips": add_generated,
     "controls": add_controls,
     "distances": measure_distances,
-    "copies": measure_memorization,
+    "memorization": measure_memorization,
     "signals": measure_signals,
     "labels": measure_adherence,
     "denoising": measure_denoising,
@@ -243,10 +260,10 @@ STAGES = {
 
 
 def embed_set(embedder, clips, rep):
-    """(vectors [M, W, d], groups [M]) of Clips."""
+    """Return (vectors [M, W, d], groups [M]) of Clips."""
     return embed_clips(embedder, mix_to_mono(clips.waves), rep.sample_rate), clips.groups
 
 
 def mix_to_mono(waves):
-    """[M, N] or [M, A, N] -> [M, N]."""
+    """Return the mean over channels of [M, N] or [M, A, N].  # [M, N]"""
     return waves if waves.ndim < 3 else waves.mean(axis=1)

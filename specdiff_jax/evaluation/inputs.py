@@ -1,4 +1,4 @@
-"""What is evaluated, and the real music that it is held against."""
+"""The inputs of an evaluation: models or a folder of sounds, and the real music to compare with."""
 
 import dataclasses
 import functools
@@ -22,106 +22,116 @@ from specdiff_jax.training.diffusion_job import DiffusionJob
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationInputs:
-    """All that is compared."""
+    """All sets of clips and songs that an evaluation compares."""
 
     config: Any
     rep: Any  # Representation of every clip
-    trained: dict  # {name: trained.Trained}, the run's own first; {} for a folder of sounds
+    models: dict  # {name: TrainedModel}, the run's own first; {} for a folder of sounds
     sounds: controls.Clips | None  # of a folder
     missing: list  # names of files that could not be read
     train: Songs
     held_out: Songs
     reference: controls.Clips
-    other: controls.Clips
-    asking: str  # a key of fidelity.ASKING
-    wishes: list  # [(Wish, k)], one a clip to generate
-    asked: list  # entries of the songs that the clips are asked to be like, [] where unasked
-    like: controls.Clips | None  # an excerpt of each of those
+    other_artists: controls.Clips
+    conditioning: str  # a key of prompt_adherence.PROMPTS
+    requests: list  # [(Prompt, k)], one a clip to generate
+    prompt_entries: list  # entries of the songs that the prompts describe, [] if unconditional
+    prompt_music: controls.Clips | None  # an excerpt of each of those songs
+
+    @property
+    def model(self):
+        """The run's own TrainedModel."""
+        return next(iter(self.models.values()))
 
 
 def gather_inputs(config):
-    """The Material of a config.
+    """Return the EvaluationInputs of a config.
 
     Raises:
-      ValueError: a field that makes no sense or would be ignored; too little held-out music.
+      ValueError: a field that is wrong or would be ignored; too little held-out music.
     """
     e = config.evaluate
     choose(dict.fromkeys(("valid", "test")), "evaluate.split", e.split)
-    trained = load_models(config) if e.folder is None else {}
-    rep = next(iter(trained.values())).rep if trained else fit_representation(config)
+    models = load_models(config) if e.folder is None else {}
+    rep = next(iter(models.values())).rep if models else fit_representation(config)
     sounds, missing = (None, []) if e.folder is None else load_sounds(config, rep)
-    songs = functools.partial(prepare.load_split, config, samples=rep.samples)
-    train, held_out = songs("train"), songs(e.split)
-    reference, other = controls.split_by_artist(held_out, rep.samples, e.reference_clips)
-    asking, like, asked = choose_conditioning(config, trained), None, []
-    wishes = [(prompts.UNCONDITIONAL, k) for k in range(e.clips)]
-    if asking != "unconditional":
-        like = controls.cut_clips("real music, asked for", "real", held_out, rep.samples, e.clips)
-        asked = [held_out.entries[song] for song in like.songs]
-        wish = prompt_adherence.PROMPTS[asking]
+    load_split = functools.partial(prepare.load_split, config, samples=rep.samples)
+    train, held_out = load_split("train"), load_split(e.split)
+    reference, other_artists = controls.split_by_artist(held_out, rep.samples, e.reference_clips)
+    conditioning, music, entries = choose_conditioning(config, models), None, []
+    requests = [(prompts.UNCONDITIONAL, k) for k in range(e.clips)]
+    if conditioning != "unconditional":
+        name = "real music of the prompts"
+        music = controls.cut_clips(name, "real", held_out, rep.samples, e.clips)
+        entries = [held_out.entries[song] for song in music.songs]
+        prompt_of = prompt_adherence.PROMPTS[conditioning]
         guided = {"guidance_scale": config.sample.guidance_scale}
-        wishes = [(dataclasses.replace(wish(entry), **guided), k) for k, entry in enumerate(asked)]
+        requests = [
+            (dataclasses.replace(prompt_of(entry), **guided), k) for k, entry in enumerate(entries)
+        ]
     return EvaluationInputs(
         config=config,
         rep=rep,
-        trained=trained,
+        models=models,
         sounds=sounds,
         missing=missing,
         train=train,
         held_out=held_out,
         reference=reference,
-        other=other,
-        asking=asking,
-        wishes=wishes,
-        asked=asked,
-        like=like,
+        other_artists=other_artists,
+        conditioning=conditioning,
+        requests=requests,
+        prompt_entries=entries,
+        prompt_music=music,
     )
 
 
 def fit_representation(config):
-    """The config's representation with statistics of the training songs."""
+    """Return the config's representation with statistics of the training songs."""
     job = DiffusionJob(config)
     job.fit_representation()
     return job.rep
 
 
 def load_models(config):
-    """{name: Trained} of the run's own checkpoint and of those to set beside it."""
+    """Return {name: TrainedModel} of the run's own checkpoint and of evaluate.compare_to."""
     e = config.evaluate
     own, _ = sample.load_for_sampling(config)
     if config.sample.seconds is not None:  # shorter ones would be cut, and scored as they are
         raise ValueError(
-            "evaluate compares clips of the length trained on; leave sample.seconds unset"
+            "evaluate compares clips of the trained length; leave sample.seconds unset"
         )
-    found = {"generated": own}
+    models = {"generated": own}
     for workdir in e.compare_to:
         other = trained_model.load(pathlib.Path(workdir), ema=config.sample.ema)
         for name in ("sample_rate", "samples"):
             if getattr(other.rep, name) != getattr(own.rep, name):
                 raise ValueError(f"evaluate.compare_to: clips of {workdir} have another {name}")
         other.config.sample = config.sample
-        found[pathlib.Path(workdir).name] = other
-    return found
+        models[pathlib.Path(workdir).name] = other
+    return models
 
 
-def choose_conditioning(config, trained):
-    """How the clips are asked for: as the config says, or the most that all checkpoints hear."""
+def choose_conditioning(config, models):
+    """Return the config's conditioning, or else the first that all models were trained with."""
     e = config.evaluate
-    known = [one.vocabulary for one in trained.values()]
-    possible = {
-        "captions": bool(known) and all(v.text for v in known),
-        "labels": bool(known) and all(v.labels for v in known),
+    vocabularies = [model.vocabulary for model in models.values()]
+    available = {
+        "captions": bool(models) and all(v.text for v in vocabularies),
+        "labels": bool(models) and all(v.labels for v in vocabularies),
         "unconditional": True,
     }
-    how = e.conditioning or next(name for name, can in possible.items() if can)
-    choose(prompt_adherence.PROMPTS, "evaluate.conditioning", how)
-    if not possible[how]:
-        raise ValueError(f"evaluate.conditioning={how!r}: not all of what is evaluated hears {how}")
-    return how
+    conditioning = e.conditioning or next(name for name, can in available.items() if can)
+    choose(prompt_adherence.PROMPTS, "evaluate.conditioning", conditioning)
+    if not available[conditioning]:
+        raise ValueError(
+            f"evaluate.conditioning={conditioning!r}: not all models were trained with it"
+        )
+    return conditioning
 
 
 def load_sounds(config, rep):
-    """(Clips of a folder of sounds, names of those that could not be read).
+    """Return (Clips of a folder of sounds, names of the files that could not be read).
 
     Raises:
       ValueError: one cannot be read, is shorter than a clip, or is missing beside its sidecar,
@@ -141,20 +151,26 @@ def load_sounds(config, rep):
     waves, groups = [], []
     for number, path in enumerate(paths):
         try:
-            pcm, *_ = ingest(str(path), Intake(rep.sample_rate, rep.channels))
-            if len(pcm) < rep.samples:
-                raise ValueError(f"shorter than a clip of {rep.samples / rep.sample_rate:.2f} s")
-            count = len(pcm) // rep.samples
-            cut = pcm[: count * rep.samples].reshape(count, rep.samples, rep.channels)
-            waves.append(crops.pcm_to_wave(cut))
-            groups += [number] * count
+            clips = read_file_clips(path, rep)
+            waves.append(clips)
+            groups += [number] * len(clips)
         except ValueError as error:
             missing.append((path, str(error)))
     for path, reason in missing:
         if not e.allow_missing:
-            raise ValueError(f"{path}: {reason}; mend it, or set evaluate.allow_missing=True")
-        log(f"evaluate: left out {path}: {reason}")
+            raise ValueError(f"{path}: {reason}; fix it, or set evaluate.allow_missing=True")
+        log(f"evaluate: skipped {path}: {reason}")
     if not waves:
         raise ValueError(f"evaluate.folder={e.folder!r} holds no sound that can be read")
     clips = controls.Clips(folder.name, "generated", np.concatenate(waves), np.array(groups))
     return clips, [str(path) for path, _ in missing]
+
+
+def read_file_clips(path, rep):
+    """Return the whole clips of a file, one after another.  # [M, ..., N]"""
+    pcm, *_ = ingest(str(path), Intake(rep.sample_rate, rep.channels))
+    if len(pcm) < rep.samples:
+        raise ValueError(f"shorter than a clip of {rep.samples / rep.sample_rate:.2f} s")
+    count = len(pcm) // rep.samples
+    cut = pcm[: count * rep.samples].reshape(count, rep.samples, rep.channels)
+    return crops.pcm_to_wave(cut)

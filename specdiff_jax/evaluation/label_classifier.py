@@ -1,6 +1,6 @@
-"""An independent judge of what is heard: logistic regression on statistics of log-mel and chroma.
+"""An independent label classifier: logistic regression on statistics of log-mel and chroma.
 
-It never sees the network, its spectrograms or its conditions: only waves and the songs' labels.
+It uses waves and the labels of songs, never the network, its spectrograms or its conditions.
 """
 
 import jax
@@ -18,15 +18,15 @@ from specdiff_jax.evaluation.metrics.bootstrap import percentile_interval
 
 N_FFT, HOP, BANDS = 2048, 512, 80
 MAGNITUDE_FLOOR = 1e-5  # of a full-scale sinusoid
-INVERSE_PENALTY = 0.05  # of the regressions, one over their penalty
-PROBABILITY_FLOOR = 1e-3  # of a probability
-# How well the degrees of a scale fit a key (Krumhansl & Kessler 1982).
+INVERSE_PENALTY = 0.05  # C of the logistic regressions
+PROBABILITY_FLOOR = 1e-3
+# Profiles of the twelve pitch classes in a key (Krumhansl & Kessler 1982).
 MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 
 
 def extract_features(waves, sample_rate):
-    """What the judge hears: of each band mean, spread and movement; of each key how well it fits.
+    """Return mean, spread and change of each mel band, and how well keys fit.
 
     Args:
       waves: [M, N] float32.
@@ -38,118 +38,122 @@ def extract_features(waves, sample_rate):
     chroma = jnp.asarray(librosa.filters.chroma(sr=sample_rate, n_fft=N_FFT))
 
     @jax.jit
-    def of_one(wave):
+    def extract_one(wave):
         magnitude = jnp.abs(stft(wave[None], N_FFT, HOP)[0]) / (N_FFT / 4)  # [F, T]
         level = jnp.log(mel[:, : len(magnitude)] @ magnitude + MAGNITUDE_FLOOR)  # [BANDS, T]
-        level -= jnp.mean(level)  # loudness tells nothing
-        move = jnp.abs(jnp.diff(level, axis=1))
+        level -= jnp.mean(level)  # loudness carries no label
+        change = jnp.abs(jnp.diff(level, axis=1))
         pitch = jnp.log1p(100 * chroma[:, : len(magnitude)] @ magnitude).mean(axis=1)  # [12]
-        bands = [level.mean(axis=1), level.std(axis=1), move.mean(axis=1), move.std(axis=1)]
+        bands = [level.mean(axis=1), level.std(axis=1), change.mean(axis=1), change.std(axis=1)]
         return jnp.concatenate(bands), pitch
 
-    bands, pitch = (np.stack(part) for part in zip(*map(of_one, waves), strict=True))
+    bands, pitch = (np.stack(part) for part in zip(*map(extract_one, waves), strict=True))
     return np.concatenate([bands, fit_keys(pitch)], axis=1).astype(np.float64)
 
 
 def fit_keys(pitch):
-    """The fit of the best major and minor key, their difference, and the scale from its tonic.
+    """Return the fit of the best major and minor key, their difference, and the scale.
 
-    [M, 12] -> [M, 15], the same for any transposition.
+    Args:
+      pitch: [M, 12] energies of the pitch classes.
+
+    Returns:
+      [M, 15], the same for any transposition; the scale starts at the tonic of the best key.
     """
     rolled = np.stack([np.roll(pitch, -tonic, axis=1) for tonic in range(12)])  # [12, M, 12]
-    centred = rolled - rolled.mean(axis=2, keepdims=True)
-    centred /= np.linalg.norm(centred, axis=2, keepdims=True) + 1e-9
+    centered = rolled - rolled.mean(axis=2, keepdims=True)
+    centered /= np.linalg.norm(centered, axis=2, keepdims=True) + 1e-9
     fits = []
     for profile in (MAJOR, MINOR):
         degrees = np.array(profile) - np.mean(profile)
-        fits.append(centred @ (degrees / np.linalg.norm(degrees)))  # [12, M]
+        fits.append(centered @ (degrees / np.linalg.norm(degrees)))  # [12, M]
     best = np.max(fits, axis=0).argmax(axis=0)
-    scale = centred[best, np.arange(len(pitch))]
+    scale = centered[best, np.arange(len(pitch))]
     major, minor = (fit.max(axis=0) for fit in fits)
     return np.concatenate([np.stack([major, minor, major - minor], axis=1), scale], axis=1)
 
 
-def get_values(entry, name):
-    """The values of a label: "instrument" of ["instrument:flute"] -> ["flute"]."""
+def get_values(entry, kind):
+    """Return a song's values of a kind: "instrument" of ["instrument:flute"] -> ["flute"]."""
     labels = (label.split(":", 1) for label in entry["labels"])
-    return [value for kind, value in labels if kind == name]
+    return [value for name, value in labels if name == kind]
 
 
 class LabelClassifier:
-    """A logistic regression for each kind of label: of one value each, or of any number.
+    """A logistic regression for each kind of label: multiclass or multilabel.
 
     Args:
-      features: [M, D] `statistics` of real training music; entries: what is said of each.
-      kinds: of labels "kind:value"; those that no song has, or all in the same way, are left out.
+      features: [M, D] `extract_features` of real training music; entries: of their songs.
+      kinds: of labels "kind:value"; a kind with fewer than two values gets no regression.
     """
 
     def __init__(self, features, entries, kinds):
-        self.of, self.values = {}, {}
+        self.regressions, self.values = {}, {}
         for kind in kinds:
-            there = [get_values(entry, kind) for entry in entries]
-            names = sorted({value for one in there for value in one})
+            labels = [get_values(entry, kind) for entry in entries]
+            names = sorted({value for song in labels for value in song})
             if len(names) < 2:
                 continue
             self.values[kind] = np.array(names)
-            model = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000)
-            if all(len(one) == 1 for one in there):
-                wanted = [one[0] for one in there]
+            regression = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000)
+            if all(len(song) == 1 for song in labels):
+                targets = [song[0] for song in labels]
             else:
-                model = OneVsRestClassifier(model)
-                wanted = np.array([[name in one for name in names] for one in there], int)
-            self.of[kind] = make_pipeline(StandardScaler(), model).fit(features, wanted)
+                regression = OneVsRestClassifier(regression)
+                targets = np.array([[name in song for name in names] for song in labels], int)
+            pipeline = make_pipeline(StandardScaler(), regression)
+            self.regressions[kind] = pipeline.fit(features, targets)
 
-    def likely(self, features):
-        """{kind: [M, values]}: how likely each value is thought."""
-        return {kind: model.predict_proba(features) for kind, model in self.of.items()}
+    def predict_probabilities(self, features):
+        """Return {kind: [M, values] probabilities}."""
+        return {kind: model.predict_proba(features) for kind, model in self.regressions.items()}
 
-    def __call__(self, features):
-        """{kind: [M]}: what is heard most of each."""
-        return self.most(self.likely(features))
+    def predict(self, features):
+        """Return {kind: [M] most probable values}."""
+        return self.most_probable(self.predict_probabilities(features))
 
-    def most(self, thought):
-        """{kind: [M]}: the likeliest value of what `likely` returned."""
-        return {kind: self.values[kind][likely.argmax(axis=1)] for kind, likely in thought.items()}
+    def most_probable(self, probabilities):
+        """Return {kind: [M] values} of what `predict_probabilities` returned."""
+        return {kind: self.values[kind][p.argmax(axis=1)] for kind, p in probabilities.items()}
 
 
 def kl_divergence(p, q):
-    """Mean Kullback-Leibler divergence of distributions, p of the first kind.  # [M, K] x 2, nats
+    """Return KL(p, q) of each row in nats, probabilities floored so that it is finite.  # [M]
 
-    Each is floored at FAINT of the whole, so that what is thought impossible costs finitely.
+    Args:
+      p, q: [M, K] distributions.
     """
-    p, q = (
-        (x + PROBABILITY_FLOOR) / (x + PROBABILITY_FLOOR).sum(axis=1, keepdims=True) for x in (p, q)
-    )
+    p, q = (x + PROBABILITY_FLOOR for x in (p, q))
+    p, q = (x / x.sum(axis=1, keepdims=True) for x in (p, q))
     return np.sum(p * np.log(p / q), axis=1)
 
 
-def mark_correct(heard, wanted):
-    """Whether each of M clips has what was asked, NaN where nothing was.  # [M]
+def mark_correct(predictions, targets):
+    """Return 1 where a clip's prediction is a target, 0 where not, NaN without targets.  # [M]
 
     Args:
-      heard: [M] values. wanted: for each clip the values that are right; [] asks for nothing.
+      predictions: [M] values; targets: M lists of correct values.
     """
-    pairs = zip(heard, wanted, strict=True)
-    return np.array([float(value in want) if want else np.nan for value, want in pairs])
+    pairs = zip(predictions, targets, strict=True)
+    return np.array([float(value in correct) if correct else np.nan for value, correct in pairs])
 
 
-def score_accuracy(heard, wanted, seed=0, resamples=1000):
-    """{accuracy, low, high, chance, clips}: with a 95 % bootstrap interval over clips.
+def score_accuracy(predictions, targets, seed=0, resamples=1000):
+    """Return {accuracy, low, high, chance, clips} with a 95 % bootstrap interval over clips.
 
-    Chance is the mean accuracy with the wishes dealt out to other clips, so that always hearing
-    the most frequent thing gains nothing.
+    Chance is the mean accuracy with the targets permuted over clips: always predicting the most
+    frequent value gains nothing over it.
     """
-    rng, found = np.random.default_rng(seed), mark_correct(heard, wanted)
-    found = found[np.isfinite(found)]
-    means = rng.choice(found, (resamples, len(found))).mean(axis=1)
-    dealt = [
-        mark_correct(heard, [wanted[k] for k in rng.permutation(len(wanted))]) for _ in range(200)
-    ]
-    accuracy = percentile_interval(found.mean(), means)
+    rng, correct = np.random.default_rng(seed), mark_correct(predictions, targets)
+    correct = correct[np.isfinite(correct)]
+    means = rng.choice(correct, (resamples, len(correct))).mean(axis=1)
+    permuted = ([targets[k] for k in rng.permutation(len(targets))] for _ in range(200))
+    chance = [mark_correct(predictions, each) for each in permuted]
+    interval = percentile_interval(correct.mean(), means)
     return {
-        "accuracy": accuracy.value,
-        "low": accuracy.low,
-        "high": accuracy.high,
-        "chance": float(np.nanmean(dealt)),
-        "clips": len(found),
+        "accuracy": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "chance": float(np.nanmean(chance)),
+        "clips": len(correct),
     }

@@ -66,10 +66,10 @@ def write_evaluation_report(folder):
             (name, tabulate_distances(results["sets"], name, facts))
             for name, facts in about["embedders"].items()
         ],
-        adherence=tabulate_adherence(results.get("fidelity")),
-        likeness=tabulate_likeness(results.get("likeness")),
+        adherence=tabulate_adherence(results.get("prompt_adherence")),
+        likeness=tabulate_likeness(results.get("text_similarity")),
         levels=lay_out_levels(results.get("levels")),
-        reconstructions=lay_out_reconstructions(results.get("rebuilding")),
+        reconstructions=lay_out_reconstructions(results.get("reconstruction")),
         signals=tabulate_signals(results["sets"]),
         gallery=load_gallery(folder, results),
         closest=load_closest(folder, results),
@@ -120,7 +120,7 @@ def tabulate_distances(sets, embedder, facts):
         cells = [f"{row['clips']:,}"]
         for key, (_, places) in columns.items():
             cells.append(format_estimate(score.get(key), places, 1000.0 if key == "kad" else 1.0))
-        cells.append(format_estimate(row["copies"], 3))
+        cells.append(format_estimate(row["memorized"], 3))
         flags = [*row["flags"], *(flag for flag in score["flags"] if flag not in everywhere)]
         strong = row["kind"] == "generated"
         rows.append(Row(row["name"], tuple(cells), flag="; ".join(flags), strong=strong))
@@ -129,7 +129,7 @@ def tabulate_distances(sets, embedder, facts):
         f"{(facts['sha256'] or 'none')[:10]}. Not to be set beside figures of other embedders."
     )
     note += f" All sets: {'; '.join(everywhere)}." if everywhere else ""
-    heads = ("", "clips", *(head for head, _ in columns.values()), "copies")
+    heads = ("", "clips", *(head for head, _ in columns.values()), "memorized")
     return Table(note, heads, rows)
 
 
@@ -148,14 +148,14 @@ def lay_out_reconstructions(rows):
     """Return a chart of each distance between held-out music and its reconstruction."""
     if not rows:
         return "A folder of sounds has no network that could rebuild anything."
-    names = list(dict.fromkeys(row["answer"] for row in rows))
+    names = list(dict.fromkeys(row["method"] for row in rows))
     charts = []
     for key, label in (
         ("log_spectral_distance_db", "log-spectral distance, dB (log)"),
         ("ssim", "SSIM (log)"),
         ("x0_error", "mean-square error of x₀ (log)"),
     ):
-        points = lambda name, key=key: [(r["t"], r[key]) for r in rows if r["answer"] == name]
+        points = lambda name, key=key: [(r["t"], r[key]) for r in rows if r["method"] == name]
         series = [(name, ("b0", "b1", "model")[k], points(name)) for k, name in enumerate(names)]
         charts.append(lay_out_curves(series, "noise level t it was rebuilt from", label))
     return charts
@@ -226,7 +226,7 @@ def load_gallery(folder, results):
     names = [row["name"] for row in results["sets"] if row["kind"] == "generated"]
     cards, kept = [], list_clips(folder / "clips")
     for place in range(GALLERY):
-        prompt = results.get("wishes", {}).get(str(place), "")
+        prompt = results.get("prompts", {}).get(str(place), "")
         stem = f"{place:03d}"
         for name in names:
             own = folder / "clips" / folder_name(name)

@@ -94,9 +94,9 @@ def load_sample(folder, stem, kept):
     if sidecar is None:
         return load_card(folder, stem, kept, heading, [("absent", f"{path.name} is missing.")])
     facts = [f"seed {sidecar.get('seed', '?')}", f"{sidecar.get('sampler', '?')} sampler"]
-    facts += [f"{sidecar.get('steps', '?')} steps", "EMA" if sidecar.get("ema") else "no EMA"]
+    facts += [f"{sidecar.get('nfe', '?')} NFE", "EMA" if sidecar.get("ema") else "no EMA"]
     facts += [f"checkpoint {str(sidecar.get('checkpoint_sha256', '?'))[:10]}"]
-    prompt = [("", f"{name}: {value}") for name, value in (sidecar.get("wish") or {}).items()]
+    prompt = [("", f"{name}: {value}") for name, value in (sidecar.get("request") or {}).items()]
     return load_card(folder, stem, kept, heading, [*prompt, ("meta", " · ".join(facts))])
 
 

@@ -1,4 +1,4 @@
-"""--mode=demo: a page in the browser that takes orders for clips; studio.py makes them."""
+"""--mode=demo: a page in the browser that sends requests to a DemoServer and shows their clips."""
 
 import html
 import os
@@ -14,15 +14,15 @@ try:
 except ImportError as error:
     raise ValueError("--mode=demo needs gradio; pip install -e '.[demo]'") from error
 
-POLL = 0.25  # seconds between two looks at a job
-GUIDANCE = 3.0  # to begin with, where the config names none
+POLL = 0.25  # seconds between two updates of the page
+GUIDANCE = 3.0  # initial value, where the config has none
 KINDS = {
     "New": "new",
     "Variation": "variation",
     "Inpainting": "inpaint",
     "Continuation": "continuation",
 }
-SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # nothing is fetched
+SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # no font is fetched
 MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 CSS = """
 .gradio-container {max-width: 1280px !important; margin: auto !important}
@@ -36,25 +36,25 @@ CSS = """
 
 
 def run(config):
-    """Serves the page until it is interrupted.
+    """Serve the page until it is interrupted.
 
     Raises:
       ValueError: no checkpoint, or a field of the config that the page would not use.
       OSError: the port is taken.
     """
-    studio = DemoServer(config)
+    server = DemoServer(config)
     log(f"demo: http://{config.demo.host}:{config.demo.port} (Ctrl-C ends it)")
-    build_page(studio).launch(**launch_options(studio))
+    build_page(server).launch(**launch_options(server))
 
 
-def launch_options(studio):
-    """Arguments of `launch`: no link to the outside, and nothing fetched from there."""
-    limits = studio.limits
+def launch_options(server):
+    """Return the arguments of `launch`: the page links to no other host and fetches from none."""
+    limits = server.limits
     return {
         "server_name": limits.host,
         "server_port": limits.port,
         "max_file_size": round(limits.max_upload_mb * 1e6),
-        "allowed_paths": [str(studio.folder)],
+        "allowed_paths": [str(server.folder)],
         "share": False,
         "ssr_mode": False,
         "mcp_server": False,
@@ -68,86 +68,87 @@ def launch_options(studio):
     }
 
 
-def build_page(studio):
-    """The gr.Blocks of a Studio, with its queue."""
-    title = f"specdiff: {studio.trained.config.name}"
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 86400)) as made:
-        gr.Markdown(describe_model(studio.trained))
+def build_page(server):
+    """Return the gr.Blocks of a DemoServer, with its queue."""
+    title = f"specdiff: {server.model.config.name}"
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        gr.Markdown(describe_model(server.model))
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                fields = (
-                    add_edit_fields() | add_condition_fields(studio) | add_sampling_fields(studio)
-                )
+                fields = add_edit_fields()
+                fields |= add_condition_fields(server) | add_sampling_fields(server)
                 with gr.Row():
                     stop = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
-                    go = gr.Button("Make", variant="primary", elem_id="make", min_width=80)
+                    go = gr.Button("Generate", variant="primary", elem_id="generate", min_width=80)
             with gr.Column(scale=3, min_width=320):
                 status = gr.HTML(format_status("Ready."), elem_id="status")
                 with gr.Row():
-                    cards = [add_card(index) for index in range(studio.limits.max_clips)]
-        shown = [status, *(part for parts in cards for part in parts)]
+                    cards = [add_card(index) for index in range(server.limits.max_clips)]
+        outputs = [status, *(part for parts in cards for part in parts)]
 
-        def order(values):
-            told = {name: values[field] for name, field in fields.items()}
-            numbers = {name: told[name] for name in studio.trained.vocabulary.scalars}
-            yield from stream_progress(studio.start(told | {"scalars": numbers}), status, cards)
+        def send(values):
+            filled = {name: values[field] for name, field in fields.items()}
+            scalars = {name: filled[name] for name in server.model.vocabulary.scalars}
+            request = server.start(filled | {"scalars": scalars})
+            yield from stream_progress(request, status, cards)
 
         options = {"show_progress_on": status, "api_visibility": "private"}
-        started = go.click(order, set(fields.values()), shown, **options)
+        started = go.click(send, set(fields.values()), outputs, **options)
         stopped = lambda: format_status("Stopped.")
         stop.click(stopped, None, status, cancels=[started], queue=False, api_visibility="private")
-    return made.queue(max_size=studio.limits.queue)
+    return page.queue(max_size=server.limits.queue)
 
 
-def describe_model(trained):
-    """What the checkpoint is and can be asked for."""
-    rep, known = trained.rep, trained.vocabulary
-    takes = ["prompts"] if known.text else []
-    takes += [f"{len(known.labels)} labels"] if known.labels else []
-    takes += list(known.scalars)
+def describe_model(model):
+    """Return the heading of the page: the checkpoint and its conditions, as Markdown."""
+    rep, vocabulary = model.rep, model.vocabulary
+    conditions = ["prompts"] if vocabulary.text else []
+    conditions += [f"{len(vocabulary.labels)} labels"] if vocabulary.labels else []
+    conditions += list(vocabulary.scalars)
     return (
-        f"# {trained.config.name}\nstep {trained.step} · {rep.samples / rep.sample_rate:.1f} s at "
-        f"{rep.sample_rate} Hz · takes {', '.join(takes) or 'no wishes: it was trained without'}"
+        f"# {model.config.name}\nstep {model.step} · {rep.samples / rep.sample_rate:.1f} s at "
+        f"{rep.sample_rate} Hz · {', '.join(conditions) or 'unconditional'}"
     )
 
 
 def add_edit_fields():
-    """{name: field} of what is done to an upload; each kind shows its own."""
-    kind = gr.Radio(list(KINDS.items()), value="new", label="What to make", elem_id="kind")
+    """Return {name: field} of the edits of an upload; each kind shows its own fields."""
+    kind = gr.Radio(list(KINDS.items()), value="new", label="What to generate", elem_id="kind")
     with gr.Group(visible=False) as sound:
         upload = gr.Audio(label="Sound file", type="filepath", sources=["upload"], editable=False)
-        offset = gr.Number(0, label="begin at (s)", minimum=0)
+        offset = gr.Number(0, label="start at (s)", minimum=0)
     with gr.Group(visible=False) as variation:
         strength = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength", info="1 keeps nothing")
     with gr.Group(visible=False) as inpaint, gr.Row():
         ends = {"first": "from (s)", "last": "to (s)", "low": "from (Hz)", "high": "to (Hz)"}
-        free = {name: add_number_box(label) for name, label in ends.items()}
+        range_fields = {name: add_number_box(label) for name, label in ends.items()}
     with gr.Group(visible=False) as continuation:
         prefix = gr.Number(1.0, label="keep (s)", minimum=0)
     groups = {"variation": variation, "inpaint": inpaint, "continuation": continuation}
 
-    def shown(kind):
+    def show_group(kind):
         own = [gr.update(visible=kind == name) for name in groups]
         return [gr.update(visible=kind != "new"), *own]
 
-    kind.change(shown, kind, [sound, *groups.values()], queue=False, api_visibility="private")
-    fixed = {"kind": kind, "upload": upload, "offset": offset}
-    return fixed | {"strength": strength, "prefix": prefix} | free
+    targets = [sound, *groups.values()]
+    kind.change(show_group, kind, targets, queue=False, api_visibility="private")
+    shared = {"kind": kind, "upload": upload, "offset": offset}
+    return shared | {"strength": strength, "prefix": prefix} | range_fields
 
 
-def add_condition_fields(studio):
-    """{name: field} of what is asked for; what the checkpoint does not know is off, and says so."""
-    known, s = studio.trained.vocabulary, studio.begin
-    off = lambda there, what: {
-        "interactive": bool(there),
-        "info": None if there else f"this checkpoint was trained without {what}",
+def add_condition_fields(server):
+    """Return {name: field} of the conditions; those that the checkpoint lacks are disabled."""
+    vocabulary, s = server.model.vocabulary, server.initial
+    enable = lambda available, what: {
+        "interactive": bool(available),
+        "info": None if available else f"this checkpoint was trained without {what}",
     }
-    text, labels = off(known.text, "text"), off(known.labels, "labels")
+    text, labels = enable(vocabulary.text, "text"), enable(vocabulary.labels, "labels")
     fields = {
         "prompt": gr.Textbox(s.prompt or "", label="Prompt", lines=2, elem_id="prompt", **text),
-        "negative_prompt": gr.Textbox(s.negative or "", label="Negative prompt", **text),
+        "negative_prompt": gr.Textbox(s.negative_prompt or "", label="Negative prompt", **text),
         "labels": gr.Dropdown(
-            list(known.labels), value=[], multiselect=True, label="Labels, together", **labels
+            list(vocabulary.labels), value=[], multiselect=True, label="Labels, together", **labels
         ),
         "algebra": gr.Textbox(
             s.labels or "",
@@ -158,46 +159,51 @@ def add_condition_fields(studio):
         ),
     }
     with gr.Row():
-        fields |= {name: add_number_box(name) for name in known.scalars}
-    anything = known.text or known.labels or known.scalars
+        fields |= {name: add_number_box(name) for name in vocabulary.scalars}
+    conditional = vocabulary.text or vocabulary.labels or vocabulary.scalars
     with gr.Accordion("Guidance", open=False):
-        can = off(anything, "anything to ask for")
+        enabled = enable(conditional, "any condition")
         low, high = s.guidance_interval or (0, 1)
-        strength = GUIDANCE if s.guidance is None else s.guidance
+        scale, rescale = s.guidance_scale, s.guidance_rescale or 0
+        scale = GUIDANCE if scale is None else scale
+        slider = lambda most, value, step, label: gr.Slider(
+            0, most, value, step=step, label=label, **enabled
+        )
         fields |= {
-            "guidance_scale": gr.Slider(0, 10, strength, step=0.1, label="Weight", **can),
-            "rescale": gr.Slider(0, 1, s.guidance_rescale or 0, step=0.05, label="Rescale", **can),
-            "interval_low": gr.Slider(0, 1, low, step=0.01, label="From noise level", **can),
-            "interval_high": gr.Slider(0, 1, high, step=0.01, label="To noise level", **can),
+            "guidance_scale": slider(10, scale, 0.1, "Scale"),
+            "rescale": slider(1, rescale, 0.05, "Rescale"),
+            "interval_low": slider(1, low, 0.01, "From noise level"),
+            "interval_high": slider(1, high, 0.01, "To noise level"),
         }
     return fields
 
 
-def add_sampling_fields(studio):
-    """{name: field} of how it is made."""
-    s, limits = studio.begin, studio.limits
+def add_sampling_fields(server):
+    """Return {name: field} of the number of clips, their length, and the sampler."""
+    s, limits = server.initial, server.limits
     with gr.Row():
         fields = {
-            "num_samples": gr.Slider(1, limits.max_clips, s.count, step=1, label="Clips"),
+            "num_samples": gr.Slider(1, limits.max_clips, s.num_samples, step=1, label="Clips"),
             "seed": gr.Number(s.seed, label="Seed", precision=0, minimum=0, min_width=80),
             "seconds": add_number_box("Length (s)", s.seconds),
         }
     with gr.Accordion("Sampler", open=False), gr.Row():
+        grids = list(TIME_GRIDS)
         fields |= {
             "sampler": gr.Dropdown(list(SAMPLERS), value=s.sampler, label="Sampler", min_width=120),
-            "time_grid": gr.Dropdown(list(TIME_GRIDS), value=s.grid, label="Grid", min_width=120),
-            "nfe": gr.Number(s.steps, label="Steps", precision=0, minimum=1, min_width=80),
+            "time_grid": gr.Dropdown(grids, value=s.time_grid, label="Time grid", min_width=120),
+            "nfe": gr.Number(s.nfe, label="NFE", precision=0, minimum=1, min_width=80),
         }
     return fields
 
 
 def add_number_box(label, value=None):
-    """A number that may be left out: a text, because an empty gr.Number comes back as 0."""
+    """Return a field of an optional number: a text, because an empty gr.Number returns 0."""
     return gr.Textbox("" if value is None else str(value), label=label, min_width=80)
 
 
 def add_card(index):
-    """(column, picture, player, sidecar) of one clip, hidden until there is one."""
+    """Return (column, picture, player, sidecar) of one clip, hidden until there is one."""
     with gr.Column(visible=False, min_width=320, elem_id=f"clip-{index}") as column:
         picture = gr.Image(show_label=False, container=False, interactive=False, buttons=[])
         player = gr.Audio(show_label=False, interactive=False, buttons=["download"])
@@ -205,52 +211,52 @@ def add_card(index):
     return column, picture, player, sidecar
 
 
-def stream_progress(job, status, cards):
-    """Yields what to change on the page while a job runs; whoever closes this stops the job."""
-    done = 0
+def stream_progress(request, status, cards):
+    """Yield the changes of the page while a request runs; closing this stops the request."""
+    shown = 0
     yield {status: format_status("Waiting for its turn.")} | {
         parts[0]: gr.update(visible=False) for parts in cards
     }
     try:
         while True:
-            job.thread.join(POLL)
-            running, found = job.thread.is_alive(), len(job.clips)
-            changes = {}
-            for parts, path in zip(cards[done:found], job.clips[done:found], strict=True):
-                beside = (path.with_suffix(".png"), path, path.with_suffix(".json"))
+            request.thread.join(POLL)
+            running, count = request.thread.is_alive(), len(request.clips)
+            changes, new = {}, zip(cards[shown:count], request.clips[shown:count], strict=True)
+            for parts, path in new:
+                clip_files = (path.with_suffix(".png"), path, path.with_suffix(".json"))
                 changes |= {parts[0]: gr.update(visible=True)}
-                changes |= {part: str(file) for part, file in zip(parts[1:], beside, strict=True)}
-            done = found
+                changes |= dict(zip(parts[1:], map(str, clip_files), strict=True))
+            shown = count
             if not running:
-                yield changes | {status: format_result(job)}
+                yield changes | {status: format_result(request)}
                 return
-            yield changes | {status: format_progress(job)}
+            yield changes | {status: format_progress(request)}
     finally:
-        job.stopped.set()
+        request.stopped.set()
 
 
-def format_progress(job):
-    """The status of a job that runs."""
-    if not job.total:
-        return format_status("Waiting for its turn.", job.notes)
-    bar = f'<progress max="{job.total}" value="{min(job.done, job.total)}"></progress>'
-    left = job.seconds_left()
+def format_progress(request):
+    """Return the status of a running request, as HTML."""
+    if not request.total:
+        return format_status("Waiting for its turn.", request.notes)
+    done = min(request.done, request.total)
+    bar = f'<progress max="{request.total}" value="{done}"></progress>'
+    left = request.seconds_left()
+    text = f"{request.done} of {request.total} NFE, {left or 0:.0f} s left"
     if left is None:
-        return format_status("Compiling: only once for such settings.", job.notes) + bar
-    return (
-        format_status(f"{job.done} of {job.total} evaluations, {left:.0f} s left", job.notes) + bar
-    )
+        text = "Compiling: only once for such settings."
+    return format_status(text, request.notes) + bar
 
 
-def format_result(job):
-    """The status of a job that has ended; an error is also shown above the page."""
-    if job.error is not None:
-        gr.Warning(html.escape(job.error))
-        return format_status(job.error, job.notes, "bad")
-    return format_status(f"Done: {len(job.clips)} clips.", job.notes)
+def format_result(request):
+    """Return the status of a request that has ended; show an error above the page too."""
+    if request.error is not None:
+        gr.Warning(html.escape(request.error))
+        return format_status(request.error, request.notes, "bad")
+    return format_status(f"Done: {len(request.clips)} clips.", request.notes)
 
 
 def format_status(text, notes=(), kind=""):
-    """A status line and notes below it, as HTML."""
+    """Return a status line with notes below it, as HTML."""
     more = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return f'<p class="{kind}">{html.escape(text)}</p>{more}'

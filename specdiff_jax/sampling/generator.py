@@ -42,7 +42,7 @@ class Generator:
         self.curve = read_curve(model)
 
     @property
-    def labels_read(self):
+    def inferred_labels(self):
         """{text: the labels that were inferred from it}."""
         return self.encode_prompts.names
 

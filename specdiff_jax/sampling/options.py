@@ -1,4 +1,4 @@
-"""The sampling side of a config: sampler, time grid, windows, guidance; see fields.py."""
+"""What a config's sample section chooses: sampler, time grid, windows, guidance."""
 
 import functools
 
@@ -9,22 +9,22 @@ LONG_FORMS = ("windows", "positions")
 
 
 def make_time_grid(config, schedule, curve=None, start=1.0):
-    """The configured time grid, from `start` to the data.  # [S + 1]
+    """Return the configured times from `start` down to the data.  # [S + 1]
 
     Args:
       curve: (levels, x_0 errors there) of the trained model, for sample.time_grid="aligned".
     """
     s = config.sample
     grid = choose(time_grids.TIME_GRIDS, "sample.time_grid", s.time_grid)
-    strides = samplers.num_steps(s.sampler, s.nfe)
+    steps = samplers.num_steps(s.sampler, s.nfe)
     if s.time_grid == "aligned":
         curve = curve or ([0.25, 0.75], [0.1, 0.5])  # to check a config no model is needed
-        return grid(schedule, strides, *curve, start=start)
-    return grid(schedule, strides, start=start)
+        return grid(schedule, steps, *curve, start=start)
+    return grid(schedule, steps, start=start)
 
 
 def window_hop(config):
-    """Frames between the beginnings of windows, a multiple of the patch."""
+    """Return the frames from one window's start to the next, a multiple of the patch."""
     overlap, patch = config.sample.window_overlap, config.model.patch[1]
     if not 0 <= overlap < 1:
         raise ValueError(f"sample.window_overlap={overlap} is not at least 0 and below 1")
@@ -32,23 +32,24 @@ def window_hop(config):
 
 
 def make_sampler(config, schedule):
-    """f(denoise, x_T, times, keys) -> x_0, with the configured sampler."""
+    """Return the configured (denoise, x_T, times, keys) -> x_0."""
     s = config.sample
     chosen = choose(samplers.SAMPLERS, "sample.sampler", s.sampler)
     options = {name: s[name] for name in ("eta", "churn") if s[name]}
-    made = bind("sample.", chosen, options, f"sample.sampler={s.sampler!r}")
-    return functools.partial(run_sampler, made, schedule)
+    sampler = bind("sample.", chosen, options, f"sample.sampler={s.sampler!r}")
+    return functools.partial(run_sampler, sampler, schedule)
 
 
-def run_sampler(made, schedule, denoise, x_T, times, keys):
-    return made(denoise, x_T, times, schedule, keys)
+def run_sampler(sampler, schedule, denoise, x_T, times, keys):
+    """Return x_0 of a sampler, with the argument order of `samplers`.  # [B, F, T, C]"""
+    return sampler(denoise, x_T, times, schedule, keys)
 
 
 def guidance_settings(config):
-    """The fields of `guidance.guided` beside the weights: {rescale, interval}.
+    """Return the arguments of `guidance.guide` beside the weights: {rescale, interval}.
 
     Raises:
-      ValueError: a strength that makes no sense.
+      ValueError: a value out of range, or fields of autoguidance that need each other.
     """
     s = config.sample
     rescale, interval = s.guidance_rescale or 0.0, s.guidance_interval or guidance.ALWAYS
@@ -68,7 +69,7 @@ def guidance_settings(config):
 
 
 def check(config, schedule):
-    """Refuses what cannot be sampled with."""
+    """Raise ValueError where a sample section cannot be sampled with."""
     make_sampler(config, schedule)
     make_time_grid(config, schedule)
     window_hop(config)

@@ -1,4 +1,4 @@
-"""--mode=replay --sidecar=runs/x/samples/step_.../000.json: the same file again."""
+"""--mode=replay --sidecar=runs/x/samples/step_.../000.json: generate the same file again."""
 
 import pathlib
 
@@ -9,49 +9,50 @@ from ml_collections import ConfigDict
 from specdiff_jax.audio import files
 from specdiff_jax.runtime.files import hash_file
 from specdiff_jax.runtime.logs import log
-from specdiff_jax.sampling import edits, generator, sample, sidecars
+from specdiff_jax.sampling import edits, sample, sidecars
+from specdiff_jax.sampling.generator import Generator
 
 
-def run(sidecar):
-    """Makes a clip again from its sidecar alone, beside it, and says whether it is the same.
+def run(path):
+    """Generate a clip again from its sidecar alone, beside it, and log whether it is the same.
 
     Raises:
-      ValueError: the sidecar or its checkpoint is not what it was.
+      ValueError: the sidecar cannot be read, or its checkpoint has changed.
     """
-    path = pathlib.Path(sidecar)
-    told, batch = sidecars.read_sidecar(path)
-    config = ConfigDict(told["config"])
-    config.workdir = told["workdir"]
-    config.sample.checkpoint_step = told["checkpoint_step"]
-    trained, rep_out = sample.load_for_sampling(config)
-    if trained.sha256 != told["checkpoint_sha256"]:
+    path = pathlib.Path(path)
+    sidecar, batch = sidecars.read_sidecar(path)
+    config = ConfigDict(sidecar["config"])
+    config.workdir = sidecar["workdir"]
+    config.sample.checkpoint_step = sidecar["checkpoint_step"]
+    model, rep_out = sample.load_for_sampling(config)
+    if model.sha256 != sidecar["checkpoint_sha256"]:
         raise ValueError(
-            f"{path}: the checkpoint of step {trained.step} in {trained.workdir} is not the one "
-            "that it was made from; restore that one"
+            f"{path}: the checkpoint of step {model.step} in {model.workdir} is not the one "
+            "that it was sampled from; restore that one"
         )
-    edit = edits.make_edit(told["edit"], rep_out, "") if "edit" in told else None
-    wishes = [wish for wish, _ in batch]
-    generate = generator.Generator(trained, rep_out, wishes, branches=told["branches"])
-    wave = generate(batch, edit)[told["place"]]
-    again = path.with_suffix(".replay.wav")
-    files.write(again, wave, trained.rep.sample_rate)
-    log(f"replayed: {again}")
-    log(compare_sounds(path.with_suffix(".wav"), again, told))
+    edit = edits.make_edit(sidecar["edit"], rep_out, "") if "edit" in sidecar else None
+    prompts = [prompt for prompt, _ in batch]
+    generator = Generator(model, rep_out, prompts, branches=sidecar["branches"])
+    wave = generator(batch, edit)[sidecar["place"]]
+    replayed = path.with_suffix(".replay.wav")
+    files.write(replayed, wave, model.rep.sample_rate)
+    log(f"replayed: {replayed}")
+    log(compare_sounds(path.with_suffix(".wav"), replayed, sidecar))
 
 
-def compare_sounds(first, again, told):
-    """One line: the same bit for bit, or how far apart and what may be the reason."""
-    if hash_file(again) == told["sound_sha256"]:
+def compare_sounds(original, replayed, sidecar):
+    """Return one line: the same bit for bit, or the difference and its possible reason."""
+    if hash_file(replayed) == sidecar["wav_sha256"]:
         return "the same, bit for bit"
-    before, now = told["made_by"], sidecars.describe_environment()
-    other = [name for name in now if before[name] != now[name]]
-    changed = [f"{name} was {before[name]}, is {now[name]}" for name in other]
-    why = "; ".join(changed) or "same machine and versions: the program ran otherwise"
-    if not first.is_file():
-        return f"not the same sound; {first.name} is gone; {why}"
-    waves = [soundfile.read(path, always_2d=True)[0] for path in (first, again)]
+    before, now = sidecar["environment"], sidecars.describe_environment()
+    changed = [f"{k} was {before[k]}, is {now[k]}" for k in now if before[k] != now[k]]
+    why = "; ".join(changed) or "same device and versions: the program ran differently"
+    if not original.is_file():
+        return f"not the same sound; {original.name} is missing; {why}"
+    waves = [soundfile.read(path, always_2d=True)[0] for path in (original, replayed)]
     if waves[0].shape != waves[1].shape:
         return f"not the same: {waves[0].shape} and {waves[1].shape} samples; {why}"
-    apart = np.abs(waves[0] - waves[1])
-    place = np.argmax(apart.max(axis=1)) / told["config"]["representation"]["sample_rate"]
-    return f"not the same: they differ by up to {apart.max():.2g}, most at {place:.2f} s; {why}"
+    difference = np.abs(waves[0] - waves[1])
+    rate = sidecar["config"]["representation"]["sample_rate"]
+    time = np.argmax(difference.max(axis=1)) / rate
+    return f"not the same: they differ by up to {difference.max():.2g}, most at {time:.2f} s; {why}"

@@ -76,7 +76,7 @@ def workdir(tmp_path):
         for index in range(2):
             folder = tmp_path / "samples" / f"step_{step:08d}"
             write_clip(folder, f"{index:03d}", 100 + step + index)
-            sidecar = {"seed": 7, "index": index, "sampler": HOSTILE[0], "steps": HOSTILE[1]}
+            sidecar = {"seed": 7, "index": index, "sampler": HOSTILE[0], "nfe": HOSTILE[1]}
             (folder / f"{index:03d}.json").write_text(json.dumps(sidecar))
     return tmp_path
 

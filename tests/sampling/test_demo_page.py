@@ -21,22 +21,22 @@ SECONDS = 90  # that a page may take on a busy machine
 @pytest.fixture
 def browser():
     webdriver = pytest.importorskip("selenium.webdriver")
-    found = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(found):
+    paths = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if not all(paths):
         pytest.skip("needs chromium and chromedriver")
     options = webdriver.ChromeOptions()
-    options.binary_location = found[0]
+    options.binary_location = paths[0]
     for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1300,1000"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found[1]))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(paths[1]))
     yield driver
     driver.quit()
 
 
 @contextlib.contextmanager
-def served(config, **fields):
-    """(address, Studio) of the page with these fields of config.sample."""
+def serve(config, **fields):
+    """Yield (address, DemoServer) of the page with these fields of config.sample."""
     pytest.importorskip("gradio")
     from specdiff_jax.sampling import demo
 
@@ -45,11 +45,11 @@ def served(config, **fields):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         config.demo.update(port=free.getsockname()[1], max_nfe=10**6)
-    place = demo_server.DemoServer(config)
-    page = demo.build_page(place)
-    page.launch(prevent_thread_lock=True, **demo.launch_options(place))
+    server = demo_server.DemoServer(config)
+    page = demo.build_page(server)
+    page.launch(prevent_thread_lock=True, **demo.launch_options(server))
     try:
-        yield f"http://127.0.0.1:{config.demo.port}", place
+        yield f"http://127.0.0.1:{config.demo.port}", server
     finally:
         page.close()
 
@@ -68,28 +68,28 @@ def status(browser):
     return element(browser, "#status").text
 
 
-def requested(browser):
-    """Every address that the browser has asked for since the last call."""
+def requested_urls(browser):
+    """Return every address that the browser has requested since the last call."""
     messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
     sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [params["request"]["url"] for params in sent]
 
 
-def test_a_prompt_becomes_sound_and_a_mistake_a_line(browser, workdir):  # noqa: F811
-    with served(workdir, steps=8) as (address, _):
+def test_page_shows_the_clips_of_a_prompt_and_errors_in_one_line(browser, workdir):  # noqa: F811
+    with serve(workdir, nfe=8) as (address, _):
         browser.get(address)
         element(browser, "#prompt textarea").send_keys("high notes")
-        element(browser, "#make").click()
+        element(browser, "#generate").click()
         until(browser, lambda: status(browser) == "Done: 2 clips.")
         width = "return document.querySelector('#clip-1 img').naturalWidth"
         until(browser, lambda: browser.execute_script(width) > 0)
-        asked = []
-        until(browser, lambda: asked.extend(requested(browser)) or wavs(asked))
-        sound = urllib.request.urlopen(wavs(asked)[0]).read()
+        urls = []
+        until(browser, lambda: urls.extend(requested_urls(browser)) or wavs(urls))
+        sound = urllib.request.urlopen(wavs(urls)[0]).read()
         assert sound[:4] == b"RIFF" and np.abs(soundfile.read(io.BytesIO(sound))[0]).max() > 0
-        assert all(url.startswith((address, "data:", "blob:")) for url in asked)
+        assert all(url.startswith((address, "data:", "blob:")) for url in urls)
         element(browser, "#algebra input, #algebra textarea").send_keys("+hgh")
-        element(browser, "#make").click()
+        element(browser, "#generate").click()
         until(browser, lambda: "did you mean high?" in status(browser))
 
 
@@ -97,14 +97,16 @@ def wavs(addresses):
     return [url for url in addresses if url.endswith(".wav")]
 
 
-def test_stop_is_heard_soon(browser, workdir):  # noqa: F811
-    with served(workdir, steps=50_000) as (address, place):
+def test_stop_button_stops_the_request(browser, workdir):  # noqa: F811
+    with serve(workdir, nfe=50_000) as (address, server):
         browser.get(address)
-        element(browser, "#make").click()
-        until(browser, lambda: "evaluations" in status(browser))
-        assert place.one_at_a_time.locked()
+        element(browser, "#generate").click()
+        until(browser, lambda: "NFE" in status(browser))
+        assert server.lock.locked()
         element(browser, "#stop").click()
         until(browser, lambda: status(browser) == "Stopped.")
-        free = place.one_at_a_time.acquire(timeout=30)
-        assert free and place.job.stopped.is_set() and place.job.done <= place.job.total
-        assert not place.job.clips
+        free = server.lock.acquire(timeout=30)
+        assert (
+            free and server.request.stopped.is_set() and server.request.done <= server.request.total
+        )
+        assert not server.request.clips

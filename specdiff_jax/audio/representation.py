@@ -57,6 +57,10 @@ class Representation:
         needed = math.ceil(seconds * self.sample_rate / self.hop) + 1
         return -(-needed // patch) * patch
 
+    def min_samples(self, patch):
+        """Return the fewest samples that fill a patch of `patch` frames."""
+        return patch * self.hop
+
     def encode(self, wave):
         """[B, N] or [B, A, N] in [-1, 1] -> x_0 [B, F, T, C], about zero mean, unit variance."""
         analyse, _ = KINDS[self.kind]

@@ -190,13 +190,7 @@ def test_any_length_and_both_ways_to_it(trained):
 def test_a_list_of_edits_makes_them_all(trained, song, tmp_path):
     lines = [
         {"kind": "variation", "file": song, "strength": 0.5},
-        {
-            "kind": "interpolation",
-            "file": song,
-            "second_file": song,
-            "strength": 0.5,
-            "weight": 0.3,
-        },
+        {"kind": "interpolation", "file": song, "other": song, "strength": 0.5, "amount": 0.3},
     ]
     path = tmp_path / "edits.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
@@ -257,7 +251,7 @@ def test_what_lies_behind_the_end_of_a_shorter_clip_is_refused(trained, song, fi
         ({"kind": "inpaint", "file": "SONG", "hertz": (100.0, 9e3)}, "within 0 to 4000.00"),
         ({"kind": "variation", "file": "SONG"}, "edit.strength must be set"),
         ({"kind": "variation", "file": "SONG", "strength": 1.5}, "edit.strength=1.5"),
-        ({"kind": "variation", "file": "SONG", "strength": 0.5, "weight": 0.1}, "not used by"),
+        ({"kind": "variation", "file": "SONG", "strength": 0.5, "amount": 0.1}, "not used by"),
         ({"kind": "variation", "file": "SONG", "strength": 0.5, "offset": 2.9}, "fewer|a clip"),
         ({"kind": "variation", "file": "nowhere.wav", "strength": 0.5}, "there is no such file"),
         ({"kind": "continuation", "file": "SONG", "prefix_seconds": 0.0}, "not a range"),

@@ -1,6 +1,6 @@
 #!/bin/bash
 # train.slurm without Slurm: N processes on this machine, one job.
-#   experiments/cluster/local.sh N --config=configs/base.py:tiny [ARGUMENTS]
+#   cluster/local.sh N --config=configs/base.py:tiny [ARGUMENTS]
 # On a CPU each process gets one virtual device; on GPUs give each its own by CUDA_VISIBLE_DEVICES.
 set -euo pipefail
 count=$1

@@ -1,1 +1,1 @@
-"""Experiments. `base.py` is the commented one; the others are a few lines over it."""
+"""Configs of experiments: `base.py` comments every field; the others change a few of them."""

@@ -1,55 +1,55 @@
-"""Named changes of the base experiment, each the answer to one question; combine them with commas.
+"""Named changes of the base experiment, one question each; commas combine them.
 
     --config=configs/ablations.py:v_prediction,cosine        over the base
     --config=configs/ablations.py:v_prediction:tiny          over the same cut for a CPU
 
-`python -m experiments.ablations` runs names x seeds and makes the table.
+`python -m experiments.ablations` trains names x seeds and writes the table.
 """
 
 from configs import base
 
 
 def control(config):
-    """What does the experiment give as it is?"""
+    """What is the error of the unchanged experiment?"""
 
 
 def eps_prediction(config):
-    """Is the noise easier to say than the music (Ho et al. 2020)?"""
+    """Is the noise easier to predict than the music (Ho et al. 2020)?"""
     config.diffusion.update(prediction="eps", skip_variance=None, loss_weighting="target")
 
 
 def v_prediction(config):
-    """Is something between noise and music (Salimans & Ho 2022)?"""
+    """Is v easier to predict than the music (Salimans & Ho 2022)?"""
     config.diffusion.update(prediction="v", skip_variance=None, loss_weighting="target")
 
 
 def plain_x0(config):
-    """What is the blend with the noisy input worth?"""
+    """How much does the blend with the noisy input reduce the error?"""
     config.diffusion.update(prediction="x0", skip_variance=None)
 
 
 def v_loss(config):
-    """Say x_0, but weigh its error as v-prediction does?"""
+    """Predict x_0, but weight its error as v-prediction does?"""
     config.diffusion.loss_weighting = "v"
 
 
 def x0_loss(config):
-    """Say x_0, and weigh its error alike at every noise level?"""
+    """Predict x_0, and weight its error equally at every noise level?"""
     config.diffusion.loss_weighting = "target"
 
 
 def min_snr(config):
-    """Weigh x_0's error by the signal-to-noise ratio, up to five (Hang et al. 2023)?"""
+    """Weight the x_0 error by the signal-to-noise ratio, up to five (Hang et al. 2023)?"""
     config.diffusion.loss_weighting = "min_snr"
 
 
 def sigmoid_weight(config):
-    """Weigh by a logistic curve in log_snr (Kingma & Gao 2023)?"""
+    """Weight by a logistic curve in log_snr (Kingma & Gao 2023)?"""
     config.diffusion.loss_weighting = "sigmoid"
 
 
 def huber(config):
-    """Does it help to forgive large errors?"""
+    """Does the Huber loss help, which is linear in large errors?"""
     config.diffusion.loss = "huber"
 
 
@@ -87,7 +87,7 @@ def edm(config):
 
 
 def uniform_times(config):
-    """What are stratified times worth?"""
+    """How much do stratified times reduce the error?"""
     config.diffusion.timestep_sampling = "uniform"
 
 
@@ -128,17 +128,17 @@ def log_magnitude(config):
 
 
 def pre_ln(config):
-    """Time added to the tokens instead of gating each branch?"""
+    """Time embedding added to the tokens instead of gating each branch?"""
     config.model.block = "pre_ln"
 
 
 def adaln_zero(config):
-    """Time that gates each branch (Peebles & Xie 2022)?"""
+    """Time embedding that gates each branch (Peebles & Xie 2022)?"""
     config.model.block = "adaln_zero"
 
 
 def learned_positions(config):
-    """A table of places?"""
+    """A learned table of positions?"""
     config.model.positions = "learned"
 
 
@@ -163,17 +163,17 @@ def rms_norm(config):
 
 
 def free_scores(config):
-    """Queries and keys of any length?"""
+    """Queries and keys without norms?"""
     config.model.qk_norm = False
 
 
 def qk_norm(config):
-    """Normed queries and keys?"""
+    """Normalized queries and keys?"""
     config.model.qk_norm = True
 
 
 def registers(config):
-    """Eight tokens of no place (Darcet et al. 2023)?"""
+    """Eight register tokens (Darcet et al. 2023)?"""
     config.model.registers = 8
 
 
@@ -188,7 +188,7 @@ def long_skips(config):
 
 
 def bfloat16(config):
-    """Does the arithmetic of a GPU cost anything?"""
+    """Does the precision of a GPU cost quality?"""
     config.model.dtype = "bfloat16"
 
 
@@ -213,28 +213,28 @@ def double_rate(config):
 
 
 def schedule_free(config):
-    """No schedule, but the optimiser's own average (Defazio et al. 2024)?"""
+    """No schedule, but the average of the optimizer (Defazio et al. 2024)?"""
     config.optimizer.update(kind="schedule_free", lr_schedule="constant", weight_decay=0.01)
     config.optimizer.update(ema_kind="schedule_free", ema_decay=None)
 
 
 def no_ema(config):
-    """What is the moving average worth?"""
+    """How much does the EMA reduce the error?"""
     config.optimizer.ema_decay = 0.0
 
 
 def short_ema(config):
-    """An average over ten times fewer steps?"""
+    """An EMA over ten times fewer steps?"""
     config.optimizer.ema_decay = 0.99
 
 
 def power_ema(config):
-    """An average over a twentieth of the run (Karras et al. 2023)?"""
+    """An EMA over a twentieth of the run (Karras et al. 2023)?"""
     config.optimizer.update(ema_kind="power", ema_decay=None, ema_rel_std=0.05)
 
 
 def unset_schedule(config):
-    """Takes back what only the schedule before used."""
+    """Unset the fields that only the previous schedule uses."""
     fields = [name for name in config.schedule if name not in ("kind", "log_snr_shift")]
     config.schedule.update(dict.fromkeys(fields))
     if config.diffusion.timestep_sampling == "discrete":
@@ -245,19 +245,19 @@ HELPERS = ("get_config", "unset_schedule", "names")
 
 
 def names():
-    """{name: the function that makes the change}."""
+    """Return {name: the function that makes the change}."""
     own = {k: v for k, v in globals().items() if callable(v) and v.__module__ == __name__}
     return {name: function for name, function in own.items() if name not in HELPERS}
 
 
 def get_config(spec="control"):
-    """`NAME[,NAME...][:SIZE]`, SIZE one of base and tiny."""
+    """Return the config of `NAME[,NAME...][:SIZE]`, SIZE base or tiny."""
     chosen, _, size = spec.partition(":")
-    config, known = base.get_config(size or "base"), names()
+    config, changes = base.get_config(size or "base"), names()
     for name in chosen.split(","):
-        if name not in known:
-            raise ValueError(f"configs/ablations.py has no {name!r}; it has {', '.join(known)}")
-        known[name](config)
+        if name not in changes:
+            raise ValueError(f"configs/ablations.py has no {name!r}; it has {', '.join(changes)}")
+        changes[name](config)
     config.name = "_".join([*chosen.split(","), size or "base"])
     config.workdir = f"runs/ablations/{config.name}"
     return config

@@ -1,9 +1,9 @@
-"""The base experiment, asked: by labels, by captions, by numbers. `:tiny` is the cut for a CPU.
+"""The base experiment with conditions: labels, captions, scalars. `:tiny` is the size for a CPU.
 
     --mode=sample --prompt "a slow organ chorale in a minor" --config.sample.guidance_scale=3
     --mode=sample --labels "flute, ensemble:solo" --numbers "tempo=120"
 
-Any collection with labels or captions will do; what it lacks is set off by
+Any collection with labels or captions will do; what it lacks is switched off by
 --config.condition.labels=False or --config.condition.text=None.
 """
 
@@ -11,7 +11,7 @@ from configs import base
 
 
 def get_config(size="base"):
-    """The config for `--config=configs/conditional.py` or `...:tiny`."""
+    """Return the config for `--config=configs/conditional.py` or `...:tiny`."""
     config = base.get_config(size)
     config.name = "conditional" if size == "base" else f"conditional_{size}"
     config.workdir = f"runs/{config.name}"
@@ -27,5 +27,5 @@ def get_config(size="base"):
         token_dropout=0.7,
     )
     if size == "tiny":
-        config.train.num_steps = 10500  # what is told is learned later than what music is
+        config.train.num_steps = 10500  # conditions need more steps than the music alone
     return config

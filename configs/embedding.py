@@ -25,7 +25,7 @@ WAYS = {  # way: (fields of embed, fields of head)
 
 
 def get_config(chosen="base"):
-    """The config for `--config=configs/embedding.py:SIZE` or `...:SIZE,WAY,...`."""
+    """Return the config for `--config=configs/embedding.py:SIZE` or `...:SIZE,WAY,...`."""
     size, *ways = chosen.split(",")
     config = base.get_config(size)
     config.name = "_".join(["embedding", size, *ways])

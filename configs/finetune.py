@@ -1,4 +1,4 @@
-"""From a trained model on, with your songs: all of it, its last blocks, or low-rank updates.
+"""Fine-tune a trained model on your songs: all parameters, the last blocks, or low-rank updates.
 
     --config=configs/finetune.py:tiny --config.finetune.init_from=runs/tiny
     --config=configs/finetune.py:tiny,lora                   updates of rank 8, the trunk held
@@ -18,7 +18,7 @@ WAYS = {
 
 
 def get_config(chosen="base"):
-    """The config for `--config=configs/finetune.py:SIZE` or `...:SIZE,WAY`."""
+    """Return the config for `--config=configs/finetune.py:SIZE` or `...:SIZE,WAY`."""
     size, _, way = chosen.partition(",")
     if (way or "full") not in WAYS:
         raise ValueError(f"configs/finetune.py: {way!r} is not one of {', '.join(WAYS)}")

@@ -1,13 +1,15 @@
-"""The base's size with a 28th of its arithmetic: 5.4 million parameters, patches of 64 x 8.
+"""The size of base with a 28th of its FLOPs: 5.4 million parameters, patches of 64 x 8.
 
     --config=configs/modern.py        as many parameters as configs/base.py, within 2 %
-    --config=configs/modern.py:S      33, :B 130, :L 460, :XL 675 million in blocks, as DiT
+    --config=configs/modern.py:S      sizes of DiT; million parameters in blocks: S 31.9, B 127.6,
+                                      L 453.8, XL 669.4
 
-Same songs, same spectrogram, same prediction of x_0. What differs was chosen by measurement
-(`python -m experiments.ablations.modern`, experiments/LOG.md): larger patches, so that attention
-no longer costs five times all the rest; time that gates; rotary positions; v-prediction's loss;
-x_t and the network weighted by their precisions (skip_variance), for a token of 256 numbers cannot
-pass on the 1024 of its patch. (The bottleneck keeps it at the base's size; it was not measured.)
+Songs, spectrogram and prediction of x_0 are those of base. The differences were chosen by
+measurement (`python -m experiments.ablations.modern`, experiments/LOG.md): larger patches, so that
+attention no longer costs five times all the rest; a time embedding that gates; rotary positions;
+the loss weighting of v-prediction; x_t and the network weighted by their precisions
+(skip_variance), since a token of width 256 cannot carry the 1024 numbers of its patch. The
+bottleneck keeps the number of parameters of base; its effect was not measured.
 """
 
 from configs import base
@@ -22,7 +24,7 @@ SIZES = {  # width, depth, heads; S to XL as in Peebles & Xie 2022, table 1
 
 
 def get_config(size="XS"):
-    """The config for `--config=configs/modern.py[:SIZE]`."""
+    """Return the config for `--config=configs/modern.py[:SIZE]`."""
     if size not in SIZES:
         raise ValueError(f"configs/modern.py has {', '.join(SIZES)}, not {size!r}")
     config = base.get_config()

@@ -8,7 +8,7 @@ from configs import base
 
 
 def get_config(size="base"):
-    """The config for `--config=configs/song_describer.py` or `...:tiny`."""
+    """Return the config for `--config=configs/song_describer.py` or `...:tiny`."""
     config = base.get_config(size)
     config.name = f"song_describer_{size}"
     config.workdir = f"runs/song_describer_{size}"

@@ -19,7 +19,7 @@ WAYS = {
 
 
 def get_config(chosen="base"):
-    """The config for `--config=configs/tagging.py:SIZE` or `...:SIZE,WAY`."""
+    """Return the config for `--config=configs/tagging.py:SIZE` or `...:SIZE,WAY`."""
     size, _, way = chosen.partition(",")
     if (way or "full") not in WAYS:
         raise ValueError(f"configs/tagging.py: {way!r} is not one of {', '.join(WAYS)}")

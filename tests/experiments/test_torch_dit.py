@@ -41,8 +41,8 @@ def test_twin_has_same_output_and_gradient(block, time_embedding, positions):
 
     step = torch_dit.DiT(model)  # holds the Flax gradient, laid out as the twin's
     torch_dit.copy_from_flax(step, jax.tree.map(np.asarray, gradient))
-    for expected, found in zip(step.parameters(), twin.parameters(), strict=True):
-        np.testing.assert_allclose(found.grad, expected.detach(), rtol=2e-3, atol=2e-5)
+    for expected, parameter in zip(step.parameters(), twin.parameters(), strict=True):
+        np.testing.assert_allclose(parameter.grad, expected.detach(), rtol=2e-3, atol=2e-5)
 
 
 def test_tables_are_the_schedule():

@@ -1,6 +1,6 @@
-"""--mode=tag: a tagger trained by train.loop, stopped and chosen on valid, tested once.
+"""--mode=tag: train a tagger, choose the best checkpoint on valid, test it once.
 
-With --predict: what the best tagger says of files; see tag_predict.py.
+With --predict: the tags of sound files by the best tagger; see tag_predict.py.
 """
 
 import math
@@ -10,141 +10,100 @@ import numpy as np
 
 from specdiff_jax.audio.corruptions import CORRUPTIONS
 from specdiff_jax.data import crops, prepare
-from specdiff_jax.downstream import backbone, tag_predict, tag_rules
-from specdiff_jax.downstream.tag_job import Tagger
+from specdiff_jax.downstream import head_job, tag_job, tag_predict
+from specdiff_jax.downstream.tag_job import KIND, SCORE, predict_songs
 from specdiff_jax.evaluation.metrics import classification
 from specdiff_jax.reports import tag_report
 from specdiff_jax.runtime.files import read_json, write_csv, write_json
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, validation
 from specdiff_jax.training.train import fit
-from specdiff_jax.training.validation import best_folder
 
-KIND, SCORE = "tags", "pr_auc_macro"  # of the lines in metrics.jsonl; what is best on valid
+FORMAT = 2  # of tags.json
 
 
 def run(config, predict=()):
-    """Trains, tests and writes tags.json, tags.csv and tags.html; or speaks of files."""
+    """Train, test and write tags.json, tags.csv and tags.html; or predict the tags of files."""
     if predict:
         return tag_predict.run(config, predict)
-    tag_rules.check(config)
+    tag_job.check(config)
     prepare.run(config)
-    job = Tagger(config)
+    job = tag_job.make_job(config)
     job.take_songs()
-    trained(job)
-    tested(job)
+    train(job)
+    test(job)
 
 
-def trained(job):
-    """Trains from the newest good checkpoint, or from the start, until enough."""
-    kind = "one a song" if job.tags.one else "any number a song"
-    told = f"tag: {len(job.tags.names)} tags, {kind}; {len(job.songs.entries)} songs to learn from"
-    log(told)
-    job.make_validation = lambda step: Validation(job, step)
+def train(job):
+    """Train from the newest good checkpoint, or from the start, until validation stops it."""
+    tags, count = job.task.tags, len(job.songs.entries)
+    log(
+        f"tag: {len(tags.names)} tags, {'one a song' if tags.one else 'any number a song'}; "
+        f"{count} training songs"
+    )
     fit(job)
 
 
-class Validation:
-    """Scores the moving average on the held-out songs; keeps the best, and its thresholds."""
-
-    def __init__(self, job, step):
-        self.job, self.likely = job, job.likely()
-        self.truth = job.tags.of(job.valid_songs)
-        if not classification.has_both_classes(self.truth).any():
-            raise ValueError(
-                "every valid song has the same tags; raise data.valid_fraction or add songs"
-            )
-        self.waves = song_waves(job, job.valid_songs)
-        self.best = validation.BestCheckpoint(job, KIND, SCORE, job.config.head.patience, step)
-        self.stopped = self.best.stopped
-
-    def __call__(self, state, step, logs):
-        """Whether to stop: so many validations without a better one."""
-        size = self.job.config.train.batch_size
-        heard = backbone.in_batches(self.likely, state.ema_params, self.waves, size)
-        likely = song_means(heard)
-        at = None if self.job.tags.one else classification.fit_thresholds(self.truth, likely)
-        found = classification.compute_metrics(
-            self.truth, likely, classification.predict_tags(likely, at)
-        )
-        kept = {"thresholds": None if at is None else at.tolist(), "valid": found}
-        top_step, top = self.best.update(state, step, found, kept, logs)
-        log(
-            f"tag: macro PR-AUC {found[SCORE]:.4f}, macro F1 {found['f1_macro']:.4f} on valid at "
-            f"step {step} of {self.job.num_steps}; the best is {top:.4f} at step {top_step}"
-        )
-        return self.stopped()
-
-
-def history(workdir):
-    """[(step, macro PR-AUC)] of the validations that a run has logged."""
+def read_history(workdir):
+    """Return [(step, macro PR-AUC)] of the validations that a run has logged."""
     return validation.read_history(workdir, KIND, SCORE)
 
 
-def song_waves(job, songs):
-    """int16 windows of each song, evenly spread from its beginning to its end.  # [S, W, N, A]"""
-    return crops.read_spread_crops(songs, job.rep.samples, job.config.head.windows)
-
-
-def song_means(likely):
-    """Mean over the windows of each song.  # [S, W, V] -> [S, V]"""
-    return likely.mean(axis=1, dtype=np.float64)
-
-
-# ---- the test
-
-
-def tested(job):
-    """Scores the best on the test songs, once, and writes what was found."""
-    config, folder = job.config, best_folder(job.config.workdir)
-    workdir = pathlib.Path(config.workdir)
-    step = checkpoints.require_step(folder)
-    sha256 = checkpoints.manifest_sha256(folder, step)
+def test(job):
+    """Score the best checkpoint on the test songs, once, and write the results."""
+    workdir = pathlib.Path(job.config.workdir)
+    folder = validation.best_folder(workdir)
+    sha256 = checkpoints.manifest_sha256(folder, checkpoints.require_step(folder))
     before = read_json(workdir / "tags.json")
-    if before is not None and before["about"]["sha256"] == sha256:
+    if before is not None and (before.get("format"), before["about"]["sha256"]) == (FORMAT, sha256):
         log(f"tested already: {workdir / 'tags.html'}")
         return tag_report.write_tag_report(workdir)
-    saved = checkpoints.read_run(folder, step)
-    params, at = job.restore(step, folder).ema_params, saved["thresholds"]
-    songs = job.held_out("test")
-    truth, waves = job.tags.of(songs), song_waves(job, songs)
-    heard = job.likely()
-    size = config.train.batch_size
-    of = lambda sound: song_means(backbone.in_batches(heard, params, sound, size))
-    likely = of(waves)
-    said = classification.predict_tags(likely, at)
-    found = {
-        "about": about(job, step, sha256, songs),
-        "valid": saved["valid"],
-        "history": history(workdir),
-        "test": classification.summarize_metrics(truth, likely, said),
-        "tags": classification.tabulate_tags(job.tags.names, truth, likely, said, at),
-        "confusion": classification.confusion_matrix(truth, said).tolist()
-        if job.tags.one
-        else None,
-        "robustness": robustness(job, truth, waves, of, at),
-        "songs": [
-            {"name": entry["name"], "likely": row.tolist()}
-            for entry, row in zip(songs.entries, likely, strict=True)
-        ],
-    }
-    write_json(workdir / "tags.json", finite(found))
-    write_csv(workdir / "tags.csv", found["tags"])
-    log(f"tag: macro PR-AUC {found['test'][SCORE]['value']:.4f} on {len(truth)} test songs")
+    results = score_test(head_job.load_best(workdir, lambda _: job))
+    write_json(workdir / "tags.json", replace_nonfinite(results))
+    write_csv(workdir / "tags.csv", results["tags"])
+    value, count = results["test"][SCORE]["value"], len(results["songs"])
+    log(f"tag: macro PR-AUC {value:.4f} on {count} test songs")
     log(f"tag: {tag_report.write_tag_report(workdir)}")
 
 
-def about(job, step, sha256, songs):
-    h, f = job.config.head, job.config.finetune
+def score_test(best):
+    """Return what tags.json holds: the metrics of the test songs, tag by tag and song by song."""
+    job, thresholds = best.job, best.saved["thresholds"]
+    tags, songs = job.task.tags, job.load_songs("test")
+    targets = tags.targets(songs)
+    waves = crops.read_spread_crops(songs, job.rep.samples, job.config.head.windows)
+    network = tag_job.make_predict(job)
+    predict = lambda sound: predict_songs(job, network, best.params, sound)
+    probabilities = predict(waves)
+    decisions = classification.predict_tags(probabilities, thresholds)
+    rows = zip(songs.entries, probabilities, strict=True)
+    return {
+        "format": FORMAT,
+        "about": describe_run(job, best.step, best.sha256, songs),
+        "valid": best.saved["valid"],
+        "history": read_history(job.config.workdir),
+        "test": classification.summarize_metrics(targets, probabilities, decisions),
+        "tags": classification.tabulate_tags(tags.names, targets, probabilities, decisions, thresholds),
+        "confusion": (
+            classification.confusion_matrix(targets, decisions).tolist() if tags.one else None
+        ),
+        "robustness": measure_robustness(job, targets, waves, predict, thresholds),
+        "songs": [{"name": entry["name"], "probabilities": row.tolist()} for entry, row in rows],
+    }
+
+
+def describe_run(job, step, sha256, songs):
+    """Return what tags.json keeps of the run, for `json`."""
+    h = job.config.head
     return {
         "name": job.config.name,
         "step": step,
         "sha256": sha256,
-        "init_from": f.init_from,
+        "init_from": job.config.finetune.init_from,
         "block": h.block,
-        "t": h.noise_level,
+        "noise_level": h.noise_level,
         "trainable": h.trainable,
-        "one": job.tags.one,
+        "one": job.task.tags.one,
         "windows": h.windows,
         "seconds": job.rep.samples / job.rep.sample_rate,
         "sample_rate": job.rep.sample_rate,
@@ -156,26 +115,25 @@ def about(job, step, sha256, songs):
     }
 
 
-def robustness(job, truth, waves, of, at):
-    """A row for each way of spoiling the test songs: the scores, thresholds as they are."""
+def measure_robustness(job, targets, waves, predict, thresholds):
+    """Return a row for each corruption of the test songs: the metrics at the same thresholds."""
     if not job.config.tag.robustness:
         return []
     rows = []
-    for name, (spoil, strength) in CORRUPTIONS.items():
-        log(f"tag: the test songs again, {name}")
-        sound = [spoil(crops.pcm_to_wave(pcm), job.rep.sample_rate, **strength) for pcm in waves]
-        likely = of(np.stack(sound))
-        scores = classification.compute_metrics(
-            truth, likely, classification.predict_tags(likely, at)
-        )
-        rows.append({"change": name} | scores)
+    for name, (corrupt, strength) in CORRUPTIONS.items():
+        log(f"tag: the test songs with {name}")
+        sound = [corrupt(crops.pcm_to_wave(pcm), job.rep.sample_rate, **strength) for pcm in waves]
+        probabilities = predict(np.stack(sound))
+        decisions = classification.predict_tags(probabilities, thresholds)
+        metrics = classification.compute_metrics(targets, probabilities, decisions)
+        rows.append({"corruption": name} | metrics)
     return rows
 
 
-def finite(value):
-    """What JSON can hold: None for what is no number."""
+def replace_nonfinite(value):
+    """Return what JSON can hold: None in the place of numbers that are not finite."""
     if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: replace_nonfinite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
+        return [replace_nonfinite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,15 +1,15 @@
-"""Vectors for search: a head on a trained diffusion trunk, or on a fresh one ("scratch").
+"""Vectors for search: a head on a trained diffusion backbone, or on a fresh one ("scratch").
 
     --config=configs/embedding.py:tiny --mode=embed --config.finetune.init_from=runs/tiny
-    --config=configs/embedding.py:tiny,probe         the trunk held, the head alone learns
+    --config=configs/embedding.py:tiny,probe         the backbone frozen, only the head trained
     --config=configs/embedding.py:tiny,text          captions in the same space: search by words
     --config=configs/embedding.py:tiny,tags          songs of the same instruments near each other
     --config=configs/embedding.py:tiny,sigmoid       SigLIP's loss, not NT-Xent
     --config=configs/embedding.py:tiny,scratch       random initial weights
     --config=configs/embedding.py:tiny,probe,text    or several at once
 
-then the same --config with --mode=index and --mode=search. The batch is the number of others that
-a crop is told from: as large as memory allows.
+then the same --config with --mode=index and --mode=search. A crop has the other songs of its
+batch as negatives: make it as large as memory allows.
 """
 
 from configs import base

@@ -1,10 +1,10 @@
 """Fine-tune a trained model on your songs: all parameters, the last blocks, or low-rank updates.
 
     --config=configs/finetune.py:tiny --config.finetune.init_from=runs/tiny
-    --config=configs/finetune.py:tiny,lora                   updates of rank 8, the trunk held
+    --config=configs/finetune.py:tiny,lora                   updates of rank 8, the backbone frozen
     --config=configs/finetune.py:tiny,last_blocks            the last block and the exit
 
-Everything else must be as in the run it begins from; what differs is refused or said.
+Everything else must be as in the run it begins from; a difference is refused or logged.
 """
 
 from configs import base

@@ -1,11 +1,11 @@
-"""A tagger: a head on a trained diffusion trunk, or on a fresh one ("scratch").
+"""A tagger: a head on a trained diffusion backbone, or on a fresh one ("scratch").
 
     --config=configs/tagging.py:tiny --mode=tag --config.finetune.init_from=runs/tiny
-    --config=configs/tagging.py:tiny,probe           the trunk held, the head alone learns
-    --config=configs/tagging.py:tiny,gradual         the trunk held at first
+    --config=configs/tagging.py:tiny,probe           the backbone frozen, only the head trained
+    --config=configs/tagging.py:tiny,gradual         the backbone frozen at first
     --config=configs/tagging.py:tiny,scratch         random initial weights
 
-Everything else must be as in the run it begins from; what differs is refused or said.
+Everything else must be as in the run it begins from; a difference is refused or logged.
 """
 
 from configs import base

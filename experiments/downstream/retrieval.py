@@ -21,8 +21,8 @@ from configs import embedding
 from experiments.downstream.tagging import PLAIN, WAYS, features, parser_of, small
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.data import crops
-from specdiff_jax.downstream import backbone, embed, trained_embedding
-from specdiff_jax.downstream.index import unit
+from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
+from specdiff_jax.downstream import backbone, embed, embed_job, embedders
 from specdiff_jax.evaluation.metrics import retrieval
 from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_interval
 
@@ -45,17 +45,17 @@ def config_of(way, trunk, seed, args):
 def trained(config):
     """The Scores of the test songs, and the best embedding's vectors.  # [S, W, E]"""
     embed.run(config)
-    job, params, _ = trained_embedding.best(config.workdir)
-    scores = embed.Scores(job, job.held_out("test"))
+    best = embedders.load_best(config.workdir)
+    scores = embed_job.RetrievalMetrics(best.job, best.job.load_songs("test"))
     size = config.train.batch_size
-    return scores, backbone.in_batches(scores.vectors, params, scores.waves, size)
+    return scores, backbone.map_windows(scores.embed, best.params, scores.waves, size)
 
 
 def plain(kind, scores):
     """The same windows in features that nobody trained here.  # [S, W, D]"""
     waves = crops.pcm_to_wave(scores.waves)  # [S, W, N], one channel
     flat = features(kind, waves.reshape(-1, waves.shape[-1]), scores.job.rep.sample_rate)
-    return unit(flat - flat.mean(axis=0)).reshape(*waves.shape[:2], -1)
+    return l2_normalize(flat - flat.mean(axis=0)).reshape(*waves.shape[:2], -1)
 
 
 def measure_precision(scores, vectors, kind):

@@ -29,6 +29,7 @@ from experiments.lib.tables import RESULTS, read_csv, write_csv
 from specdiff_jax.audio import files
 from specdiff_jax.data import cache, prepare
 from specdiff_jax.data.crops import pcm_to_wave
+from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
 from specdiff_jax.downstream import index as indexing
 from specdiff_jax.downstream import search, vector_index
 from specdiff_jax.evaluation.metrics import retrieval
@@ -50,7 +51,7 @@ def windows_of_songs(count, width, seed):
     for first in range(0, count, 100 * WINDOWS):
         songs = rng.standard_normal((min(100, -(-(count - first) // WINDOWS)), 1, width))
         windows = songs + SPREAD * rng.standard_normal((len(songs), WINDOWS, width))
-        parts.append(indexing.unit(windows.reshape(-1, width)))
+        parts.append(l2_normalize(windows.reshape(-1, width)).astype(np.float32))
     return np.concatenate(parts)[:count]
 
 
@@ -59,7 +60,7 @@ def synthetic(count, width, folder):
     vectors = windows_of_songs(count, width, 0)
     rng = np.random.default_rng(1)
     places = rng.integers(0, count, QUERIES)
-    queries = indexing.unit(vectors[places] + NEAR * rng.standard_normal((QUERIES, width)))
+    queries = l2_normalize(vectors[places] + NEAR * rng.standard_normal((QUERIES, width)))
     songs = [
         {"name": f"{k:06d}", "number": k, "windows": min(WINDOWS, count - WINDOWS * k)}
         for k in range(-(-count // WINDOWS))
@@ -68,7 +69,7 @@ def synthetic(count, width, folder):
     for way, most in (("exact", count), ("graph", 0)):
         vector_index.EXACT_UP_TO = most
         before, began, others = peak_rss(), time.perf_counter(), other_seconds()
-        index = vector_index.write(folder, about, songs, vectors)
+        index = vector_index.write_index(folder, about, songs, vectors)
         seconds = time.perf_counter() - began
         others = None if others is None else (other_seconds() - others) / seconds
         rows.append({"part": "synthetic", "index": way, "vectors": count, "width": width})
@@ -91,12 +92,12 @@ def gallery(count, width, folder):
         for k in range(count)
     ]
     about = {"embedder": "synthetic", "width": width, "window": 2, "hop": 1, "sample_rate": 1}
-    index = vector_index.write(folder, about, songs, vectors)
+    index = vector_index.write_index(folder, about, songs, vectors)
     for windows in (1, 10):
         times, worked = [], []  # the latter is what a busy machine does not lengthen
         for first in range(0, QUERIES * WINDOWS, WINDOWS):
             began, cpu = time.perf_counter(), time.process_time()
-            search.found(index, vectors[first : first + windows], 10)
+            search.rank_songs(index, vectors[first : first + windows], 10)
             times.append(1000 * (time.perf_counter() - began))
             worked.append(1000 * (time.process_time() - cpu))
         row = {"part": "gallery", "songs": count, "vectors": len(vectors), "width": width}
@@ -107,11 +108,11 @@ def gallery(count, width, folder):
 
 def answered(index, queries):
     """(rows of the first ten of each query, milliseconds of one query alone)."""
-    vector_index.nearest(index, queries[:2], 10)  # the files are read once
+    vector_index.find_nearest(index, queries[:2], 10)  # the files are read once
     found, times = [], []
     for query in queries:
         began = time.perf_counter()
-        found.append(vector_index.nearest(index, query[None], 10)[0][0].tolist())
+        found.append(vector_index.find_nearest(index, query[None], 10)[0][0].tolist())
         times.append(1000 * (time.perf_counter() - began))
     return found, {
         "query_ms": float(np.median(times)),
@@ -171,7 +172,7 @@ def measured(config, seconds, label):
     row |= {"build_s": took, "build_times_real_time": seconds / took}
     if others is not None:
         row["other_cores"] = (other_seconds() - others) / took
-    index = vector_index.read(indexing.place_of(config))
+    index = vector_index.read_index(indexing.index_folder(config))
     row |= {"vectors": len(index.vectors), "width": index.about["width"]} | asked(config, index)
     return [row, *found(index, label)]
 
@@ -182,13 +183,13 @@ def asked(config, index):
     alone, whole = [], []
     for query in queries:
         began = time.perf_counter()
-        search.found(index, query[None], 10)
+        search.rank_songs(index, query[None], 10)
         alone.append(1000 * (time.perf_counter() - began))
-    embedder = indexing.embedder_of(config)
+    embedder = indexing.load_embedder(config)
     config.search.update(query=f"{config.data.source}/0000.wav", seconds=(5.0, 10.0))
     for _ in range(10):
         began = time.perf_counter()
-        search.found(index, search.heard(config, embedder, index), 10)
+        search.rank_songs(index, search.embed_file(config, embedder, index), 10)
         whole.append(1000 * (time.perf_counter() - began))
     return {"query_ms": float(np.median(alone)), "file_query_ms": float(np.median(whole))}
 

@@ -28,8 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from configs import tagging
 from experiments.lib.tables import RESULTS, write_csv
 from specdiff_jax.data import crops, prepare
-from specdiff_jax.downstream import tag
-from specdiff_jax.downstream.tag_job import Tagger
+from specdiff_jax.downstream import tag, tag_job
 from specdiff_jax.evaluation import embedders, label_classifier
 from specdiff_jax.evaluation.embedders import embedder
 from specdiff_jax.evaluation.metrics import classification
@@ -70,10 +69,10 @@ def tagger(config):
     """(truth, likely) of the test songs, [S, V] each, and the summary of what was found."""
     tag.run(config)
     found = json.loads((pathlib.Path(config.workdir) / "tags.json").read_text())
-    job = Tagger(config)
+    job = tag_job.make_job(config)
     job.take_songs()
-    likely = np.array([song["likely"] for song in found["songs"]])
-    return job.tags.of(job.held_out("test")), likely, found
+    likely = np.array([song["probabilities"] for song in found["songs"]])
+    return job.task.tags.targets(job.load_songs("test")), likely, found
 
 
 def features(kind, waves, rate):
@@ -85,14 +84,14 @@ def features(kind, waves, rate):
 
 def plain(kind, config):
     """(truth, likely) of the test songs by logistic regression on features of the same windows."""
-    job = Tagger(config)
+    job = tag_job.make_job(config)
     job.take_songs()
     vectors, truths = {}, {}
-    for split, songs in (("train", job.songs), ("test", job.held_out("test"))):
-        waves = crops.pcm_to_wave(tag.song_waves(job, songs))  # [S, W, N]
+    for split, songs in (("train", job.songs), ("test", job.load_songs("test"))):
+        waves = crops.pcm_to_wave(tag_job.read_windows(job, songs))  # [S, W, N]
         flat = features(kind, waves.reshape(-1, waves.shape[-1]), job.rep.sample_rate)
         vectors[split] = flat.reshape(*waves.shape[:2], -1)
-        truths[split] = job.tags.of(songs)
+        truths[split] = job.task.tags.targets(songs)
     windows = vectors["train"].shape[1]
     model = OneVsRestClassifier(
         LogisticRegression(C=label_classifier.INVERSE_PENALTY, max_iter=2000)
@@ -103,7 +102,7 @@ def plain(kind, config):
         vectors["train"].reshape(-1, size), np.repeat(truths["train"], windows, axis=0).astype(int)
     )
     likely = model.predict_proba(vectors["test"].reshape(-1, size))
-    return truths["test"], tag.song_means(likely.reshape(-1, windows, likely.shape[-1]))
+    return truths["test"], tag_job.average_windows(likely.reshape(-1, windows, likely.shape[-1]))
 
 
 def gain(truth, ours, theirs):
@@ -159,10 +158,10 @@ def scanned(args):
             for seed in args.seeds:
                 config = config_of("probe", args.backbone, seed, args, block=block, noise_level=t)
                 prepare.run(config)
-                job = Tagger(config)
+                job = tag_job.make_job(config)
                 job.take_songs()
-                tag.trained(job)
-                best = max(score for _, score in tag.history(config.workdir))
+                tag.train(job)
+                best = max(score for _, score in tag.read_history(config.workdir))
                 rows.append(
                     {"block": block, "noise_level": t, "seed": seed, "valid_pr_auc_macro": best}
                 )

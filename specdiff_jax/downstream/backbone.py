@@ -17,7 +17,7 @@ from specdiff_jax.config import build
 from specdiff_jax.data import crops
 from specdiff_jax.models.conditioning import null_condition
 from specdiff_jax.runtime.logs import log
-from specdiff_jax.training import init_from, trained_model
+from specdiff_jax.training import init_from
 from specdiff_jax.training.train_state import init_params
 from specdiff_jax.training.trained_model import TrainedModel
 

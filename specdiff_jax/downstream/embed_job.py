@@ -118,7 +118,8 @@ class EmbedTask:
 
     def loss(self, params, tokens, targets):
         """Return (loss, {"sound_loss", "text_loss"})."""
-        e, vectors, scales = self.config.embed, self.vectors(params, tokens), params.get("scales", {})
+        e, scales = self.config.embed, params.get("scales", {})
+        vectors = self.vectors(params, tokens)
         metrics = {"sound_loss": sound_loss(e, scales, vectors, targets)}
         total = metrics["sound_loss"]
         if e.text:
@@ -146,9 +147,7 @@ def make_job(config):
 
 def make_embed(job):
     """Return the jitted (params, wave [B, N] or [B, A, N]) -> [B, E] of length one."""
-    return jax.jit(
-        lambda params, wave: job.task.vectors(params, job.wave_tokens(params, wave))
-    )
+    return jax.jit(lambda params, wave: job.task.vectors(params, job.wave_tokens(params, wave)))
 
 
 def refuse_single_song(songs, split):
@@ -226,7 +225,8 @@ class RetrievalMetrics:
         size = self.job.config.train.batch_size
         vectors = map_windows(self.embed, params, self.waves, size)  # [S, W, E]
         flat = vectors.reshape(-1, vectors.shape[-1])
-        metrics = to_metrics(retrieval.measure_retrieval(flat @ flat.T, self.relevant, self.excluded))
+        result = retrieval.measure_retrieval(flat @ flat.T, self.relevant, self.excluded)
+        metrics = to_metrics(result)
         if self.captions is None:
             return metrics
         relevant, pooled = self.captions

@@ -1,7 +1,7 @@
-"""--mode=search: which indexed songs are like a sound, a text or the songs of labels, and where.
+"""--mode=search: the indexed songs nearest to a sound, a text or the songs of labels, and where.
 
-query -> vectors [Q, d], one every hop -> the nearest windows -> their songs, each held against the
-query in order -> songs with the range that is nearest
+query -> vectors [Q, d], one every hop -> nearest windows -> their songs, aligned with the query
+-> songs with their best range
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import numpy as np
 
 from specdiff_jax.audio.ingest import Intake, ingest
 from specdiff_jax.conditioning import label_names
+from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
 from specdiff_jax.data import cache, prepare
 from specdiff_jax.data.crops import pcm_to_float
 from specdiff_jax.downstream import index as indexing
@@ -18,106 +19,109 @@ from specdiff_jax.reports import search_report
 from specdiff_jax.runtime.files import write_json
 from specdiff_jax.runtime.logs import log
 
-FEWEST = 64  # songs that are held against the query, window by window
+MIN_CANDIDATES = 64  # songs that are aligned with the query, window by window
 
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-    """A song that was found."""
+    """A song in the results."""
 
     song: dict  # of the index
     start: float  # seconds into the song
     end: float
-    score: float  # mean cosine of the query's windows and the song's, in order; 1 is the same
+    score: float  # mean cosine of the query's windows and the song's, in order
 
 
 def run(config, json_path=None, page_path=None):
-    """Says the songs that config.search asks for; writes them as JSON and as a page to listen to.
+    """Log the results of config.search; write them as JSON and as a page with players.
 
     Raises:
-      ValueError: nothing is asked for, there is no index, or it is of another model.
+      ValueError: there is no query or no index, or the index is of another model.
     """
-    s, place = config.search, indexing.place_of(config)
+    s, place = config.search, indexing.index_folder(config)
     refuse_unused(s)
-    index = vector_index.read(place)
+    index = vector_index.read_index(place)
     if index is None:
         raise ValueError(f"search.index: there is none at {place}; build it with --mode=index")
-    hits = asked(config, index)
-    for line in lines(hits, index):
+    hits = find_songs(config, index)
+    for line in format_hits(hits, index):
         log(line)
     if json_path is not None:
-        write_json(json_path, described(config, index, hits))
+        write_json(json_path, to_json(config, index, hits))
     if page_path is not None:
         fileless = any(one.song["file"] is None for one in hits)
-        prepared = prepared_songs(config) if fileless else {}
-        told = described(config, index, hits)
-        log(f"search: {search_report.write_search_report(page_path, told, prepared)}")
+        prepared = open_prepared_songs(config) if fileless else {}
+        results = to_json(config, index, hits)
+        log(f"search: {search_report.write_search_report(page_path, results, prepared)}")
 
 
 def refuse_unused(s):
-    """Raises ValueError where nothing is asked for, or something that would be ignored."""
+    """Raise ValueError where there is no query, or a field has no effect."""
     for name in ("query", "text", "labels"):
         if s[name] is not None and not s[name].strip():
-            raise ValueError(f"search.{name} is empty; leave it out or ask for something")
+            raise ValueError(f"search.{name} is empty; unset it or give a value")
     if s.query is None and s.text is None and s.labels is None:
-        raise ValueError("search: ask by --query=FILE, --text or --labels; --mode=index builds")
+        raise ValueError(
+            "search: give --query=FILE, --text or --labels; --mode=index builds the index"
+        )
     if s.query is not None and s.text is not None:
-        raise ValueError("search.text is not used beside search.query; leave one out")
+        raise ValueError("search.text is not used beside search.query; unset one")
     if s.query is None and s.seconds is not None:
         raise ValueError(f"search.seconds={tuple(s.seconds)} is not used without search.query")
     if s.query is None and s.text is None:
         for name in ("embedder", "block", "noise_level"):
             if s[name] is not None:
-                raise ValueError(f"search.{name}={s[name]!r} is not used by labels alone; unset it")
+                raise ValueError(
+                    f"search.{name}={s[name]!r} is not used with labels alone; unset it"
+                )
     if s.num_results < 1:
         raise ValueError(f"search.num_results={s.num_results} is less than 1")
 
 
-def asked(config, index):
-    """The hits of config.search, the best first.  # [<= search.num_results]"""
+def find_songs(config, index):
+    """Return the Hits of config.search, the best first.  # [<= search.num_results]"""
     s = config.search
-    songs = None if s.labels is None else songs_with(index, s.labels)
+    songs = None if s.labels is None else select_songs(index, s.labels)
     if s.query is None and s.text is None:
-        rows = rows_of(index, songs)
-        queries = indexing.unit(index.vectors[rows].mean(axis=0, keepdims=True))
+        rows = rows_of_songs(index, songs)
+        queries = l2_normalize(index.vectors[rows].mean(axis=0, keepdims=True))
     else:
-        embedder = indexing.embedder_of(config)
-        indexing.refuse_other(index, indexing.about_of(config, embedder, index))
-        queries = read(embedder, s.text) if s.text else heard(config, embedder, index)
-    return found(index, queries, s.num_results, songs)
+        embedder = indexing.load_embedder(config)
+        indexing.refuse_other_index(index, indexing.describe(config, embedder, index))
+        queries = embed_text(embedder, s.text) if s.text else embed_file(config, embedder, index)
+    return rank_songs(index, queries, s.num_results, songs)
 
 
-def songs_with(index, told):
-    """Which songs have all labels of a text with commas between them.  # [S] int64"""
-    there = sorted({label for song in index.songs for label in song["labels"]})
-    if not there:
-        raise ValueError(f"search.labels={told!r}: no song of {index.folder} has a label")
-    wanted = {
-        label_names.find_label(name.strip(), there, "of the songs") for name in told.split(",")
-    }
-    songs = [i for i, song in enumerate(index.songs) if wanted <= set(song["labels"])]
+def select_songs(index, text):
+    """Return the songs with all labels of a comma-separated text.  # [S] int64"""
+    present = sorted({label for song in index.songs for label in song["labels"]})
+    if not present:
+        raise ValueError(f"search.labels={text!r}: no song of {index.folder} has a label")
+    names = map(str.strip, text.split(","))
+    labels = {label_names.find_label(name, present, "of the songs") for name in names}
+    songs = [i for i, song in enumerate(index.songs) if labels <= set(song["labels"])]
     if not songs:
-        raise ValueError(f"search.labels={told!r}: no song has all of them")
+        raise ValueError(f"search.labels={text!r}: no song has all of them")
     return np.array(songs)
 
 
-def rows_of(index, songs):
-    """All rows of some songs, ascending.  # [R] int64"""
+def rows_of_songs(index, songs):
+    """Return all rows of some songs, ascending.  # [R] int64"""
     return np.concatenate([np.arange(*index.firsts[song : song + 2]) for song in songs])
 
 
-def read(embedder, text):
-    """The vector of a text.  # [1, d]"""
+def embed_text(embedder, text):
+    """Return the vector of a text.  # [1, d]"""
     if embedder.embed_text is None:
         raise ValueError(
-            f"search.text: {embedder.name} reads no texts; index by search.embedder=embed:WORKDIR "
+            f"search.text: {embedder.name} embeds no texts; set search.embedder=embed:WORKDIR "
             "of --mode=embed with embed.text, or path:FOLDER with a CLAP model and its tokenizer"
         )
-    return indexing.unit(embedder.embed_text([text]))
+    return l2_normalize(embedder.embed_text([text])).astype(np.float32)
 
 
-def heard(config, embedder, index):
-    """The vectors of a file, or of a range of it.  # [Q, d]"""
+def embed_file(config, embedder, index):
+    """Return the vectors of search.query, or of its range search.seconds.  # [Q, d]"""
     s, d = config.search, config.data
     if s.seconds is not None and not (len(s.seconds) == 2 and 0 <= s.seconds[0] < s.seconds[1]):
         raise ValueError(f"search.seconds={tuple(s.seconds)} is not (from, to) within the file")
@@ -130,91 +134,92 @@ def heard(config, embedder, index):
         least = embedder.min_samples / embedder.sample_rate
         raise ValueError(
             f"search.query={s.query!r}: {len(pcm) / embedder.sample_rate:.3f} s are shorter than "
-            f"one patch, {least:.3f} s; take a longer range"
+            f"one patch, {least:.3f} s; set a longer range"
         )
-    return indexing.embedded(embedder, pcm_to_float(pcm)[:, 0], index.about["hop"])
+    return indexing.embed_wave(embedder, pcm_to_float(pcm)[:, 0], index.about["hop"])
 
 
-def found(index, queries, count, songs=None):
-    """The songs that are nearest to a query of Q windows that follow each other.
+def rank_songs(index, queries, count, songs=None):
+    """Return the Hits nearest to a query of Q successive windows, the best first, then by name.
 
-    Songs with a window near to one of the query's are taken, at least FEWEST of them where there
-    are so many, and put in order by their best range. One window of a query misses none.
+    Candidates are the songs with a window near to one of the query's, at least MIN_CANDIDATES of
+    them where there are so many; they are ranked by their best range. For a query of one window the
+    ranking is exact.
 
     Args:
-      songs: the only ones that may be found; all where None.
-
-    Returns:
-      Hits, the best first; equal ones by name.
+      songs: to search among; all where None.
     """
-    rows = None if songs is None else rows_of(index, songs)
-    there = len(index.songs) if songs is None else len(songs)
+    rows = None if songs is None else rows_of_songs(index, songs)
+    song_count = len(index.songs) if songs is None else len(songs)
     total = len(index.vectors) if rows is None else len(rows)
-    wanted = min(max(count, FEWEST), there)
-    asked_for = wanted * -(-total // there)  # all windows of a song may be alike
+    wanted = min(max(count, MIN_CANDIDATES), song_count)
+    neighbors = wanted * -(-total // song_count)  # one song may own all the nearest windows
     while True:
-        near, _ = vector_index.nearest(index, queries, asked_for, rows)
+        near, _ = vector_index.find_nearest(index, queries, neighbors, rows)
         near = np.unique(index.song_at(near))
-        if len(near) >= wanted or asked_for >= total:
+        if len(near) >= wanted or neighbors >= total:
             break
-        asked_for *= 4
-    hits = [best_range(index, song, queries) for song in near]
+        neighbors *= 4
+    hits = [find_best_range(index, song, queries) for song in near]
     return sorted(hits, key=lambda hit: (-hit.score, hit.song["name"]))[:count]
 
 
-def best_range(index, song, queries):
-    """The Hit of a song: where its windows, one after another, are most like the query's.
+def find_best_range(index, song, queries):
+    """Return the Hit of a song: the shift at which its windows are nearest to the query's.
 
-    A query that is longer than the song is held against it at every shift within the query.
+    A song that is shorter than the query is shifted within the query.
     """
     first, last = index.firsts[song : song + 2]
     cosines = index.vectors[first:last] @ queries.T  # [W, Q]
-    windows, asked_for = cosines.shape
-    length = min(windows, asked_for)
-    if windows < asked_for:
+    windows, queried = cosines.shape
+    length = min(windows, queried)
+    if windows < queried:
         cosines = cosines.T
     shifts = len(cosines) - length + 1
     steps = np.arange(length)
     means = cosines[np.arange(shifts)[:, None] + steps[None], steps[None]].mean(axis=1)
     place = int(means.argmax())
-    at = 0 if windows < asked_for else place
-    return hit(index, index.songs[song], at, at + length - 1, float(means[place]))
+    start = 0 if windows < queried else place
+    return make_hit(index, index.songs[song], start, start + length - 1, float(means[place]))
 
 
-def hit(index, song, first, last, score):
-    """The Hit of the windows `first` to `last` of a song."""
+def make_hit(index, song, first, last, score):
+    """Return the Hit of the windows `first` to `last` of a song."""
     about = index.about
-    at = indexing.starts(song["samples"], about["window"], about["hop"])
-    end = min(song["samples"], at[last] + about["window"])
+    starts = indexing.window_starts(song["samples"], about["window"], about["hop"])
+    end = min(song["samples"], starts[last] + about["window"])
     rate = about["sample_rate"]
-    return Hit(song, float(at[first] / rate), float(end / rate), score)
+    return Hit(song, float(starts[first] / rate), float(end / rate), score)
 
 
-def lines(hits, index):
-    """The table."""
+def format_hits(hits, index):
+    """Yield the lines of the table of results."""
     songs, windows = len(index.songs), len(index.vectors)
-    way = "exact" if index.graph is None else "by a graph"
-    yield f"search: {songs} songs, {windows:,} vectors of {index.about['embedder']}, {way}"
+    method = "exact" if index.graph is None else "by a graph"
+    yield f"search: {songs} songs, {windows:,} vectors of {index.about['embedder']}, {method}"
     yield f"{'score':>6}  {'from':>8}  {'to':>8}  song"
     for one in hits:
-        name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in label(one))
-        yield f"{one.score:6.3f}  {clock(one.start):>8}  {clock(one.end):>8}  {name}"
+        name = "".join(
+            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in format_name(one)
+        )
+        yield f"{one.score:6.3f}  {format_time(one.start):>8}  {format_time(one.end):>8}  {name}"
 
 
-def label(one):
-    told = ", ".join(one.song["labels"][:4])
-    return one.song["name"] + (f"  ({told})" if told else "")
+def format_name(hit):
+    """Return the name of a Hit's song with its first labels."""
+    labels = ", ".join(hit.song["labels"][:4])
+    return hit.song["name"] + (f"  ({labels})" if labels else "")
 
 
-def clock(seconds):
-    """Minutes and seconds, as players show them."""
+def format_time(seconds):
+    """Return minutes and seconds, M:SS.S."""
     return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
-def prepared_songs(config):
-    """{name: (samples [n, A] int16, Hz)} of the songs of data.source, where they are prepared.
+def open_prepared_songs(config):
+    """Return {name: (samples [n, A] int16, Hz)} of the prepared songs of data.source.
 
-    A player's last resort: songs that are rendered, or lie within a data set, have no file.
+    Players need them for songs without a file: rendered ones, and those of a data set.
     """
     place = prepare.locate_cache(config)
     if config.data.trim_db is not None or not (place / "manifest.json").exists():
@@ -225,12 +230,12 @@ def prepared_songs(config):
     return {song["name"]: (cut(song), rate) for song in manifest["songs"]}
 
 
-def described(config, index, hits):
-    """The query and what it found, for JSON."""
+def to_json(config, index, hits):
+    """Return the query and its results, for `json`."""
     s = config.search
     query = {"file": s.query, "seconds": s.seconds and list(s.seconds)}
     query |= {"text": s.text, "labels": s.labels}
-    kept = ("name", "artist", "labels", "captions", "file", "offset")
+    fields = ("name", "artist", "labels", "captions", "file", "offset")
     return {
         "query": query,
         "index": str(index.folder),
@@ -238,9 +243,9 @@ def described(config, index, hits):
         "sha256": index.about["sha256"],
         "songs": len(index.songs),
         "vectors": len(index.vectors),
-        "found": [
+        "results": [
             {"score": one.score, "start": one.start, "end": one.end}
-            | {name: one.song[name] for name in kept}
+            | {name: one.song[name] for name in fields}
             for one in hits
         ],
     }

@@ -163,9 +163,12 @@ def make_predict(job):
     """Return the jitted (params, wave [B, N] or [B, A, N]) -> probability of each tag [B, V]."""
     task = job.task
     link = jax.nn.softmax if task.tags.one else jax.nn.sigmoid
-    return jax.jit(
-        lambda params, wave: link(task.logits(params, job.wave_tokens(params, wave)))
-    )
+    return jax.jit(lambda params, wave: link(task.logits(params, job.wave_tokens(params, wave))))
+
+
+def read_windows(job, songs):
+    """Return head.windows crops of each song, evenly spread.  # [S, W, N, A] int16"""
+    return crops.read_spread_crops(songs, job.rep.samples, job.config.head.windows)
 
 
 def predict_songs(job, predict, params, waves):
@@ -188,8 +191,7 @@ class TagValidation:
             raise ValueError(
                 "every valid song has the same tags; raise data.valid_fraction or add songs"
             )
-        windows = job.config.head.windows
-        self.waves = crops.read_spread_crops(job.valid_songs, job.rep.samples, windows)
+        self.waves = read_windows(job, job.valid_songs)
         self.best = BestCheckpoint(job, KIND, SCORE, job.config.head.patience, step)
         self.stopped = self.best.stopped
 

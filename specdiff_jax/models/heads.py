@@ -1,4 +1,4 @@
-"""What reads a trunk's tokens: attention pooling, then one linear layer; and texts beside it."""
+"""Heads on the tokens of a backbone: attention pooling, then one linear layer; and on texts."""
 
 import flax.linen as nn
 import jax
@@ -8,12 +8,12 @@ from specdiff_jax.models.layers import Dense
 from specdiff_jax.models.norms import layer_norm
 
 
-class PooledHead(nn.Module):
-    """Weighted means of the tokens, each by a learned query, to a number for each tag.
+class TagHead(nn.Module):
+    """Weighted means of the tokens, each by a trainable query, then a logit for each tag.
 
-    (Multi-head attention pooling with one linear key, as Lee et al. 2019, arXiv 1810.00825, eq. 11,
-    without values of its own.) A query of zero weighs all tokens alike. Tokens are brought to zero
-    mean and unit variance first, without parameters: blocks differ in scale by tens.
+    (Attention pooling with the tokens as keys and values, as Lee et al. 2019, arXiv 1810.00825,
+    eq. 11.) A query of zero gives all tokens the same weight. Tokens are first normalized to mean
+    zero and variance one, without parameters: blocks differ in scale by a factor of tens.
 
     Args of the call:
       tokens: [B, L, D].
@@ -31,7 +31,7 @@ class PooledHead(nn.Module):
 
 
 class EmbeddingHead(nn.Module):
-    """The same weighted means of the tokens, and one linear layer to a place on the unit sphere.
+    """Weighted means of the tokens as in `TagHead`, then a linear layer to a vector of length one.
 
     Args of the call:
       tokens: [B, L, D].
@@ -51,7 +51,7 @@ class EmbeddingHead(nn.Module):
 
 
 class TextHead(nn.Module):
-    """A text's pooled vector, linearly, to a place on the same sphere.  # [B, P] -> [B, E]"""
+    """Pooled text features through a linear layer to length one.  # [B, P] -> [B, E]"""
 
     size: int  # E
 
@@ -61,7 +61,7 @@ class TextHead(nn.Module):
 
 
 def attention_pool(module, tokens, queries):
-    """Attention pooling inside a compact module, its queries a parameter.  # -> [B, Q * D]"""
+    """Return tokens [B, L, D] pooled by queries, a parameter of a compact module.  # [B, Q * D]"""
     width = tokens.shape[-1]
     tokens = layer_norm(tokens.astype(jnp.float32), scale=1.0, shift=0.0)
     query = module.param("query", nn.initializers.normal(0.02), (queries, width))

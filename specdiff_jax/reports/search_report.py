@@ -30,7 +30,7 @@ def write_search_report(path, results, prepared):
         title=describe_query(query),
         query=player,
         songs=tabulate_songs(results),
-        cards=[load_result(row, prepared) for row in results["found"]],
+        cards=[load_result(row, prepared) for row in results["results"]],
     )
     return write_page(path, page)
 
@@ -48,7 +48,7 @@ def tabulate_songs(results):
     """Return the songs with their scores and ranges."""
     rows = [
         Row(row["name"], tuple(format_number(row[key]) for key in ("score", "start", "end")))
-        for row in results["found"]
+        for row in results["results"]
     ]
     note = (
         f"{results['songs']:,} songs, {results['vectors']:,} vectors of {results['embedder']}. "

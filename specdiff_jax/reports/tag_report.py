@@ -45,8 +45,9 @@ def describe_run(about):
     backbone = about["init_from"] or "random initial weights"
     songs = about["songs"]
     return (
-        f"Trunk: {backbone}, block {about['block']} at noise level {about['t']:g}; learns: "
-        f"{about['trainable']}; step {about['step']:,}, the best on valid; {about['sha256'][:10]}.",
+        f"Backbone: {backbone}, block {about['block']} at noise level {about['noise_level']:g}; "
+        f"trained: {about['trainable']}; step {about['step']:,}, the best on valid; "
+        f"{about['sha256'][:10]}.",
         f"{songs['train']:,} songs to learn from, {songs['valid']:,} to choose by, "
         f"{songs['test']:,} to test, each the mean of {about['windows']} windows of "
         f"{about['seconds']:.2f} s at {about['sample_rate']:,} Hz.",
@@ -86,9 +87,9 @@ def tabulate_robustness(results):
     if not results["robustness"]:
         return "Not measured (tag.robustness)."
     keys = ("accuracy", "f1_macro", "roc_auc_macro", "pr_auc_macro")
-    clean = {"change": "as it is"} | {key: results["test"][key]["value"] for key in keys}
+    clean = {"corruption": "as it is"} | {key: results["test"][key]["value"] for key in keys}
     rows = [
-        Row(row["change"], tuple(format_number(row[key]) for key in keys))
+        Row(row["corruption"], tuple(format_number(row[key]) for key in keys))
         for row in [clean, *results["robustness"]]
     ]
     note = "The same test songs and thresholds, each window changed before the tagger hears it."

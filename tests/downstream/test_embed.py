@@ -224,7 +224,7 @@ def test_a_run_that_was_stopped_goes_on_and_is_the_same(config, tmp_path):
 
 
 def test_words_find_the_songs_that_they_are_said_of(worded):
-    index = vector_index.read(indexing.place_of(worded))
+    index = vector_index.read_index(indexing.place_of(worded))
     assert index.about["embedder"] == f"embed:{worded.workdir}"
     assert index.about["sha256"] == trained_embedding.best(worded.workdir)[2]
     np.testing.assert_allclose(np.linalg.norm(index.vectors, axis=1), 1, rtol=1e-5)
@@ -243,7 +243,7 @@ def test_a_song_finds_itself_by_the_run_s_name_from_any_config(worded, tmp_path)
     query = str(pathlib.Path(worded.data.source).parent / "test 13.wav")
     other.search.update(embedder=f"embed:{worded.workdir}", query=query)
     other.search.index = str(indexing.place_of(worded))
-    hits = search.asked(other, vector_index.read(other.search.index))
+    hits = search.asked(other, vector_index.read_index(other.search.index))
     assert hits[0].song["file"] == query and hits[0].score > 0.999
 
 

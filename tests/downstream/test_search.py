@@ -80,11 +80,11 @@ def config(built, tmp_path):
 def hits(config, **fields):
     made = config.copy_and_resolve_references()
     made.search.update(fields)
-    return search.asked(made, vector_index.read(indexing.place_of(made)))
+    return search.asked(made, vector_index.read_index(indexing.place_of(made)))
 
 
 def test_an_excerpt_finds_its_song_at_its_time(built):
-    hop = vector_index.read(built.search.index).about["hop"] / RATE
+    hop = vector_index.read_index(built.search.index).about["hop"] / RATE
     for name, first in (("artist 2/0.wav", 8 * hop), ("artist 0/1.wav", 0.0)):
         path = f"{built.data.source}/{name}"
         best, second = hits(built, query=path, seconds=(first, first + 1.0))[:2]
@@ -100,7 +100,7 @@ def test_a_whole_song_finds_itself_and_so_does_a_query_longer_than_it(built, tmp
     best = hits(built, query=path)[0]
     assert best.song["name"] == "artist 1/0.wav" and best.start == 0 and best.end > 3.9
     wave, _ = soundfile.read(path)
-    hop = vector_index.read(built.search.index).about["hop"]
+    hop = vector_index.read_index(built.search.index).about["hop"]
     noise = 0.1 * np.random.default_rng(0).standard_normal(10 * hop)
     files.write(tmp_path / "long.wav", np.concatenate([noise, wave]), RATE)
     best = hits(built, query=str(tmp_path / "long.wav"))[0]
@@ -108,7 +108,7 @@ def test_a_whole_song_finds_itself_and_so_does_a_query_longer_than_it(built, tmp
 
 
 def test_an_index_that_grew_is_one_that_was_built_from_nothing(config, music, tmp_path, capfd):
-    songs, before = tmp_path / "songs", vector_index.read(config.search.index)
+    songs, before = tmp_path / "songs", vector_index.read_index(config.search.index)
     shutil.rmtree(songs / "artist 1")
     shutil.copytree(music / "artist 6", songs / "artist 6")
     shutil.copy(music / "artist 7" / "0.wav", songs / "artist 0" / "0.wav")
@@ -117,10 +117,10 @@ def test_an_index_that_grew_is_one_that_was_built_from_nothing(config, music, tm
     said = capfd.readouterr().err
     assert "2 new, 1 changed, 5 as before, 1 left out, 2 gone" in said
     assert "left out: 'text.wav': not readable as sound" in said
-    grown = vector_index.read(config.search.index, whole=True)
+    grown = vector_index.read_index(config.search.index, whole=True)
     config.search.index = str(tmp_path / "fresh")
     indexing.run(config)
-    fresh = vector_index.read(config.search.index, whole=True)
+    fresh = vector_index.read_index(config.search.index, whole=True)
     np.testing.assert_array_equal(grown.vectors, fresh.vectors)
     plain = lambda index: [{**song, "number": None} for song in index.songs]
     assert plain(grown) == plain(fresh) and grown.about == fresh.about
@@ -145,14 +145,14 @@ def test_an_index_of_songs_of_another_level_is_refused(config):
 
 def test_what_did_not_change_is_not_embedded_again(config, monkeypatch):
     monkeypatch.setattr(indexing, "embedded", lambda *_: pytest.fail("embedded again"))
-    before = vector_index.read(config.search.index)
+    before = vector_index.read_index(config.search.index)
     indexing.run(config)
-    np.testing.assert_array_equal(before.vectors, vector_index.read(before.folder).vectors)
+    np.testing.assert_array_equal(before.vectors, vector_index.read_index(before.folder).vectors)
 
 
 @pytest.mark.parametrize("stops", ["embedded", "vectors", "index.json"])
 def test_a_build_that_is_killed_leaves_the_old_index_whole(config, music, monkeypatch, stops):
-    old = vector_index.read(config.search.index)
+    old = vector_index.read_index(config.search.index)
     vectors, songs = np.array(old.vectors), old.songs
     shutil.copytree(music / "artist 5", f"{config.data.source}/artist 5")
 
@@ -168,7 +168,7 @@ def test_a_build_that_is_killed_leaves_the_old_index_whole(config, music, monkey
             patch.setattr(vector_index, "write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             indexing.run(config)
-    now = vector_index.read(config.search.index, whole=True)
+    now = vector_index.read_index(config.search.index, whole=True)
     np.testing.assert_array_equal(now.vectors, vectors)
     assert now.songs == songs
     indexing.run(config)
@@ -179,7 +179,7 @@ def test_a_build_that_is_killed_leaves_the_old_index_whole(config, music, monkey
 def test_labels_leave_their_songs_and_alone_find_the_typical_ones(built):
     found = hits(built, labels="odd")
     assert {hit.song["name"] for hit in found} == {f"artist {a}/1.wav" for a in range(4)}
-    index = vector_index.read(built.search.index)
+    index = vector_index.read_index(built.search.index)
     rows = search.rows_of(index, search.songs_with(index, "odd"))
     typical = index.vectors[rows].mean(axis=0)
     cosines = index.vectors[rows] @ (typical / np.linalg.norm(typical))
@@ -191,7 +191,7 @@ def test_labels_leave_their_songs_and_alone_find_the_typical_ones(built):
 
 
 def test_a_text_is_asked_where_the_embedder_reads(built, monkeypatch):
-    index = vector_index.read(built.search.index)
+    index = vector_index.read_index(built.search.index)
     about = index.about
     reader = Embedder(
         about["embedder"],

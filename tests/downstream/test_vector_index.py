@@ -23,7 +23,7 @@ def made(folder, seeds, before=None):
         songs.append({"name": name, "number": number, "windows": 20})
         vectors.append(rng.standard_normal((1, 16)) + rng.standard_normal((20, 16)) / 2)
     vectors = indexing.unit(np.concatenate(vectors))
-    return vector_index.write(folder, ABOUT, songs, vectors, before)
+    return vector_index.write_index(folder, ABOUT, songs, vectors, before)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_exact_index_is_brute_force(tmp_path, queries):
 def test_rows_know_their_songs(tmp_path):
     index = made(tmp_path, [3, 5, 8])
     np.testing.assert_array_equal(index.song_at([0, 19, 20, 59]), [0, 0, 1, 2])
-    again = vector_index.read(tmp_path, whole=True)
+    again = vector_index.read_index(tmp_path, whole=True)
     assert again.songs == index.songs and again.about == ABOUT
     np.testing.assert_array_equal(again.vectors, index.vectors)
 
@@ -76,16 +76,18 @@ def test_the_graph_finds_nearly_all_and_grows_and_forgets(tmp_path, queries, mon
     index = made(tmp_path, range(100))
     assert index.graph and recall(index, queries) > 0.97
     first = index.graph
-    grown = made(tmp_path, range(5, 120), vector_index.read(tmp_path))  # five gone, twenty new
+    grown = made(
+        tmp_path, range(5, 120), vector_index.read_index(tmp_path)
+    )  # five gone, twenty new
     assert grown.graph != first and not (tmp_path / first).exists()
     graph = vector_index.opened(tmp_path / grown.graph)
     assert len(graph) == 20 * 120  # what is gone is passed over, as few as it is
     assert recall(grown, queries) > 0.97
     assert vector_index.nearest(grown, queries, 300)[1].min() > -1.1
-    fewer = made(tmp_path, range(50, 120), vector_index.read(tmp_path))
+    fewer = made(tmp_path, range(50, 120), vector_index.read_index(tmp_path))
     assert len(vector_index.opened(tmp_path / fewer.graph)) == 20 * 70  # and built anew
     assert recall(fewer, queries) > 0.97
-    small = made(tmp_path, range(50, 60), vector_index.read(tmp_path))
+    small = made(tmp_path, range(50, 60), vector_index.read_index(tmp_path))
     assert small.graph is None and recall(small, queries) == 1
 
 
@@ -110,7 +112,7 @@ def test_a_damaged_index_is_named(tmp_path, harm, message):
     made(tmp_path, range(3))
     harm(tmp_path)
     with pytest.raises(ValueError, match=message) as caught:
-        vector_index.read(tmp_path)
+        vector_index.read_index(tmp_path)
     assert "\n" not in str(caught.value)
 
 

@@ -72,10 +72,10 @@ def split_windows(wave, size):
     """Windows side by side from the beginning; a clip shorter than one is repeated to fill it.
 
     What is left at the end is dropped while it is shorter than half a window; else a last window
-    ends where the clip does.  # [N] -> [W, size]
+    ends where the clip does.  # [N, ...] -> [W, size, ...]
     """
     if len(wave) < size:
-        return np.resize(wave, (1, size))
+        return np.resize(wave, (1, size, *wave.shape[1:]))
     whole, left = divmod(len(wave), size)
     starts = [i * size for i in range(whole)] + [len(wave) - size] * (2 * left >= size)
     return np.stack([wave[start : start + size] for start in starts])

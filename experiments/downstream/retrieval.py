@@ -20,8 +20,8 @@ import numpy as np
 from configs import embedding
 from experiments.downstream.tagging import PLAIN, WAYS, features, parser_of, small
 from experiments.lib.tables import RESULTS, write_csv
-from specdiff_jax.data import crops
 from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
+from specdiff_jax.data import crops
 from specdiff_jax.downstream import backbone, embed, embed_job, embedders
 from specdiff_jax.evaluation.metrics import retrieval
 from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_interval

@@ -27,9 +27,9 @@ import tqdm
 from experiments.lib.stopwatch import other_seconds, peak_rss
 from experiments.lib.tables import RESULTS, read_csv, write_csv
 from specdiff_jax.audio import files
+from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
 from specdiff_jax.data import cache, prepare
 from specdiff_jax.data.crops import pcm_to_wave
-from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
 from specdiff_jax.downstream import index as indexing
 from specdiff_jax.downstream import search, vector_index
 from specdiff_jax.evaluation.metrics import retrieval

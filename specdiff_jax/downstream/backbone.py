@@ -15,7 +15,6 @@ from specdiff_jax.audio import representation as representations
 from specdiff_jax.conditioning import vocabulary as vocabularies
 from specdiff_jax.config import build
 from specdiff_jax.data import crops
-from specdiff_jax.models.conditioning import null_condition
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import init_from
 from specdiff_jax.training.train_state import init_params
@@ -34,8 +33,7 @@ class Backbone:
 
     def features(self, params, x_0, eps):
         """Return the unconditional tokens of x_t after the block.  # [B, L, D]"""
-        inputs = self.model.model.inputs
-        condition = inputs and null_condition(inputs, len(x_0))
+        condition = self.model.null_condition(len(x_0))
         blocks = self.model.denoiser(params).features(x_0, eps, self.noise_level, condition)
         return blocks[self.block]
 
@@ -119,7 +117,7 @@ def to_dict(model, config):
     return {
         "config": config.to_dict(),
         "representation": representations.to_dict(model.rep),
-        "vocabulary": dataclasses.asdict(model.vocabulary),
+        "vocabulary": model.vocabulary.to_dict(),
         "cross_heads": model.config.condition.cross_heads,
     }
 

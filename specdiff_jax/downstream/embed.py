@@ -11,8 +11,8 @@ from specdiff_jax.data import prepare
 from specdiff_jax.downstream import embed_job, embedders, head_job
 from specdiff_jax.downstream.contrastive import LOSSES
 from specdiff_jax.downstream.embed_job import KIND, SCORE, RetrievalMetrics
-from specdiff_jax.reports.run_files import read_json
-from specdiff_jax.runtime.logs import log, write_json
+from specdiff_jax.runtime.files import read_json, write_json
+from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, validation
 from specdiff_jax.training.train import fit
 

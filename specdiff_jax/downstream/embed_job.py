@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax.conditioning import vocabulary
+from specdiff_jax.conditioning.labels import label_table
+from specdiff_jax.conditioning.text import TextValue, caption_table, draw_captions
 from specdiff_jax.data import caption_features, crops, prepare
 from specdiff_jax.downstream import contrastive
 from specdiff_jax.downstream.backbone import map_windows
@@ -94,19 +95,22 @@ class EmbedTask:
         return songs
 
     def tables(self, songs):
-        """Return the Tables of songs; whole texts are compared, so token features are left out."""
-        words = vocabulary.Vocabulary(self.names, (), self.text)
-        tables = vocabulary.tables(words, songs, self.features if self.text else None)
-        return tables._replace(tokens=None, mask=None)
+        """Return {"labels": tags [S, V] or None}, and "captions" if embed.text is set."""
+        tables = {"labels": label_table(songs, self.names) if self.names else None}
+        if self.text:
+            table = caption_table(songs, self.features)
+            pooled = TextValue(None, None, table.features.pooled)  # only whole texts are compared
+            tables["captions"] = table._replace(features=pooled)
+        return tables
 
     def draw_targets(self, tables, batch, key):
         """Return the Targets of crops, one caption of each drawn."""
         targets = Targets(batch.song)
-        if tables.labels is not None:
-            targets = targets._replace(tags=tables.labels[batch.song].astype(jnp.float32))
-        if tables.pooled is not None:
-            text, has_text = vocabulary.caption(tables, batch.song, key)
-            pooled = tables.pooled[text]
+        if tables["labels"] is not None:
+            targets = targets._replace(tags=tables["labels"][batch.song].astype(jnp.float32))
+        if "captions" in tables:
+            text, has_text = draw_captions(tables["captions"], batch.song, key)
+            pooled = tables["captions"].features.pooled[text]
             targets = targets._replace(text=text, has_text=has_text, pooled=pooled)
         return targets
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax.conditioning import prompts
+from specdiff_jax.conditioning.text import Text
 from specdiff_jax.downstream import embed_job, head_job
 from specdiff_jax.downstream.backbone import Backbone
 from specdiff_jax.evaluation import embedders
@@ -148,6 +148,6 @@ def load_embedding(workdir):
 
 def embed_texts(job, params, texts):
     """Return vectors of texts, encoded as the captions of the training were.  # -> [K, E]"""
-    encoder = prompts.load_text_encoder(job.task.text)
+    encoder = Text(**job.task.text).load_encoder()
     pooled = encoder.encode(list(texts), job.task.text["max_tokens"]).pooled
     return np.asarray(job.task.text_vectors(params, jnp.asarray(pooled, jnp.float32)))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from specdiff_jax.audio import augment
-from specdiff_jax.conditioning import vocabulary
+from specdiff_jax.conditioning.labels import label_table, list_labels
 from specdiff_jax.config import build
 from specdiff_jax.data import crops
 from specdiff_jax.data.songs import take_songs
@@ -38,11 +38,7 @@ class Tags:
 
     def targets(self, songs):
         """Return which tags each song has.  # [S, V] bool"""
-        return self.tables(songs).labels
-
-    def tables(self, songs):
-        """Return the Tables of songs with nothing but the tags."""
-        return vocabulary.tables(vocabulary.Vocabulary(self.names), songs)
+        return label_table(songs, self.names)
 
 
 def fit_tags(songs, kinds, min_songs, section="tag"):
@@ -52,10 +48,10 @@ def fit_tags(songs, kinds, min_songs, section="tag"):
       ValueError: there are fewer than two.
     """
     is_wanted = lambda label: not kinds or label.split(":", 1)[0] in kinds
-    names = tuple(sorted(filter(is_wanted, vocabulary.labels_of(songs, min_songs))))
+    names = tuple(sorted(filter(is_wanted, list_labels(songs, min_songs))))
     fields = f"{section}.kinds={tuple(kinds)}, {section}.min_songs={min_songs}"
     if not names:
-        present = sorted({label.split(":", 1)[0] for label in vocabulary.labels_of(songs)})
+        present = sorted({label.split(":", 1)[0] for label in list_labels(songs)})
         has = f"the songs have {', '.join(present)}" if present else "the songs have no labels"
         raise ValueError(f"{fields} leave no tag: {has}")
     if len(names) < 2:
@@ -120,11 +116,12 @@ class TagTask:
         return select_tagged(songs, self.tags, split)
 
     def tables(self, songs):
-        return self.tags.tables(songs)
+        """Return the tags of songs.  # [S, V] bool"""
+        return self.tags.targets(songs)
 
     def draw_targets(self, tables, batch, key):
         """Return the tags of crops.  # [B, V] float32"""
-        return tables.labels[batch.song].astype(jnp.float32)
+        return tables[batch.song].astype(jnp.float32)
 
     def augment(self, wave, targets, key):
         """Return waves and targets, mixed with others of the batch by tag.mix_up."""

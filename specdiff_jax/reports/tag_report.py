@@ -48,8 +48,8 @@ def describe_run(about):
         f"Backbone: {backbone}, block {about['block']} at noise level {about['noise_level']:g}; "
         f"trained: {about['trainable']}; step {about['step']:,}, the best on valid; "
         f"{about['sha256'][:10]}.",
-        f"{songs['train']:,} songs to learn from, {songs['valid']:,} to choose by, "
-        f"{songs['test']:,} to test, each the mean of {about['windows']} windows of "
+        f"{songs['train']:,} training songs, {songs['valid']:,} validation songs, "
+        f"{songs['test']:,} test songs, each the mean of {about['windows']} windows of "
         f"{about['seconds']:.2f} s at {about['sample_rate']:,} Hz.",
     )
 
@@ -66,7 +66,9 @@ def tabulate_metrics(results):
         valid = format_number(results["valid"].get(key))
         rows.append(Row(name, (test, valid), strong=key == "pr_auc_macro"))
     chosen = (
-        "The likeliest tag is said." if results["about"]["one"] else "Thresholds: best F1 on valid."
+        "The most probable tag is predicted."
+        if results["about"]["one"]
+        else "Thresholds: best F1 on valid."
     )
     note = f"Tested once. {chosen} Intervals hold 95 %, by bootstrap over songs."
     return Table(note, ("", "test", "valid"), rows)
@@ -92,7 +94,7 @@ def tabulate_robustness(results):
         Row(row["corruption"], tuple(format_number(row[key]) for key in keys))
         for row in [clean, *results["robustness"]]
     ]
-    note = "The same test songs and thresholds, each window changed before the tagger hears it."
+    note = "The same test songs and thresholds, each window corrupted before it is encoded."
     return Table(note, ("", *(METRICS[key] for key in keys)), rows)
 
 

@@ -1,4 +1,4 @@
-"""What wraps `denoise` to edit and to go on at any length; samplers never know."""
+"""Wrappers of `denoise` for inpainting, clips of any length and progress; and slerp of spectra."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ SMALL = 1e-8
 
 
 def inpaint(denoise, schedule, known, mask):
-    """Inpainting: the model decides where `mask` is 1, the rest is known.
+    """Return a denoiser whose x_0 is the model's where `mask` is 1 and `known` elsewhere.
 
-    Every step aims at the known x_0 there (the replacement of Lugmayr et al. 2022, arXiv
-    2201.09865, eq. 8, made before the step instead of after it, so that any sampler does it).
+    This is the replacement of Lugmayr et al. 2022 (arXiv 2201.09865, eq. 8), before the step
+    instead of after it, so that it works with any sampler.
 
     Args:
       known: [B, F, T, C]; mask: [F, T] of 0 and 1.
@@ -29,11 +29,10 @@ def inpaint(denoise, schedule, known, mask):
 
 
 def slerp(first, second, amount):
-    """The point of the arc from `first` to `second`, both seen as one vector.  # any shape
+    """Return the spherical interpolation of two arrays as vectors (Shoemake 1985).  # any shape
 
-    (Shoemake 1985.) The straight mean of two unlike spectra has only half their variance, which
-    under the noise of one time looks like fainter music; the arc keeps it. Like spectra are mixed
-    straight, because there the arc is a line; opposite ones have no arc of their own, take any.
+    The mean of two unrelated spectra has only half their variance, which at one noise level looks
+    like fainter music; the arc keeps it. Nearly parallel arrays are interpolated linearly.
     """
     cosine = np.vdot(first, second) / max(np.linalg.norm(first) * np.linalg.norm(second), SMALL)
     angle = np.arccos(np.clip(cosine, -0.9999, 1.0))
@@ -42,17 +41,17 @@ def slerp(first, second, amount):
 
 
 def window_starts(length, frames, hop):
-    """First frames of windows that cover 0..length, the last flush with the end."""
+    """Return the first frames of windows that cover 0..length; the last ends with the clip."""
     if length <= frames:
         return [0]
     return [*range(0, length - frames, hop), length - frames]
 
 
 def denoise_windows(denoise, schedule, frames, hop):
-    """A denoiser of any length from one of `frames`: windows overlap and must agree.
+    """Return a denoiser for any length from one for `frames`, by overlapping windows.
 
-    x_0 is the windows' mean where they overlap, weighted by a triangle (MultiDiffusion, Bar-Tal et
-    al. 2023, arXiv 2302.08113, eq. 5). Windows run one after another, in the memory of one.
+    Where windows overlap, x_0 is their mean with triangular weights (MultiDiffusion, Bar-Tal et al.
+    2023, arXiv 2302.08113, eq. 5). Windows are computed one after another, in the memory of one.
     """
     ramp = np.minimum(np.arange(1, frames + 1), np.arange(frames, 0, -1)).astype(np.float32)
 
@@ -60,11 +59,11 @@ def denoise_windows(denoise, schedule, frames, hop):
         length = x_t.shape[2]
         starts = window_starts(length, frames, hop)
         windows = jnp.stack([x_t[:, :, s : s + frames] for s in starts])
-        found = jax.lax.map(lambda window: denoise(window, t)[0], windows)  # [W, B, F, frames, C]
+        denoised = jax.lax.map(lambda x: denoise(x, t)[0], windows)  # [W, B, F, frames, C]
         total, weight = jnp.zeros_like(x_t), np.zeros(length, np.float32)
         for index, start in enumerate(starts):
             span = slice(start, start + frames)
-            total = total.at[:, :, span].add(found[index] * ramp[None, None, :, None])
+            total = total.at[:, :, span].add(denoised[index] * ramp[None, None, :, None])
             weight[span] += ramp
         return with_eps(total / weight[None, None, :, None], x_t, t, schedule)
 
@@ -72,16 +71,16 @@ def denoise_windows(denoise, schedule, frames, hop):
 
 
 def report_progress(denoise, tick):
-    """Calls `tick()` on the host at every evaluation: progress from inside a compiled sampler.
+    """Return a denoiser that calls `tick()` on the host at every evaluation of the network.
 
-    Where it returns False the network is left out, and what is sampled means nothing: so a sampler
-    that runs can be given up at once.
+    Once tick returns False the network is skipped and the samples are meaningless: this is how a
+    running sampler is canceled.
     """
-    go_on = lambda: np.bool_(tick() is not False)
-    skipped = lambda x_t, t: (x_t, x_t)
+    run_network = lambda: np.bool_(tick() is not False)
+    skip = lambda x_t, t: (x_t, x_t)
 
     def inner(x_t, t):
-        wanted = io_callback(go_on, jax.ShapeDtypeStruct((), np.bool_))
-        return jax.lax.cond(wanted, denoise, skipped, x_t, t)
+        running = io_callback(run_network, jax.ShapeDtypeStruct((), np.bool_))
+        return jax.lax.cond(running, denoise, skip, x_t, t)
 
     return inner

@@ -1,8 +1,8 @@
-"""What the network predicts. (x_0, eps) is the common language; a kind is two functions.
+"""What the network predicts. Each kind is two functions: its target, and its (x_0, eps).
 
-`target(kind, x_0, eps, alpha, sigma)` is what the network should say, and
-`to_x0_eps(kind, output, x_t, alpha, sigma)` is what its saying means. alpha and sigma broadcast
-against x. With x_t = alpha x_0 + sigma eps each kind below is one linear equation more.
+`target(kind, x_0, eps, alpha, sigma)` is the regression target of the network, and
+`to_x0_eps(kind, output, x_t, alpha, sigma)` is the (x_0, eps) that an output implies. alpha and
+sigma broadcast against x. Beside x_t = alpha x_0 + sigma eps each kind is one more linear equation.
 """
 
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def _from_eps(output, x_t, alpha, sigma):
 
 
 def _v_target(x_0, eps, alpha, sigma):
-    """v = alpha eps - sigma x_0 (Salimans & Ho 2022, appendix D)."""
+    """Return v = alpha eps - sigma x_0 (Salimans & Ho 2022, appendix D)."""
     return alpha * eps - sigma * x_0
 
 
@@ -37,7 +37,7 @@ def _from_v(output, x_t, alpha, sigma):
 
 
 def _velocity_target(x_0, eps, alpha, sigma):
-    """eps - x_0, the velocity of a rectified flow (Liu et al. 2022, eq. 1)."""
+    """Return eps - x_0, the velocity of a rectified flow (Liu et al. 2022, eq. 1)."""
     return eps - x_0
 
 
@@ -47,7 +47,7 @@ def _from_velocity(output, x_t, alpha, sigma):
 
 
 def _edm_target(x_0, eps, alpha, sigma):
-    """What is left of x_0 beside c_skip x_t, at unit variance (Karras et al. 2022, table 1).
+    """Return (x_0 - c_skip x_t) / c_out, of unit variance (Karras et al. 2022, table 1).
 
     With sigma_data = 1: c_skip = alpha / n^2, c_out = sigma / n, where n^2 = alpha^2 + sigma^2.
     """
@@ -62,27 +62,27 @@ def _from_edm(output, x_t, alpha, sigma):
 
 
 def network_input(kind, x_t, alpha, sigma):
-    """x_t as the network sees it: kind "edm" brings it to unit variance (its c_in)."""
+    """Return the input of the network: x_t, for "edm" at unit variance (its c_in)."""
     return x_t / jnp.sqrt(alpha**2 + sigma**2) if kind == "edm" else x_t
 
 
 def target(kind, x_0, eps, alpha, sigma):
-    """The network's regression target for a prediction kind."""
+    """Return the network's regression target for a prediction kind."""
     return PREDICTIONS[kind][0](x_0, eps, alpha, sigma)
 
 
 def to_x0_eps(kind, output, x_t, alpha, sigma):
-    """The pair (x_0, eps) that an output of the given kind implies."""
+    """Return the pair (x_0, eps) that an output of a kind implies."""
     return PREDICTIONS[kind][1](output, x_t, alpha, sigma)
 
 
 def blend(output, x_t, alpha, sigma, variance):
-    """The network's x_0 and the noisy input's, x_t / alpha, weighted by their precisions.
+    """Return the mean of the network's x_0 and of x_t / alpha, weighted by their precisions.
 
     `variance` is the mean-square error of `output` that no training removes (patches wider than
-    the tokens); the error of x_t / alpha is sigma^2 / alpha^2. Where noise is weak the input wins,
-    where it is strong the network: EDM's c_skip (Karras et al. 2022, table 1) with
-    `variance` for sigma_data^2.
+    the tokens); the error of x_t / alpha is sigma^2 / alpha^2. At weak noise the input dominates,
+    at strong noise the network: EDM's c_skip (Karras et al. 2022, table 1) with `variance` for
+    sigma_data^2.
     """
     scale = alpha**2 * variance + sigma**2
     return (alpha * variance * x_t + sigma**2 * output) / scale

@@ -1,10 +1,10 @@
 """From noise to data: `f(denoise, x_T, times, schedule, keys) -> x_0`, one `lax.scan` each.
 
 `denoise(x_t, t [B]) -> (x_0, eps)` hides the network, the prediction kind and any guidance.
-`times` falls from where x_T is to 0; see grids.py.  # [S + 1]
-`keys` is one key an item, so that item k is the same whatever else is in the batch.  # [B]
+`times` falls from the time of x_T to 0; see time_grids.py.  # [S + 1]
+`keys` has one key an item, so that item k is the same in any batch.  # [B]
 
-All but `heun` ask the network once a step, `heun` twice but for the last.
+Each step is one evaluation of the network; with `heun` two, but one in the last step.
 """
 
 import math
@@ -16,28 +16,28 @@ from specdiff_jax.diffusion.schedules import invert_log_snr
 
 
 def item_keys(seed, indices):
-    """One key for each sample index.  # [B]"""
+    """Return one key for each sample index.  # [B]"""
     return jax.vmap(lambda k: jax.random.fold_in(jax.random.key(seed), k))(jnp.asarray(indices))
 
 
 def item_noise(keys, step, shape):
-    """Standard normal noise of each item's own stream at one step.  # [B, *shape]"""
+    """Return standard normal noise of each item's own stream at one step.  # [B, *shape]"""
     draw = lambda key: jax.random.normal(jax.random.fold_in(key, step), shape)
     return jax.vmap(draw)(keys)
 
 
 def step_inputs(times):
-    """(t, the cleaner time after it, index) of each step, to scan over."""
+    """Return (t, the next and cleaner time s, index) of each step, to scan over.  # [S] each"""
     return times[:-1], times[1:], jnp.arange(len(times) - 1)
 
 
 def batch_time(x, t):
-    """One time for every item.  # [B]"""
+    """Return one time for all items of x.  # [B]"""
     return jnp.full(x.shape[0], t)
 
 
 def ddim(denoise, x_T, times, schedule, keys, eta=0.0):
-    """DDIM (Song et al. 2020, arXiv 2010.02502, eq. 12 and 16).
+    """Sample by DDIM (Song et al. 2020, arXiv 2010.02502, eq. 12 and 16).
 
     eta = 0 is deterministic; eta = 1 is ancestral DDPM sampling (Ho et al. 2020, algorithm 2, with
     the posterior variance beta-tilde of eq. 7).
@@ -60,16 +60,16 @@ def ddim(denoise, x_T, times, schedule, keys, eta=0.0):
 
 
 def ddpm(denoise, x_T, times, schedule, keys):
-    """DDPM ancestral sampling (Ho et al. 2020, algorithm 2), on any subset of the times."""
+    """Sample by DDPM's ancestral steps (Ho et al. 2020, algorithm 2), on any subset of times."""
     return ddim(denoise, x_T, times, schedule, keys, eta=1.0)
 
 
 def euler(denoise, x_T, times, schedule, keys):
-    """Euler's rule in t for the probability flow dx/dt = alpha' x_0 + sigma' eps.
+    """Sample by Euler's rule in t for the probability flow dx/dt = alpha' x_0 + sigma' eps.
 
-    (Lipman et al. 2022, eq. 1.) On a rectified flow it is DDIM; so is its last stride anywhere,
-    because sigma may be vertical at the data. Schedules vertical in t at the noise too (sigmoid)
-    want a grid of log_snr.
+    (Lipman et al. 2022, eq. 1.) On a rectified flow it is DDIM. The last step is DDIM on every
+    schedule, because sigma may be vertical at the data. A schedule that is vertical in t at the
+    noise too (sigmoid) needs a time grid in log_snr.
     """
 
     def step(x_t, inputs):
@@ -83,16 +83,16 @@ def euler(denoise, x_T, times, schedule, keys):
 
 
 def heun(denoise, x_T, times, schedule, keys, churn=0.0):
-    """EDM's second-order sampler (Karras et al. 2022, algorithms 1 and 2), on any schedule.
+    """Sample by EDM's second-order steps (Karras et al. 2022, algorithms 1 and 2), on any schedule.
 
     In y = x / alpha and n = sigma / alpha the flow is dy/dn = eps. `churn` is the paper's S_churn:
-    so much noise is added over the whole run before being taken away again.
+    noise that is added before steps, and removed by them, over the whole run.
     """
     gamma = min(churn / (len(times) - 1), math.sqrt(2) - 1)
     ratio = lambda t: schedule.sigma(t) / schedule.alpha(t)
 
-    def stirred(x_t, t, i):
-        """x_t with more noise, and the time that it is at then."""
+    def add_churn(x_t, t, i):
+        """Return x_t with more noise, and the time of that noise level."""
         if not gamma:
             return x_t, t
         up = invert_log_snr(schedule, schedule.log_snr(t) - 2 * math.log1p(gamma))
@@ -102,22 +102,21 @@ def heun(denoise, x_T, times, schedule, keys, churn=0.0):
 
     def step(x_t, inputs):
         t, s, i = inputs
-        x_t, t = stirred(x_t, t, i)
+        x_t, t = add_churn(x_t, t, i)
         x_0, eps = denoise(x_t, batch_time(x_t, t))
         x_s = schedule.alpha(s) * x_0 + schedule.sigma(s) * eps
         _, eps_s = denoise(x_s, batch_time(x_s, s))
         return x_s + schedule.alpha(s) * (ratio(s) - ratio(t)) / 2 * (eps_s - eps), None
 
     x_t = jax.lax.scan(step, x_T, step_inputs(times[:-1]))[0]
-    return ddim(denoise, x_t, times[-2:], schedule, keys)  # at the data there is no second slope
+    return ddim(denoise, x_t, times[-2:], schedule, keys)  # at t = 0 there is no second slope
 
 
-def dpmpp_2m(denoise, x_T, times, schedule, keys, noisy=False):
-    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
+def dpmpp_2m(denoise, x_T, times, schedule, keys, stochastic=False):
+    """Sample by DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
 
-    Of first order where it begins and where it reaches the data.
-
-    With `noisy` its SDE form (the same paper, eq. 18, with the two-step difference).
+    The first and the last step are of first order. With `stochastic` it is the SDE form (the same
+    paper, eq. 18, with the two-step difference).
     """
 
     def step(carry, inputs):
@@ -128,10 +127,10 @@ def dpmpp_2m(denoise, x_T, times, schedule, keys, noisy=False):
         first_order = (i == 0) | ~jnp.isfinite(h)
         weight = jnp.where(first_order, 0.0, h / h_before / 2)
         ahead = (1 + weight) * x_0 - weight * x_0_before
-        shrink = jnp.exp(-h) if noisy else 1.0
+        shrink = jnp.exp(-h) if stochastic else 1.0
         x_s = schedule.sigma(s) / schedule.sigma(t) * shrink * x_t
-        x_s -= schedule.alpha(s) * jnp.expm1(-h * (2 if noisy else 1)) * ahead
-        if noisy:
+        x_s -= schedule.alpha(s) * jnp.expm1(-h * (2 if stochastic else 1)) * ahead
+        if stochastic:
             noise_std = schedule.sigma(s) * jnp.sqrt(-jnp.expm1(-2 * h))
             x_s += noise_std * item_noise(keys, i + 1, x_t.shape[1:])
         return (x_s, x_0, h), None
@@ -141,47 +140,49 @@ def dpmpp_2m(denoise, x_T, times, schedule, keys, noisy=False):
 
 
 def dpmpp_2m_sde(denoise, x_T, times, schedule, keys):
-    """The stochastic form of `dpmpp_2m`."""
-    return dpmpp_2m(denoise, x_T, times, schedule, keys, noisy=True)
+    """Sample by the stochastic form of `dpmpp_2m`."""
+    return dpmpp_2m(denoise, x_T, times, schedule, keys, stochastic=True)
 
 
 def unipc(denoise, x_T, times, schedule, keys):
-    """UniPC of order two, B(h) = e^h - 1 (Zhao et al. 2023, arXiv 2302.04867, algorithms 5 and 6).
+    """Sample by UniPC of order two with B(h) = e^h - 1 (Zhao et al. 2023, arXiv 2302.04867).
 
-    Each evaluation first corrects the point at which it was made, then predicts the next.
+    Each evaluation of the network first corrects x_t, where it is evaluated, then predicts x_s.
     """
 
     def transfer(x, x_0, ahead, t, s, h):
-        """From t to s with the data prediction x_0 + ahead."""
+        """Return x_s from x_t, with the data prediction x_0 + ahead."""
         ratio = schedule.sigma(s) / schedule.sigma(t)
         return ratio * x - schedule.alpha(s) * jnp.expm1(-h) * (x_0 + ahead)
 
-    def corrected(x_before, known, t_before, t, h, h_before, i):
-        """The point at t from the one before, by the data predictions (here, before, earlier)."""
-        here, before, earlier = known
+    def correct(x_before, predictions, t_before, t, h, h_before, i):
+        """Return x_t from the point before it and the last three x_0, the newest at t."""
+        x_0, x_0_before, x_0_earlier = predictions
         phi = jnp.expm1(-h)
-        first = (phi / -h - 1) / phi  # b_1 and b_2 of the paper's eq. 9
-        second = 2 * ((phi / -h - 1) / -h - 0.5) / phi
-        back = -h_before / h  # r_1
-        of_old = jnp.where(i > 1, (first - second) / (1 - back), 0.0)
-        of_new = jnp.where(i > 1, first - of_old, 0.5)
-        slope = jnp.where(i > 1, 1 / back, 0.0) * (earlier - before)
-        return transfer(x_before, before, of_old * slope + of_new * (here - before), t_before, t, h)
+        b_1 = (phi / -h - 1) / phi  # the paper's eq. 9
+        b_2 = 2 * ((phi / -h - 1) / -h - 0.5) / phi
+        r_1 = -h_before / h
+        weight_old = jnp.where(i > 1, (b_1 - b_2) / (1 - r_1), 0.0)
+        weight_new = jnp.where(i > 1, b_1 - weight_old, 0.5)
+        slope = jnp.where(i > 1, 1 / r_1, 0.0) * (x_0_earlier - x_0_before)
+        ahead = weight_old * slope + weight_new * (x_0 - x_0_before)
+        return transfer(x_before, x_0_before, ahead, t_before, t, h)
 
     def step(carry, inputs):
-        x_t, x_before, before, earlier, t_before, h, h_before = carry
+        x_t, x_before, x_0_before, x_0_earlier, t_before, h, h_before = carry
         t, s, i = inputs
-        here, _ = denoise(x_t, batch_time(x_t, t))
-        better = corrected(x_before, (here, before, earlier), t_before, t, h, h_before, i)
-        x_t = jnp.where(i > 0, better, x_t)
+        x_0, _ = denoise(x_t, batch_time(x_t, t))
+        predictions = x_0, x_0_before, x_0_earlier
+        corrected = correct(x_before, predictions, t_before, t, h, h_before, i)
+        x_t = jnp.where(i > 0, corrected, x_t)
         h_next = (schedule.log_snr(s) - schedule.log_snr(t)) / 2
         first_order = (i == 0) | ~jnp.isfinite(h_next)
-        ahead = jnp.where(first_order, 0.0, h_next / h / 2) * (here - before)
-        x_s = transfer(x_t, here, ahead, t, s, h_next)
-        return (x_s, x_t, here, before, t, h_next, h), None
+        ahead = jnp.where(first_order, 0.0, h_next / h / 2) * (x_0 - x_0_before)
+        x_s = transfer(x_t, x_0, ahead, t, s, h_next)
+        return (x_s, x_t, x_0, x_0_before, t, h_next, h), None
 
-    nothing, one = jnp.zeros_like(x_T), jnp.ones(())
-    start = (x_T, nothing, nothing, nothing, times[0], one, one)
+    zeros, one = jnp.zeros_like(x_T), jnp.ones(())
+    start = (x_T, zeros, zeros, zeros, times[0], one, one)
     return jax.lax.scan(step, start, step_inputs(times))[0][0]
 
 
@@ -196,11 +197,11 @@ SAMPLERS = {
 }
 
 
-def num_steps(name, asked):
-    """How many strides of a sampler take at most so many network evaluations."""
-    return (asked + 1) // 2 if name == "heun" else asked
+def num_steps(name, nfe):
+    """Return the steps of a sampler within `nfe` evaluations of the network."""
+    return (nfe + 1) // 2 if name == "heun" else nfe
 
 
-def count_nfe(name, asked):
-    """How often a sampler asks the network when told to do so `asked` times at most."""
-    return 2 * num_steps(name, asked) - 1 if name == "heun" else asked
+def count_nfe(name, nfe):
+    """Return the evaluations of the network of a sampler with at most `nfe` of them."""
+    return 2 * num_steps(name, nfe) - 1 if name == "heun" else nfe

@@ -1,1 +1,1 @@
-"""Networks: x_t and t in, one prediction out. Know nothing of sound or of the noise process."""
+"""Networks: x_t and t in, one prediction out, independent of audio and of the noise process."""

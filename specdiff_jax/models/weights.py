@@ -1,4 +1,4 @@
-"""Weights as a safetensors file beside a JSON of what they are: no code, no pickle."""
+"""Write and read weights: a safetensors file beside a JSON that describes it, no pickle."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ SEPARATOR = "/"
 
 
 def save_weights(folder, params, about):
-    """Writes WEIGHTS and, last, ABOUT with their sha256 and `about`, a JSON-able dict."""
+    """Write WEIGHTS and, last, ABOUT with their sha256 and `about`, a JSON-able dict."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     flat = {SEPARATOR.join(path): np.asarray(x) for path, x in flatten_dict(params).items()}
@@ -24,17 +24,17 @@ def save_weights(folder, params, about):
 
 
 def load_weights(folder):
-    """(parameters, about, sha256) as `write` took them.
+    """Return (parameters, about, sha256) as `save_weights` wrote them.
 
     Raises:
-      ValueError: a file is missing or is not what was written.
+      ValueError: a file is missing or differs from what was written.
     """
     folder = pathlib.Path(folder)
     if not (folder / ABOUT).exists():
-        raise ValueError(f"{folder / ABOUT} is missing: it says what the weights are")
+        raise ValueError(f"{folder / ABOUT} is missing: it describes the weights; export again")
     about = json.loads((folder / ABOUT).read_text())
-    found = hash_file(folder / WEIGHTS)
-    if found != about.get("sha256"):
-        raise ValueError(f"{folder / WEIGHTS} is not the file that {ABOUT} speaks of; export again")
+    sha256 = hash_file(folder / WEIGHTS)
+    if sha256 != about.get("sha256"):
+        raise ValueError(f"{folder / WEIGHTS} is not the file that {ABOUT} describes; export again")
     flat = load_file(folder / WEIGHTS)
-    return unflatten_dict({tuple(n.split(SEPARATOR)): x for n, x in flat.items()}), about, found
+    return unflatten_dict({tuple(n.split(SEPARATOR)): x for n, x in flat.items()}), about, sha256

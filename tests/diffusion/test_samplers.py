@@ -1,4 +1,4 @@
-"""Samplers, on the exact denoiser of a Gaussian, must give that Gaussian."""
+"""Samplers on the exact denoiser of a Gaussian return that Gaussian; time grids."""
 
 import itertools
 
@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import base
 from specdiff_jax.diffusion import samplers, schedules, time_grids
+from specdiff_jax.sampling import options
 from tests.helpers.gaussian import MAKERS, MEAN, STD, exact_denoiser
 
 
@@ -34,14 +36,14 @@ ODE = ["ddim", "euler", "heun", "dpmpp_2m", "unipc"]
 
 @pytest.mark.parametrize("schedule", ["ddpm_linear", "cosine", "shifted"])
 @pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in ODE), *STOCHASTIC])
-def test_mean_and_std_of_the_gaussian(name, options, schedule):
+def test_sampler_returns_mean_and_std_of_the_gaussian(name, options, schedule):
     x_0 = draw(name, MAKERS[schedule](), 500, **options)
     assert x_0.mean() == pytest.approx(MEAN, abs=0.02)
     assert x_0.std() == pytest.approx(STD, abs=0.02)
 
 
 def flow_map(schedule, x_T, t, s):
-    """Where the probability flow of N(MEAN, STD^2) takes x_T from t to s, in closed form."""
+    """Return the probability flow of N(MEAN, STD^2) from x_T at t to s, in closed form."""
     alpha, sigma, alpha_s, sigma_s = (
         f(u) for u in (t, s) for f in (schedule.alpha, schedule.sigma)
     )
@@ -53,7 +55,7 @@ def flow_map(schedule, x_T, t, s):
 @pytest.mark.parametrize(
     ("name", "order"), [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc", 3)]
 )
-def test_the_error_falls_with_the_sampler_s_order(name, order, schedule):
+def test_sampler_error_falls_with_its_order(name, order, schedule):
     """Item by item against the exact flow: halving the step divides the error by 2^order."""
     schedule = {**MAKERS, "edm": schedules.edm}[schedule]()
     with jax.enable_x64(True):
@@ -74,7 +76,7 @@ def test_the_error_falls_with_the_sampler_s_order(name, order, schedule):
 
 
 @pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in ODE), *STOCHASTIC])
-def test_only_stochastic_samplers_use_their_keys(name, options):
+def test_sampler_uses_its_keys_only_if_stochastic(name, options):
     schedule = MAKERS["cosine"]()
     times, x_T = time_grids.log_snr(schedule, 20), jnp.ones((1, 100))
     sample = jax.jit(
@@ -86,7 +88,7 @@ def test_only_stochastic_samplers_use_their_keys(name, options):
     assert bool(jnp.array_equal(first, second)) == ((name, options) not in STOCHASTIC)
 
 
-def test_an_ancestral_step_has_the_posterior_of_ho_et_al():
+def test_ddpm_step_has_the_posterior_of_ho_et_al():
     """One step t -> s given a known x_0: mean and variance of eq. 6 and 7."""
     schedule = MAKERS["ddpm_linear"]()
     t, s, x_0, x_t = 0.6, 0.4, 0.7, -0.2
@@ -110,7 +112,7 @@ def test_an_ancestral_step_has_the_posterior_of_ho_et_al():
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
-def test_item_k_does_not_depend_on_its_batch(name):
+def test_sampler_item_does_not_depend_on_its_batch(name):
     schedule = MAKERS["cosine"]()
     together = draw(name, schedule, 10, items=5)
     times = time_grids.uniform(schedule, 10)
@@ -124,38 +126,59 @@ def test_item_k_does_not_depend_on_its_batch(name):
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
-def test_no_sampler_asks_more_often_than_it_was_told(name):
-    schedule, asked = MAKERS["cosine"](), []
+def test_sampler_evaluates_the_network_nfe_times(name):
+    schedule, evaluated = MAKERS["cosine"](), []
 
     def denoise(x_t, t):
-        jax.debug.callback(lambda t: asked.append(float(t[0])), t)
+        jax.debug.callback(lambda t: evaluated.append(float(t[0])), t)
         return exact_denoiser(schedule)(x_t, t)
 
     times = time_grids.log_snr(schedule, samplers.num_steps(name, 9))
     sample = jax.jit(lambda x, k: samplers.SAMPLERS[name](denoise, x, times, schedule, k))
     jax.block_until_ready(sample(jnp.ones((2, 3)), samplers.item_keys(0, [0, 1])))
     jax.effects_barrier()
-    assert len(asked) == 9
+    assert len(evaluated) == 9
+
+
+def test_toy_sampler_needs_one_function_and_one_entry(monkeypatch):
+    """It is chosen by sample.sampler and samples like DDIM, which it is in three lines."""
+
+    def toy(denoise, x_T, times, schedule, keys):
+        for t, s in itertools.pairwise(times):
+            x_0, eps = denoise(x_T, samplers.batch_time(x_T, t))
+            x_T = schedule.alpha(s) * x_0 + schedule.sigma(s) * eps
+        return x_T
+
+    monkeypatch.setitem(samplers.SAMPLERS, "toy", toy)
+    config, schedule = base.get_config(), MAKERS["cosine"]()
+    config.sample.update(sampler="toy", time_grid="log_snr", nfe=6)
+    options.check(config, schedule)
+    times, keys = options.times(config, schedule), samplers.item_keys(0, range(3))
+    assert len(times) == samplers.count_nfe("toy", 6) + 1
+    x_T = samplers.item_noise(keys, 0, (50,))
+    x_0 = options.sampler(config, schedule)(exact_denoiser(schedule), x_T, times, keys)
+    expected = samplers.ddim(exact_denoiser(schedule), x_T, times, schedule, keys)
+    np.testing.assert_allclose(x_0, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("grid", time_grids.TIME_GRIDS)
 @pytest.mark.parametrize("start", [1.0, 0.6])
-def test_grids_fall_from_the_start_to_the_data(grid, name, start):
+def test_time_grid_falls_from_the_start_to_the_data(grid, name, start):
     schedule = MAKERS[name]()
     curve = {"levels": [0.2, 0.8], "errors": [0.1, 0.6]} if grid == "aligned" else {}
     for steps in (1, 2, 13):
         times = np.asarray(time_grids.TIME_GRIDS[grid](schedule, steps, start=start, **curve))
         assert times.shape == (steps + 1,) and (np.diff(times) < 0).all()
-        nothing_left = float(schedule.log_snr(times[0])) == pytest.approx(-13, abs=0.2)
-        assert times[-1] == 0 and (nothing_left or times[0] == pytest.approx(start, abs=1e-3))
+        pure_noise = float(schedule.log_snr(times[0])) == pytest.approx(-13, abs=0.2)
+        assert times[-1] == 0 and (pure_noise or times[0] == pytest.approx(start, abs=1e-3))
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)
 @pytest.mark.parametrize("grid", ["uniform", "log_snr"])
 @pytest.mark.parametrize("schedule", ["zero_terminal", "sigmoid", "cosine"])
-def test_no_end_of_a_schedule_breaks_a_sampler(name, grid, schedule):
-    """Pure noise at t = 1, the data at t = 0: the Gaussian comes out all the same."""
+def test_sampler_is_right_at_the_ends_of_a_schedule(name, grid, schedule):
+    """The Gaussian is returned with pure noise at t = 1 and no noise at t = 0."""
     if (name, grid, schedule) == ("euler", "uniform", "sigmoid"):
         pytest.skip("Euler's rule in t cannot follow the vertical ends of this schedule")
     schedule = MAKERS[schedule]()
@@ -170,8 +193,8 @@ def test_no_end_of_a_schedule_breaks_a_sampler(name, grid, schedule):
     assert x_0.std() == pytest.approx(STD, abs=0.04)
 
 
-def test_edm_samples_keep_no_noise():
-    """A law narrower than EDM's smallest sigma: what is left is the law's, not the noise's."""
+def test_sampler_on_edm_leaves_no_noise():
+    """A distribution narrower than EDM's smallest sigma comes out without the noise."""
     schedule = schedules.edm()
 
     def constant(x_t, t):
@@ -187,10 +210,10 @@ def test_edm_samples_keep_no_noise():
 
 @pytest.mark.parametrize("sigma_min", [0.02, 0.2])
 @pytest.mark.parametrize("grid", ["log_snr", "karras"])
-def test_no_stop_lies_below_the_least_noise_of_a_schedule(grid, sigma_min):
-    """EDM's sigma_min may be above the cleanest stop of others: all strides stay real ones.
+def test_time_grid_stays_above_the_least_noise_of_a_schedule(grid, sigma_min):
+    """EDM's sigma_min may be above the last noise of other schedules: no step is empty.
 
-    The last of them, to the data, takes the posterior mean of what is left.
+    The last step, to the data, returns the posterior mean.
     """
     schedule = schedules.edm(sigma_min=sigma_min)
     times = time_grids.TIME_GRIDS[grid](schedule, 100)
@@ -205,16 +228,16 @@ def test_no_stop_lies_below_the_least_noise_of_a_schedule(grid, sigma_min):
         assert x_0.std() == pytest.approx(expected, abs=0.02)
 
 
-def test_strides_that_float32_cannot_tell_apart_are_refused():
+def test_time_grid_too_fine_for_float32_is_refused():
     for schedule, steps, start in ((MAKERS["sigmoid"](), 1000, 1.0), (schedules.edm(), 200, 1e-6)):
         for grid in (time_grids.log_snr, time_grids.karras):
-            with pytest.raises(ValueError, match=f"steps={steps} from t={start:.3g} on lie too"):
+            with pytest.raises(ValueError, match=f"steps={steps} from t={start:.3g} are too"):
                 grid(schedule, steps, start=start)
-    with pytest.raises(ValueError, match="lie too close together"):
+    with pytest.raises(ValueError, match="are too close together"):
         time_grids.uniform(schedules.edm(), 200, start=1e-6)
 
 
-def test_a_late_start_has_fewer_times_of_a_discrete_schedule():
+def test_time_grid_of_a_late_start_has_fewer_times_of_a_discrete_schedule():
     schedule = MAKERS["ddpm_linear"]()
     assert (np.diff(np.asarray(time_grids.uniform(schedule, 100, start=0.1))) < 0).all()
     with pytest.raises(ValueError, match="steps=101 is more than the times of the schedule"):
@@ -225,7 +248,7 @@ def test_a_late_start_has_fewer_times_of_a_discrete_schedule():
     assert (np.diff(late) < 0).all()
 
 
-def test_strides_are_equal_in_what_the_grid_says():
+def test_time_grid_has_equal_steps_in_its_variable():
     schedule = MAKERS["cosine"]()
     by_snr = np.diff(schedule.log_snr(time_grids.log_snr(schedule, 12)[:-1]))
     np.testing.assert_allclose(by_snr, by_snr.mean(), rtol=2e-2)
@@ -237,8 +260,8 @@ def test_strides_are_equal_in_what_the_grid_says():
 VARIANCES = np.geomspace(1e-3, 10, 64) / np.geomspace(1e-3, 10, 64).mean()
 
 
-def test_the_cost_of_a_stride_bounds_what_it_does_to_the_end():
-    """A denoiser held still from a to b, then the exact flow: within the bound, not far below."""
+def test_step_costs_bound_the_change_of_the_final_x_0():
+    """A denoiser constant from a to b, then the exact flow: within the bound, not far below."""
     places = np.linspace(-8, 8, 33)
     error = (VARIANCES / (1 + np.exp(places)[:, None] * VARIANCES)).mean(axis=1)
     cost = time_grids.step_costs(places, error)
@@ -246,32 +269,32 @@ def test_the_cost_of_a_stride_bounds_what_it_does_to_the_end():
     shares = []
     for a, b in itertools.combinations(range(33), 2):
         n_a, n_b = np.exp(-places[a] / 2), np.exp(-places[b] / 2)
-        held = y(n_a) * VARIANCES / (VARIANCES + n_a**2)
-        moved = y(n_a) + (n_b - n_a) * (y(n_a) - held) / n_a
-        at_the_end = (moved / y(n_b) - 1) * np.sqrt(VARIANCES)
-        shares.append(np.mean(at_the_end**2) / cost[a, b])
+        constant = y(n_a) * VARIANCES / (VARIANCES + n_a**2)
+        y_b = y(n_a) + (n_b - n_a) * (y(n_a) - constant) / n_a
+        change = (y_b / y(n_b) - 1) * np.sqrt(VARIANCES)
+        shares.append(np.mean(change**2) / cost[a, b])
     assert 0.05 < max(shares) <= 1
     assert np.isinf(cost[np.tril_indices(33)]).all()
 
 
-def test_the_aligned_grid_is_the_cheapest_of_all(monkeypatch):
+def test_aligned_grid_is_the_cheapest_of_all(monkeypatch):
     monkeypatch.setattr(time_grids, "NUM_PLACES", 11)
     schedule, levels, errors = MAKERS["cosine"](), [0.1, 0.4, 0.8], [0.02, 0.1, 0.5]
-    seen, stride_costs = [], time_grids.step_costs
+    costs, step_costs = [], time_grids.step_costs
     monkeypatch.setattr(
-        time_grids, "step_costs", lambda *of: seen.append(stride_costs(*of)) or seen[0]
+        time_grids, "step_costs", lambda *args: costs.append(step_costs(*args)) or costs[0]
     )
-    found = np.asarray(time_grids.aligned(schedule, 5, levels, errors))
-    total = lambda stops: sum(seen[0][a, b] for a, b in itertools.pairwise(stops))
-    all_stops = [(0, *between, 10) for between in itertools.combinations(range(1, 10), 3)]
+    times = np.asarray(time_grids.aligned(schedule, 5, levels, errors))
+    total = lambda path: sum(costs[0][a, b] for a, b in itertools.pairwise(path))
+    all_paths = [(0, *between, 10) for between in itertools.combinations(range(1, 10), 3)]
     places = np.linspace(time_grids.MIN_LOG_SNR, time_grids.MAX_LOG_SNR, 11)
-    best = places[list(min(all_stops, key=total))]
-    np.testing.assert_allclose(schedule.log_snr(found[:-1]), best, atol=0.1)
+    best = places[list(min(all_paths, key=total))]
+    np.testing.assert_allclose(schedule.log_snr(times[:-1]), best, atol=0.1)
 
 
 @pytest.mark.parametrize("steps", [10, 20])
-def test_the_aligned_grid_ends_nearest_to_the_flow(steps):
-    """DDIM on a Gaussian of many deviations, against grids that do not know them."""
+def test_aligned_grid_ends_nearest_to_the_flow(steps):
+    """DDIM on a Gaussian of many deviations, against grids that ignore them."""
     schedule, levels = MAKERS["cosine"](), jnp.linspace(0.01, 0.99, 99)
     snr = np.exp(schedule.log_snr(levels))[:, None]
     curve = {"levels": levels, "errors": (VARIANCES / (1 + snr * VARIANCES)).mean(axis=1)}
@@ -291,7 +314,7 @@ def test_the_aligned_grid_ends_nearest_to_the_flow(steps):
     assert distance("aligned", **curve) < 0.5 * min(map(distance, ("log_snr", "karras")))
 
 
-def test_grids_end_at_data_and_bad_ones_are_refused():
+def test_uniform_grid_ends_at_the_data_and_refuses_wrong_steps():
     ddpm, cosine = MAKERS["ddpm_linear"](), MAKERS["cosine"]()
     grid = np.asarray(time_grids.uniform(ddpm, 30))
     assert grid[0] == 1 and grid[-1] == 0 and (np.diff(grid) < 0).all()

@@ -16,7 +16,7 @@ MEAN, STD = 1.5, 0.5
 
 
 def exact_denoiser(schedule):
-    """The posterior mean of x_0 ~ N(MEAN, STD^2), scalar by scalar."""
+    """Return the denoiser whose x_0 is the posterior mean for N(MEAN, STD^2), by element."""
 
     def denoise(x_t, t):
         t = t.reshape(-1, *[1] * (x_t.ndim - 1))

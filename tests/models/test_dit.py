@@ -1,4 +1,4 @@
-"""The network: the published count, convolutions that are convolutions, attention that agrees."""
+"""The network: the published count, convolutions equal to Flax's, attention in equal forms."""
 
 import flax.linen as nn
 import jax
@@ -31,10 +31,10 @@ X_T = np.random.default_rng(0).normal(size=(2, 16, 24, 2)).astype(np.float32)
 T = np.float32([0.2, 0.9])
 
 
-def drawn(model, *inputs):
-    """Parameters of `model`, all away from zero, drawn by numpy: nothing is compiled.
+def draw_params(model, *inputs):
+    """Return parameters of `model`, all away from zero, drawn by numpy so that nothing compiles.
 
-    The zeros of adaLN-zero, where its parameters are made, would hide mistakes.
+    The initial zeros of adaLN-zero would hide mistakes.
     """
     rng, shapes = np.random.default_rng(1), jax.eval_shape(model.init, jax.random.key(0), *inputs)
     draw = lambda path, leaf: (
@@ -44,7 +44,7 @@ def drawn(model, *inputs):
 
 
 def apply(model, params, *inputs):
-    """What the model says, by one program instead of one for each operation."""
+    """Return the model's output, from one program instead of one for each operation."""
     return jax.jit(model.apply)(params, *inputs)
 
 
@@ -58,7 +58,7 @@ def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def test_the_base_has_the_published_number_of_parameters():
+def test_base_has_the_published_parameter_count():
     params = parameters(base.get_config())
     assert count(params) == 5_388_802
     parts = {name: count(part) for name, part in params.items()}
@@ -67,49 +67,49 @@ def test_the_base_has_the_published_number_of_parameters():
     assert [parts[f"block_{i}"] for i in range(4)] == [789_760] * 4
 
 
-def test_flops_by_formula_are_the_slides():
+def test_count_flops_equals_the_published_figures():
     linear, attention = count_flops(build.model(base.get_config(), (512, 1024, 2)))
     assert count_tokens((512, 1024, 2), (8, 8)) == 8192
     assert linear / 1e12 == pytest.approx(0.05, abs=0.005)
     assert attention / 1e12 == pytest.approx(0.28, abs=0.01)
 
 
-def test_flops_by_formula_are_xla_s():
+def test_count_flops_equals_xla_cost_analysis():
     model = DiT(**SMALL)
-    params = drawn(model, X_T[:1], T[:1])
+    params = draw_params(model, X_T[:1], T[:1])
     compiled = jax.jit(model.apply).lower(params, X_T[:1], T[:1]).compile()
     formula = sum(count_flops(model))
     assert compiled.cost_analysis()["flops"] == pytest.approx(formula, rel=0.25)
 
 
-def test_patch_in_is_a_strided_convolution():
+def test_patch_embed_is_a_strided_convolution():
     x = np.random.default_rng(0).normal(size=(2, 16, 24, 3)).astype(np.float32)
     ours = layers.PatchEmbed((4, 8), 10)
-    params = drawn(ours, x)
+    params = draw_params(ours, x)
     conv = nn.Conv(10, (4, 8), strides=(4, 8), padding="VALID")
     expected = apply(conv, params, x).reshape(2, -1, 10)
     np.testing.assert_allclose(apply(ours, params, x), expected, atol=1e-5)
 
 
-def test_patch_out_is_a_strided_transposed_convolution():
+def test_patch_unembed_is_a_strided_transposed_convolution():
     tokens = np.random.default_rng(0).normal(size=(2, 4 * 3, 10)).astype(np.float32)
     ours = layers.PatchUnembed((4, 8), (16, 24, 3))
-    params = drawn(ours, tokens)
+    params = draw_params(ours, tokens)
     conv = nn.ConvTranspose(3, (4, 8), strides=(4, 8), padding="VALID", transpose_kernel=True)
     expected = apply(conv, params, tokens.reshape(2, 4, 3, 10))
     np.testing.assert_allclose(apply(ours, params, tokens), expected, atol=1e-5)
 
 
-def test_products_and_their_gradients_are_the_plain_ones():
+def test_dense_and_its_gradient_equal_flax():
     """Both orders of widths, and through nn.Dense: the branch of the backward pass differs."""
     x = np.random.default_rng(0).normal(size=(2, 5, 12)).astype(np.float32)
     value = lambda layer: lambda p, x: jnp.sum(jnp.sin(layer.apply(p, x)))
     gradient = lambda layer: jax.jit(jax.grad(value(layer), argnums=(0, 1)))
     for width in (7, 20):
         ours, plain = layers.Dense(width), nn.Dense(width)
-        params = drawn(plain, x)
-        expected, found = (gradient(f)(params, x) for f in (plain, ours))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected, found)
+        params = draw_params(plain, x)
+        expected, actual = (gradient(f)(params, x) for f in (plain, ours))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected, actual)
         np.testing.assert_allclose(apply(ours, params, x), apply(plain, params, x), atol=1e-6)
 
 
@@ -122,11 +122,11 @@ def test_blockwise_attention_equals_plain_with_its_gradient(monkeypatch):
         for attend in (attention.plain, attention.blockwise)
     )
     np.testing.assert_allclose(plain[0], blockwise[0], rtol=1e-5)
-    for expected, found in zip(plain[1], blockwise[1], strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+    for expected, actual in zip(plain[1], blockwise[1], strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def test_blockwise_attention_never_holds_the_whole_map():
+def test_blockwise_attention_allocates_no_full_map():
     tokens = 4096
     q = jax.ShapeDtypeStruct((1, tokens, 2, 16), jnp.float32)
     loss = lambda q, k, v: attention.blockwise(q, k, v).sum()
@@ -135,42 +135,40 @@ def test_blockwise_attention_never_holds_the_whole_map():
 
 
 @pytest.mark.parametrize("grid", [(1, 12), (3, 4)])
-def test_rotary_scores_see_distances_alone(grid):
-    """One query and one key at every place: equal steps apart, equal score; the length is kept."""
+def test_rotary_scores_depend_on_distances_alone(grid):
+    """One query and one key at every position: equal distances, equal scores, equal lengths."""
     angles = positions.axial_angles(grid, 8)
     one = lambda seed: jnp.broadcast_to(
         jax.random.normal(jax.random.key(seed), (8,)), (1, 12, 1, 8)
     )
     q, k = positions.rotate(one(0), angles)[0, :, 0], positions.rotate(one(1), angles)[0, :, 0]
     np.testing.assert_allclose(jnp.linalg.norm(q, axis=-1), jnp.linalg.norm(one(0)[0, 0, 0]), 1e-5)
-    places = np.indices(grid).reshape(2, -1).T
+    coordinates = np.indices(grid).reshape(2, -1).T
     scores, seen = np.asarray(q @ k.T), {}
     for i in range(12):
         for j in range(12):
-            step = tuple(places[i] - places[j])
+            step = tuple(coordinates[i] - coordinates[j])
             assert scores[i, j] == pytest.approx(seen.setdefault(step, scores[i, j]), abs=1e-5)
     assert np.std(list(seen.values())) > 0.1
 
 
-def test_a_rotary_model_tells_places_apart_without_a_table():
-    """Two equal patches see the others from different distances."""
+def test_rotary_model_separates_positions_without_a_table():
+    """Two equal patches are at different distances from the others."""
     model = DiT(**(SMALL | {"positions": "rotary"}))
     x_t, t = X_T[:1].copy(), T[:1]
     x_t[:, :, 8:16] = x_t[:, :, :8]
-    params = drawn(model, x_t, t)
+    params = draw_params(model, x_t, t)
     assert "positions" not in params["params"]
     output = apply(model, params, x_t, t)[0]
     assert float(np.abs(output[:, :, 8:16] - output[:, :, :8]).max()) > 1e-3
 
 
 @pytest.mark.slow
-def test_the_less_is_kept_for_the_backward_pass_the_less_memory_a_gradient_takes(
-    monkeypatch,
-):
-    """In a loop over blocks; without one XLA's CPU backend merges what is computed twice.
+def test_remat_that_saves_less_takes_less_memory(monkeypatch):
+    """In a scan over blocks: without one XLA's CPU backend merges what is computed twice.
 
-    Products compute norms and activations again by themselves, which leaves "dots" little to save:
-    it is held against what autodiff keeps of plain products.
+    Our matmuls compute norms and activations again by themselves, which leaves "dots" little to
+    save. So it is compared with what autodiff saves for plain matmuls.
     """
     deep = SMALL | {"shape": (64, 64, 2), "depth": 8, "scan": True, "attention": "blockwise"}
     x_t = np.zeros((2, 64, 64, 2), np.float32)
@@ -183,9 +181,9 @@ def test_the_less_is_kept_for_the_backward_pass_the_less_memory_a_gradient_takes
 
     names = ("none", "dots", "attention", "block")
     none, dots, attention, block = (memory(remat) for remat in names)
-    plainly = lambda x, w, function=matmul.identity, others=(): function(x, *others) @ w
+    plain = lambda x, w, function=matmul.identity, args=(): function(x, *args) @ w
     for module in (layers, matmul):
-        monkeypatch.setattr(module, "matmul", plainly)
+        monkeypatch.setattr(module, "matmul", plain)
     autodiff = memory("none")
     assert block < 0.7 * dots < 0.5 * autodiff
     assert block < attention < 0.8 * dots
@@ -196,28 +194,28 @@ def test_the_less_is_kept_for_the_backward_pass_the_less_memory_a_gradient_takes
     "change",
     [{"remat": "block"}, {"remat": "attention"}, {"remat": "dots"}, {"attention": "blockwise"}],
 )
-def test_ways_to_compute_change_no_result(change):
-    params = drawn(DiT(**SMALL), X_T, T)
+def test_remat_and_attention_change_no_gradient(change):
+    params = draw_params(DiT(**SMALL), X_T, T)
 
     def gradient(model):
         return jax.jit(jax.grad(lambda p: jnp.mean(model.apply(p, X_T, T)[0] ** 2)))(params)
 
-    expected, found = gradient(DiT(**SMALL)), gradient(DiT(**(SMALL | change)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected, found)
+    expected, actual = gradient(DiT(**SMALL)), gradient(DiT(**(SMALL | change)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), expected, actual)
 
 
-def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
+def test_bfloat16_output_is_near_float32_with_float32_parameters():
     half = DiT(**(SMALL | {"dtype": "bfloat16"}))
     shapes = jax.eval_shape(half.init, jax.random.key(0), X_T, T)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-    params = drawn(half, X_T, T)
-    full, found = (apply(model, params, X_T, T)[0] for model in (DiT(**SMALL), half))
-    assert found.dtype == jnp.float32
-    assert float(jnp.abs(found - full).max() / jnp.abs(full).max()) < 0.05
-    assert not jnp.array_equal(found, full)
+    params = draw_params(half, X_T, T)
+    full, output = (apply(model, params, X_T, T)[0] for model in (DiT(**SMALL), half))
+    assert output.dtype == jnp.float32
+    assert float(jnp.abs(output - full).max() / jnp.abs(full).max()) < 0.05
+    assert not jnp.array_equal(output, full)
 
 
-def test_adaln_zero_blocks_are_the_identity_at_initialisation():
+def test_adaln_zero_blocks_are_the_identity_at_initialization():
     model = DiT(**(SMALL | {"block": "adaln_zero", "time_embedding": "fourier"}))
     params = jax.jit(model.init)(jax.random.key(1), X_T, T)
     output, features = apply(model, params, X_T, T)
@@ -229,17 +227,17 @@ def test_adaln_zero_blocks_are_the_identity_at_initialisation():
 
 
 @pytest.mark.parametrize("block", ["pre_ln", "adaln_zero"])
-def test_the_output_learns_from_time_and_every_parameter_has_a_gradient(block):
+def test_output_depends_on_time_and_on_every_parameter(block):
     model = DiT(**(SMALL | {"block": block}))
-    params = drawn(model, X_T, T)
+    params = draw_params(model, X_T, T)
     loss = lambda p: jnp.mean((model.apply(p, X_T, T)[0] - X_T) ** 2)
-    assert not silent(jax.jit(jax.grad(loss))(params))
+    assert not zero_gradients(jax.jit(jax.grad(loss))(params))
     early, late = apply(model, params, X_T, T)[0], apply(model, params, X_T, T[::-1])[0]
     assert not np.allclose(early, late)
 
 
-def silent(gradient):
-    """Names of the parameters that nothing depends on."""
+def zero_gradients(gradient):
+    """Return the names of the parameters whose gradient is zero."""
     leaves = jax.tree_util.tree_leaves_with_path(gradient)
     return [jax.tree_util.keystr(path) for path, leaf in leaves if not np.any(leaf)]
 
@@ -259,46 +257,46 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("change", OPTIONS)
-def test_every_option_uses_all_its_parameters_and_its_input(change):
+def test_option_uses_all_its_parameters_and_its_input(change):
     model = DiT(**(SMALL | change))
-    params = drawn(model, X_T, T)
+    params = draw_params(model, X_T, T)
     value = lambda params, x_t: jnp.mean((model.apply(params, x_t, T)[0] - 1) ** 2)
     of_params, of_input = jax.jit(jax.grad(value, argnums=(0, 1)))(params, X_T)
-    assert not silent(of_params) and np.all(np.any(of_input, axis=(0, 3)))
+    assert not zero_gradients(of_params) and np.all(np.any(of_input, axis=(0, 3)))
     if not model.scan:  # XLA counts a scan's body once
         compiled = jax.jit(model.apply).lower(params, X_T, T).compile()
-        found = compiled.cost_analysis()["flops"] / len(X_T)
-        assert found == pytest.approx(sum(count_flops(model)), rel=0.35)
+        flops = compiled.cost_analysis()["flops"] / len(X_T)
+        assert flops == pytest.approx(sum(count_flops(model)), rel=0.35)
 
 
-def test_a_scan_over_blocks_is_the_loop():
+def test_scan_over_blocks_equals_the_loop():
     loop, scan = (DiT(**(SMALL | {"scan": scan})) for scan in (False, True))
-    params = drawn(loop, X_T, T)["params"]
+    params = draw_params(loop, X_T, T)["params"]
     blocks = [params.pop(f"block_{index}") for index in range(2)]
     stacked = {**params, "blocks": jax.tree.map(lambda *leaves: np.stack(leaves), *blocks)}
     params |= {f"block_{index}": block for index, block in enumerate(blocks)}
     expected, by_loop = apply(loop, {"params": params}, X_T, T)
-    found, by_scan = apply(scan, {"params": stacked}, X_T, T)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    output, by_scan = apply(scan, {"params": stacked}, X_T, T)
+    np.testing.assert_allclose(output, expected, atol=1e-5)
     np.testing.assert_allclose(by_scan, by_loop, atol=1e-5)
 
 
-def test_normed_queries_and_keys_have_no_length():
-    """Scaling what makes them changes nothing; without the norm it does."""
+def test_qk_norm_ignores_the_length_of_queries_and_keys():
+    """Scaling their weights changes no output with the norm, and does without it."""
     x = np.random.default_rng(0).normal(size=(1, 6, 8)).astype(np.float32)
     for qk_norm in (True, False):
         layer = layers.SelfAttention(2, attention.plain, qk_norm)
-        params = drawn(layer, x)
-        louder = jax.tree.map(np.copy, params)
-        louder["params"]["qkv"]["kernel"][:, :16] *= 7.0  # queries and keys
-        louder["params"]["qkv"]["bias"][:16] *= 7.0
-        same = np.allclose(apply(layer, params, x), apply(layer, louder, x), atol=1e-4)
+        params = draw_params(layer, x)
+        scaled = jax.tree.map(np.copy, params)
+        scaled["params"]["qkv"]["kernel"][:, :16] *= 7.0  # queries and keys
+        scaled["params"]["qkv"]["bias"][:16] *= 7.0
+        same = np.allclose(apply(layer, params, x), apply(layer, scaled, x), atol=1e-4)
         assert same == qk_norm
 
 
-def test_a_swiglu_is_as_large_as_the_mlp_and_silent_where_its_gate_is():
+def test_swiglu_has_as_many_parameters_as_the_mlp_and_is_zero_where_its_gate_is():
     x = np.random.default_rng(0).normal(size=(1, 5, 96)).astype(np.float32)
-    closed, plain = drawn(layers.SwiGlu(4), x), drawn(layers.Mlp(4), x)
+    closed, plain = draw_params(layers.SwiGlu(4), x), draw_params(layers.Mlp(4), x)
     assert count(closed) == pytest.approx(count(plain), rel=0.02)
     width = layers.swiglu_width(4, 96)
     first = closed["params"]["Dense_0"]
@@ -308,31 +306,30 @@ def test_a_swiglu_is_as_large_as_the_mlp_and_silent_where_its_gate_is():
     np.testing.assert_allclose(apply(layers.SwiGlu(4), closed, x), 0.0, atol=1e-6)
 
 
-def test_sincos_places_are_all_different_and_alike_where_near():
+def test_sincos_positions_differ_and_are_similar_where_near():
     table = positions.sincos((3, 8), 16)
-    likeness = table @ table.T
-    others = likeness - 100 * np.eye(24)
-    assert table.shape == (24, 16) and (others.max(axis=1) < 0.99 * np.diag(likeness)).all()
-    by_column = likeness[0, :8]
-    assert by_column[0] > by_column[1] > by_column[2]
+    similarity = table @ table.T
+    others = similarity - 100 * np.eye(24)
+    assert table.shape == (24, 16) and (others.max(axis=1) < 0.99 * np.diag(similarity)).all()
+    first_row = similarity[0, :8]
+    assert first_row[0] > first_row[1] > first_row[2]
 
 
 @pytest.mark.parametrize("name", ["sincos", "rotary"])
-def test_a_model_without_a_table_takes_any_length(name):
+def test_model_without_a_table_takes_any_length(name):
     short = DiT(**(SMALL | {"positions": name}))
     long = DiT(**(SMALL | {"positions": name, "shape": (16, 48, 2)}))
     x_t = np.concatenate([X_T[:1], X_T[1:]], axis=2)
-    params = drawn(short, X_T[:1], T[:1])
+    params = draw_params(short, X_T[:1], T[:1])
     whole, alone = apply(long, params, x_t, T[:1])[0], apply(short, params, X_T[:1], T[:1])[0]
     assert whole.shape == (1, 16, 48, 2)
-    assert not np.allclose(whole[:, :, :24], alone)  # it hears the rest
+    assert not np.allclose(whole[:, :, :24], alone)  # it depends on the rest
 
 
-def test_a_learned_table_is_stretched_and_it_is_said_aloud():
+def test_resize_positions_interpolates_the_table_and_logs_it():
     short, long = (DiT(**(SMALL | {"shape": (16, frames, 2)})) for frames in (24, 48))
-    params, said = drawn(short, X_T[:1], T[:1])["params"], []
-    found = positions.resize_positions(params, long, short, said.append)
-    assert found["positions"].shape == (1, 4 * 6, 32) and "(4, 3) patches" in said[0]
-    assert (
-        positions.resize_positions(params, short, short, said.append) is params and len(said) == 1
-    )
+    params, lines = draw_params(short, X_T[:1], T[:1])["params"], []
+    resized = positions.resize_positions(params, long, short, lines.append)
+    assert resized["positions"].shape == (1, 4 * 6, 32) and "(4, 3) patches" in lines[0]
+    unchanged = positions.resize_positions(params, short, short, lines.append)
+    assert unchanged is params and len(lines) == 1

@@ -1,4 +1,4 @@
-"""Norms: what they promise of their result, and Flax's as the oracle."""
+"""Norms: their invariances, and Flax's as the oracle."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,14 +18,14 @@ def tokens():
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_each_norm_is_flax_s_moved_by_example(kind):
+def test_norm_equals_flax_with_a_scale_and_shift_of_each_example(kind):
     x, rng = tokens(), np.random.default_rng(1)
     scale, shift = rng.standard_normal((2, 2, 1, 64), np.float32)
-    found = NORMS[kind](jnp.asarray(x), scale, shift)
-    np.testing.assert_allclose(found, FLAX[kind].apply({}, x) * scale + shift, atol=1e-5)
+    output = NORMS[kind](jnp.asarray(x), scale, shift)
+    np.testing.assert_allclose(output, FLAX[kind].apply({}, x) * scale + shift, atol=1e-5)
 
 
-def test_a_layer_norm_forgets_level_and_size_and_an_rms_norm_size_alone():
+def test_layer_norm_ignores_offset_and_size_and_rms_norm_size_alone():
     x, ones = tokens(), np.ones((1, 1, 64), np.float32)
     layer, rms = NORMS["layer"](x, ones, 0 * ones), NORMS["rms"](x, ones)
     np.testing.assert_allclose(layer, NORMS["layer"](7 * x - 5, ones, 0 * ones), atol=1e-4)
@@ -36,11 +36,11 @@ def test_a_layer_norm_forgets_level_and_size_and_an_rms_norm_size_alone():
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_half_precision_is_moved_before_it_is_rounded(kind):
+def test_norm_in_half_precision_is_scaled_before_it_is_rounded(kind):
     """A scale near one, in float32, is not lost in the eight bits of bfloat16."""
     x = jnp.asarray(tokens(), jnp.bfloat16)
     scale = np.full((1, 1, 64), 1.003, np.float32)
-    found = NORMS[kind](x, scale, np.zeros((1, 1, 64), np.float32))
+    output = NORMS[kind](x, scale, np.zeros((1, 1, 64), np.float32))
     exact = NORMS[kind](x.astype(jnp.float32), scale, 0 * scale)
-    assert found.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(found, exact.astype(jnp.bfloat16))
+    assert output.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(output, exact.astype(jnp.bfloat16))

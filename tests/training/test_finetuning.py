@@ -252,7 +252,7 @@ def test_export_samples_the_same_and_can_be_finetuned(config, first, tmp_path):
     broken = bytearray((folder / "model.safetensors").read_bytes())
     broken[-1] ^= 1
     (folder / "model.safetensors").write_bytes(broken)
-    with pytest.raises(ValueError, match="is not the file that config.json speaks of"):
+    with pytest.raises(ValueError, match="is not the file that config.json describes"):
         trained_model.load(folder)
 
 

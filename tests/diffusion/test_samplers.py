@@ -153,10 +153,10 @@ def test_toy_sampler_needs_one_function_and_one_entry(monkeypatch):
     config, schedule = base.get_config(), MAKERS["cosine"]()
     config.sample.update(sampler="toy", time_grid="log_snr", nfe=6)
     options.check(config, schedule)
-    times, keys = options.times(config, schedule), samplers.item_keys(0, range(3))
+    times, keys = options.make_time_grid(config, schedule), samplers.item_keys(0, range(3))
     assert len(times) == samplers.count_nfe("toy", 6) + 1
     x_T = samplers.item_noise(keys, 0, (50,))
-    x_0 = options.sampler(config, schedule)(exact_denoiser(schedule), x_T, times, keys)
+    x_0 = options.make_sampler(config, schedule)(exact_denoiser(schedule), x_T, times, keys)
     expected = samplers.ddim(exact_denoiser(schedule), x_T, times, schedule, keys)
     np.testing.assert_allclose(x_0, expected, atol=1e-5)
 

@@ -1,1 +1,1 @@
-"""Diffusion: schedules, predictions, losses, samplers. Knows nothing of sound or networks."""
+"""Diffusion: schedules, predictions, losses, samplers. It depends on neither audio nor networks."""

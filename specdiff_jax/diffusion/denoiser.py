@@ -13,7 +13,7 @@ from specdiff_jax.diffusion.schedules import Schedule, alpha_sigma
 class Denoiser:
     """(x_t, t, condition) -> (x_0, eps), whatever the network predicts.
 
-    Guidance, inpainting and callbacks wrap `denoise`; samplers never know.
+    Guidance, inpainting and callbacks wrap `denoise`; a sampler sees no difference.
     """
 
     apply: Callable  # (x, t [B], condition) -> (output, the tokens after each block)

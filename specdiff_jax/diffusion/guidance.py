@@ -78,7 +78,7 @@ def mix(outputs, weights):
 
 
 def rescale_std(x_0, plain, phi):
-    """Return x_0 with its standard deviation moved by phi to that of `plain`, item by item."""
+    """Return x_0 with its standard deviation shifted by phi towards that of `plain`, by item."""
     std = lambda x: jnp.std(x, axis=tuple(range(1, x.ndim)), keepdims=True)
     return x_0 * (1 - phi + phi * std(plain) / (std(x_0) + 1e-8))
 

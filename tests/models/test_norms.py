@@ -1,11 +1,13 @@
 """Norms: their invariances, and Flax's as the oracle."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from specdiff_jax.models.norms import NORMS
+from specdiff_jax.models.layers import NormDense
+from specdiff_jax.models.norms import NORMS, Norm
 
 FLAX = {
     "layer": nn.LayerNorm(use_bias=False, use_scale=False),
@@ -44,3 +46,29 @@ def test_norm_in_half_precision_is_scaled_before_it_is_rounded(kind):
     exact = NORMS[kind](x.astype(jnp.float32), scale, 0 * scale)
     assert output.dtype == jnp.bfloat16
     np.testing.assert_array_equal(output, exact.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize(("kind", "flax"), [("layer", nn.LayerNorm()), ("rms", nn.RMSNorm())])
+def test_norm_dense_equals_flax_norm_then_dense(kind, flax):
+    """Same parameters, output and gradient."""
+    x, rng = tokens(), np.random.default_rng(2)
+    names = ("scale", "bias") if kind == "layer" else ("scale",)
+    norm = {name: rng.standard_normal(64, np.float32) for name in names}
+    kernel, bias = rng.standard_normal((64, 7), np.float32), rng.standard_normal(7, np.float32)
+    params = {"norm": norm, "dense": {"kernel": kernel, "bias": bias}}
+
+    def ours(params, x):
+        normed = Norm(kind).apply({"params": params["norm"]}, x)
+        return NormDense(7).apply({"params": params["dense"]}, normed)
+
+    def plain(params, x):
+        y = flax.apply({"params": params["norm"]}, x)
+        return nn.Dense(7).apply({"params": params["dense"]}, y)
+
+    (output, gradient), (expected, plain_gradient) = (
+        (f(params, x), jax.grad(lambda p, x, f=f: jnp.sin(f(p, x)).sum(), (0, 1))(params, x))
+        for f in (ours, plain)
+    )
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    close(output, expected)
+    jax.tree.map(close, gradient, plain_gradient)

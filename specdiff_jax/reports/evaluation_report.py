@@ -1,7 +1,7 @@
 """The page of an evaluation, evaluation.html: tables with controls, curves and clips to play.
 
 Its sources are evaluation.json and the clips beside it. A string in place of a table, chart or
-list of cards says why there is none.
+list of cards is the reason why there is none.
 """
 
 import math
@@ -23,9 +23,9 @@ from specdiff_jax.runtime.files import read_json
 
 GALLERY = 12  # clips of each set on the page
 COLUMNS = {  # of the table of distances: heading, places
-    "kad": ("kernel distance x 1000", 1),
-    "fad_inf": ("FAD, endless clips", 2),
-    "fad": ("FAD, as printed elsewhere", 2),
+    "kad": ("KAD x 1000", 1),
+    "fad_inf": ("FAD-infinity", 2),
+    "fad": ("FAD", 2),
     "precision": ("precision", 2),
     "recall": ("recall", 2),
     "density": ("density", 2),
@@ -33,9 +33,9 @@ COLUMNS = {  # of the table of distances: heading, places
 }
 LIKENESS = "similarity", "shuffled"
 DIVERGENCES = {
-    "kl_real_to_generated": "KL(real, made)",
-    "kl_generated_to_real": "KL(made, real)",
-    "kl_real_to_shuffled": "KL(real, other)",
+    "kl_real_to_generated": "KL(real, generated)",
+    "kl_generated_to_real": "KL(generated, real)",
+    "kl_real_to_shuffled": "KL(real, shuffled)",
 }
 SIGNALS = {
     "loudness_lufs": "loudness, LUFS",
@@ -98,16 +98,16 @@ def describe_evaluation(about):
     """Return the lines on checkpoints, clips and what is missing."""
     lines = [
         f"{name}: {facts['workdir']}, step {facts['step']:,}, {facts['sampler']} on "
-        f"{facts['time_grid']}, {facts['nfe']} evaluations, "
+        f"{facts['time_grid']}, {facts['nfe']} sampling steps, "
         f"guidance {facts['guidance_scale'] or 1:g}, seed {facts['seed']}, "
         f"{'EMA' if facts['ema'] else 'no EMA'}, {facts['sha256'][:10]}"
         for name, facts in about.get("checkpoints", {}).items()
     ]
     lines.append(
-        f"Clips of {about['seconds']:.2f} s at {about['sample_rate']:,} Hz, asked for by "
-        f"{about['conditioning']}; real music is the {about['split']} split. Intervals hold 95 %."
+        f"Clips of {about['seconds']:.2f} s at {about['sample_rate']:,} Hz, conditioned on "
+        f"{about['conditioning']}; real music: the {about['split']} split. All intervals are 95 %."
     )
-    return lines + [f"left out: {name}" for name in about["missing"]]
+    return lines + [f"Left out: {name}" for name in about["missing"]]
 
 
 def tabulate_distances(sets, embedder, facts):
@@ -126,7 +126,7 @@ def tabulate_distances(sets, embedder, facts):
         rows.append(Row(row["name"], tuple(cells), flag="; ".join(flags), strong=strong))
     note = (
         f"{facts['name']}: {facts['width']} numbers, {facts['sample_rate']:,} Hz, weights "
-        f"{(facts['sha256'] or 'none')[:10]}. Not to be set beside figures of other embedders."
+        f"{(facts['sha256'] or 'none')[:10]}. Do not compare with values of other embedders."
     )
     note += f" All sets: {'; '.join(everywhere)}." if everywhere else ""
     heads = ("", "clips", *(head for head, _ in columns.values()), "memorized")
@@ -147,7 +147,7 @@ def lay_out_levels(levels):
 def lay_out_reconstructions(rows):
     """Return a chart of each distance between held-out music and its reconstruction."""
     if not rows:
-        return "A folder of sounds has no network that could rebuild anything."
+        return "A folder of sounds has no network that could reconstruct anything."
     names = list(dict.fromkeys(row["method"] for row in rows))
     charts = []
     for key, label in (
@@ -157,14 +157,14 @@ def lay_out_reconstructions(rows):
     ):
         points = lambda name, key=key: [(r["t"], r[key]) for r in rows if r["method"] == name]
         series = [(name, ("b0", "b1", "model")[k], points(name)) for k, name in enumerate(names)]
-        charts.append(lay_out_curves(series, "noise level t it was rebuilt from", label))
+        charts.append(lay_out_curves(series, "noise level t of the start", label))
     return charts
 
 
 def tabulate_adherence(rows):
     """Return how often an independent label classifier agrees with the prompts."""
     if not rows:
-        return "Nothing was asked for."
+        return "The samples are unconditional: there is no prompt to adhere to."
     sets, kinds = (list(dict.fromkeys(row[key] for row in rows)) for key in ("set", "kind"))
     of = {(row["set"], row["kind"]): row for row in rows}
     apart = [key for key in DIVERGENCES if any(key in row for row in rows)]
@@ -174,8 +174,12 @@ def tabulate_adherence(rows):
         for k, name in enumerate(sets):
             cells += format_adherence(of.get((name, kind), {}), apart if k else ())
         body.append(Row(kind, tuple(cells)))
-    note = "How often a judge that never saw the network hears what was asked for; chance is the "
-    note += "same clips with shuffled wishes. KL in nats, of what the judge thinks of each pair."
+    note = (
+        "How often a label classifier, trained on real music only, finds the label of the prompt. "
+    )
+    note += (
+        "Chance: the same clips with shuffled prompts. KL in nats between its outputs of a pair."
+    )
     heads = ["kind"]
     for k, name in enumerate(sets):
         heads += [name, "chance", *((DIVERGENCES[key] for key in apart) if k else ())]
@@ -197,8 +201,8 @@ def tabulate_likeness(rows):
         Row(row["set"], (row["embedder"], *(format_estimate(row[key], 3) for key in LIKENESS)))
         for row in rows
     ]
-    note = "How like their captions clips are, by a model that puts sound and text in one space; "
-    note += "shuffled: the same with each caption dealt to another clip."
+    note = "Cosine similarity of clips and their captions in a joint embedding of sound and text. "
+    note += "Shuffled: each caption with another clip."
     return Table(note, ("set", "model", "similarity", "shuffled"), body)
 
 
@@ -242,8 +246,8 @@ def load_closest(folder, results):
     for name, pairs in results.get("closest", {}).items():
         own = folder / "closest" / folder_name(name)
         for number, pair in enumerate(pairs):
-            facts = f"similarity {pair['similarity']:.2f}; of new music, {pair['rank']:.1%} come "
-            facts += f"as near, {pair['offset']:.1f} s into it"
+            facts = f"similarity {pair['similarity']:.2f}; {pair['rank']:.1%} of new music is "
+            facts += f"as similar; from {pair['offset']:.1f} s"
             cards.append(load_card(own, f"{number:02d}_clip", kept, f"{name} {pair['clip']}"))
             lines = [("meta", facts)]
             cards.append(load_card(own, f"{number:02d}_song", kept, pair["song"], lines))

@@ -2,7 +2,7 @@
 
 The files are read into plain checked values first, then laid out: a fault in a file is reported,
 with the file's name, before a line of the page exists. A string in place of a table, chart or list
-of cards says why there is none.
+of cards is the reason why there is none.
 """
 
 import json
@@ -39,7 +39,7 @@ def write_run_report(workdir, max_bytes=MAX_PAGE_BYTES):
     """Write `report.html` from what is in `workdir` and return its path.
 
     A missing file leaves one line in its place; a malformed one is a ValueError that names it.
-    Clips that would take the page above `max_bytes` are left out, and the page says so.
+    Clips that would take the page above `max_bytes` are left out, and the page counts them.
     """
     workdir = pathlib.Path(workdir)
     files = read_run(workdir)
@@ -109,7 +109,7 @@ def lay_out_reference(folder, reference, kept):
         if {(folder, clip["real"]), (folder, clip["roundtrip"])} <= kept:
             cards += load_pair(folder, clip, kept)
     return {
-        "note": f"Each first as recorded, then through {reference['representation']} and back.",
+        "note": f"Each clip as recorded, then encoded ({reference['representation']}) and decoded.",
         "left_out": count_left_out(len(clips) - len(cards) // 2, len(clips), folder.name),
         "cards": cards,
     }
@@ -155,9 +155,7 @@ def lay_out_levels(health):
     for index, (name, row) in enumerate(health["baselines"].items()):
         points = list(zip(health["levels"], row, strict=True))
         series.append((BASELINES.get(name, name), f"b{index % 5}", points))
-    caption = (
-        f"Held out, at step {health['step']:,}. A baseline that lies above the model is beaten."
-    )
+    caption = f"Held out, at step {health['step']:,}. The model is better than a baseline above it."
     x_label = "noise level t (0 = data, 1 = noise)"
     return lay_out_curves(series, x_label, "x₀ error (log)", caption)
 
@@ -172,8 +170,8 @@ def tabulate_ratios(health):
         ratio = model / mean(row) if mean(row) else math.nan
         cell = Cell(format_number(ratio), tone="good" if ratio < 1 else "poor")
         rows.append(Row(BASELINES.get(name, name), (format_number(mean(row)), cell)))
-    note = "Mean over the noise levels; a ratio below 1 is a baseline beaten. "
-    note += "Beating only the constant and the per-band filter shows nothing learned yet."
+    note = "Mean over the noise levels. Below a ratio of 1 the model is better. "
+    note += "Better than the constant and the per-band filter alone is not enough."
     return Table(note, ("denoiser", "mean x₀ error", "model / baseline"), rows)
 
 
@@ -186,8 +184,8 @@ def tabulate_ceiling(reference):
         scores = (clip["snr_db"], clip["log_spectral_distance_db"])
         cells = tuple(format_number(score, 1) for score in scores)
         rows.append(Row(clip["name"], cells, meta=clip["artist"], strong=not rows))
-    note = f"What a perfect model would score: real music through {reference['representation']} "
-    note += "and back. A low SNR beside a small distance is a matter of phase, not of timbre."
+    note = f"The score of a perfect model: real music encoded by {reference['representation']} "
+    note += "and decoded. A low SNR with a small distance is an error of phase, not of timbre."
     return Table(note, ("held-out clip", "SNR, dB", "log-spectral distance, dB"), rows)
 
 

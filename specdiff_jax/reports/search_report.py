@@ -80,7 +80,7 @@ def load_player(file, first, last, heading, labels=""):
         blocks = files.Sound(file, first, min(last, first + SECONDS))
         rate, wave = blocks.sample_rate, np.concatenate(list(blocks), axis=1)
     except ValueError as error:
-        return Card(heading, missing=(f"{file} cannot be heard: {error}",), lines=lines)
+        return Card(heading, missing=(f"{file} cannot be played: {error}",), lines=lines)
     sound = encode_wav(files.to_int16(wave.mean(axis=0)), rate)
     return Card(heading, sound=sound, lines=lines)
 

@@ -7,7 +7,7 @@ from specdiff_jax.reports.html import Cell, Row, Table, format_number, render, w
 from specdiff_jax.runtime.files import read_json
 
 METRICS = {
-    "accuracy": "accuracy (all tags of a song right)",
+    "accuracy": "subset accuracy (all tags of a song right)",
     "precision_micro": "precision, micro",
     "recall_micro": "recall, micro",
     "f1_micro": "F1, micro",
@@ -70,7 +70,7 @@ def tabulate_metrics(results):
         if results["about"]["one"]
         else "Thresholds: best F1 on valid."
     )
-    note = f"Tested once. {chosen} Intervals hold 95 %, by bootstrap over songs."
+    note = f"The test split is used once. {chosen} Intervals hold 95 %, by bootstrap over songs."
     return Table(note, ("", "test", "valid"), rows)
 
 
@@ -81,15 +81,19 @@ def tabulate_tags(tags):
         for row in sorted(tags, key=lambda row: -row["support"])
     ]
     heads = ("", "songs", "precision", "recall", "F1", "ROC-AUC", "PR-AUC", "threshold")
-    return Table("Test songs that have the tag; a dash: all have it, or none.", heads, rows)
+    return Table(
+        "Songs: test songs that have the tag. A dash: all test songs have the tag, or none has it.",
+        heads,
+        rows,
+    )
 
 
 def tabulate_robustness(results):
     """Return the metrics of the test songs under each change of their sound."""
     if not results["robustness"]:
-        return "Not measured (tag.robustness)."
+        return "Not measured; set tag.robustness."
     keys = ("accuracy", "f1_macro", "roc_auc_macro", "pr_auc_macro")
-    clean = {"corruption": "as it is"} | {key: results["test"][key]["value"] for key in keys}
+    clean = {"corruption": "unchanged"} | {key: results["test"][key]["value"] for key in keys}
     rows = [
         Row(row["corruption"], tuple(format_number(row[key]) for key in keys))
         for row in [clean, *results["robustness"]]

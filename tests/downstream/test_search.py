@@ -260,7 +260,7 @@ def test_page_escapes_names_and_labels(tmp_path):
     assert "/home/" not in search_report.describe_query(
         results["query"] | {"file": "/home/me/a.wav"}
     )
-    assert "<script" not in written and "&lt;script" in written and "cannot be heard" in written
+    assert "<script" not in written and "&lt;script" in written and "cannot be played" in written
 
 
 def test_backbone_embedder_gives_the_mean_token_of_each_window(built):

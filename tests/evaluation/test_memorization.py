@@ -185,5 +185,5 @@ def test_what_cannot_be_compared_is_an_error(songs):
         memorization.find_nearest(good, [songs[0][: CLIP - 1]], RATE)
     with pytest.raises(ValueError, match="are not \\[M, N\\]"):
         memorization.find_nearest(good[:, : RATE // 2], songs, RATE)
-    with pytest.raises(ValueError, match="98 held-out clips cannot tell 1.00%"):
+    with pytest.raises(ValueError, match="98 held-out clips cannot resolve 1.00%"):
         memorization.find_memorized(good, np.zeros((98, CLIP)), iter(()), RATE)

@@ -96,7 +96,7 @@ def test_what_they_tell_apart():
 @pytest.mark.parametrize("shift, scale, least", [(0.0, 0.8, 0.9), (0.8, 1.0, 0.8)])
 def test_intervals_cover_what_other_clips_would_give(shift, scale, least):
     """The mean over draws of as many clips is inside: in 96% of 240 draws and more where the
-    generated clips lie within; in 89% only where the sets lie apart, as `neighbours` says."""
+    generated clips lie within; in 89% only where the sets lie apart, as `prdc` documents."""
     found = [prdc.prdc(*sets(seed, 60, 60, 2, shift, scale), k=3) for seed in range(60)]
     table = np.array([values(each) for each in found])
     for name, mean in zip(prdc.NAMES, table.mean(axis=0), strict=True):

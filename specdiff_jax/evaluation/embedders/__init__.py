@@ -1,10 +1,10 @@
-"""Ears: frozen networks and statistics that turn sound into vectors, to compare collections by."""
+"""Embedders: frozen networks and statistics that turn sound into vectors."""
 
 from specdiff_jax.evaluation.embedders import huggingface, logmel, musicnn
 
 
 def load_embedder(name):
-    """The embedder of a name.
+    """Return the embedder of a name.
 
     Args:
       name: 'musicnn', 'logmel', or 'path:' and a folder with an audio model of `transformers`.
@@ -13,7 +13,7 @@ def load_embedder(name):
       embedder.Embedder.
 
     Raises:
-      ValueError: the name is unknown, or its library or weights are not to be had.
+      ValueError: the name is unknown, or its library or weights are not available.
     """
     kind, _, place = name.partition(":")
     if kind not in EMBEDDERS or (kind == "path") != bool(place):

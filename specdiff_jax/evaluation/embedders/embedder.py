@@ -1,4 +1,4 @@
-"""What an embedder is, and the windows that it hears a clip through."""
+"""An embedder: its fields, and the embedding of clips window by window."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,12 +13,12 @@ class Embedder:
     """Sound -> vectors, the same on every call.
 
     Attributes:
-      name: as `embedders.load` takes it.
+      name: as `load_embedder` takes it.
       sha256: of its weights; None where it has none.
       width: d, numbers a vector.
-      sample_rate: Hz that it hears.
-      window: samples that one vector speaks of.
-      batch: windows that are computed at once: always as many, so that one program is compiled.
+      sample_rate: Hz of its input.
+      window: samples of one vector.
+      batch: windows computed at once, always the same number so that one program is compiled.
       embed: [batch, window] float32 in [-1, 1] -> [batch, d].
       embed_text: texts -> [K, d] of length one in the space of the sounds; None without a text
         encoder.
@@ -39,17 +39,17 @@ class Embedder:
 
     @property
     def seconds(self):
-        """Length of a window."""
+        """Return the seconds of a window."""
         return self.window / self.sample_rate
 
 
 def embed_clips(embedder, waves, sample_rate):
-    """What an embedder hears in clips, window by window (see `windows`).
+    """Return the vectors of clips, window by window (see `split_windows`).
 
     Args:
       embedder: Embedder.
       waves: [M, N] float in [-1, 1], mono.
-      sample_rate: of the waves, Hz; they are resampled where the embedder hears another.
+      sample_rate: of the waves, Hz; they are resampled where the embedder has another.
 
     Returns:
       [M, W, d] float32.
@@ -69,7 +69,7 @@ def embed_clips(embedder, waves, sample_rate):
 
 
 def split_windows(wave, size):
-    """Windows side by side from the beginning; a clip shorter than one is repeated to fill it.
+    """Return windows side by side from the beginning; a shorter clip is repeated to fill one.
 
     What is left at the end is dropped while it is shorter than half a window; else a last window
     ends where the clip does.  # [N, ...] -> [W, size, ...]
@@ -82,7 +82,7 @@ def split_windows(wave, size):
 
 
 def embed_windows(embedder, pieces):
-    """Windows through the embedder, the last batch filled up with silence.  # [K, n] -> [K, d]"""
+    """Return the vectors of windows, the last batch filled up with silence.  # [K, n] -> [K, d]"""
     starts = range(0, len(pieces), embedder.batch)
     done = []
     for start in tqdm.tqdm(starts, embedder.name, unit=" batches", disable=len(starts) < 8):

@@ -1,7 +1,6 @@
 """An audio model of Hugging Face `transformers` in a folder of the user's: CLAP, AST, HuBERT, ...
 
-Nothing is asked of a network, code that comes with a model is never run, and weights are taken from
-safetensors alone.
+It uses local files only: no network, no code that comes with a model, no weights but safetensors.
 """
 
 import functools
@@ -14,17 +13,16 @@ from specdiff_jax.conditioning.text_encoders import huggingface
 from specdiff_jax.evaluation.embedders.embedder import Embedder
 from specdiff_jax.runtime.text import first_line
 
-SECONDS = 10  # a window, where a model does not say how long it listens
+SECONDS = 10  # a window, where a model does not declare its window
 BATCH = 4
 MAX_TOKENS = 32  # of a text; longer ones are cut
 SETTINGS = ("config.json", "preprocessor_config.json")
 
 
 def load_huggingface(place):
-    """The embedder of a folder.
+    """Return the embedder of a folder.
 
-    CLAP's sound is told as it projects it beside texts; other models by the mean of their last
-    layer over time.
+    CLAP gives its projection beside texts, other models the mean of their last layer over time.
 
     Raises:
       ValueError: a library or file is missing, weights are missing, or it is no model of sound.
@@ -67,7 +65,7 @@ def load_huggingface(place):
 
 
 def embeds_text(folder):
-    """Whether a model puts texts beside sounds, and its tokenizer is there too."""
+    """Return whether a model puts texts beside sounds, and its tokenizer is there too."""
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
     return kind == "clap" and any((folder / name).exists() for name in huggingface.VOCABULARIES)
 
@@ -77,17 +75,17 @@ def _embed_text(place, texts):
 
 
 def load_audio_model(transformers, folder):
-    """The half of a model that hears.
+    """Return the audio half of a model.
 
     Raises:
       ValueError: it lacks weights, which the library would draw at random.
     """
-    told = {"local_files_only": True, "trust_remote_code": False}
-    config = transformers.AutoConfig.from_pretrained(folder, **told)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(folder, **options)
     kind = getattr(transformers, MODELS.get(config.model_type, "AutoModel"))
     transformers.logging.set_verbosity_error()  # it lists every weight of the other halves
     model, info = kind.from_pretrained(
-        folder, use_safetensors=True, output_loading_info=True, **told
+        folder, use_safetensors=True, output_loading_info=True, **options
     )
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"{len(missing)} weights are missing, {missing[0]} for one")
@@ -95,9 +93,9 @@ def load_audio_model(transformers, folder):
 
 
 def window_samples(extractor):
-    """Samples of a window."""
-    told = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
-    return told or SECONDS * extractor.sampling_rate
+    """Return the samples of a window."""
+    window = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
+    return window or SECONDS * extractor.sampling_rate
 
 
 def _embed_audio(model, extractor, waves):
@@ -108,11 +106,11 @@ def _embed_audio(model, extractor, waves):
         given["is_longer"] = torch.zeros_like(torch.as_tensor(given["is_longer"]))
     with torch.inference_mode():
         out = model(**given)
-    told = getattr(out, "audio_embeds", None)
-    return (out.last_hidden_state.mean(1) if told is None else told).float().numpy()
+    projected = getattr(out, "audio_embeds", None)
+    return (out.last_hidden_state.mean(1) if projected is None else projected).float().numpy()
 
 
-MODELS = {  # model_type -> the class that loads the half that hears; others through AutoModel
+MODELS = {  # model_type -> the class that loads the audio half; others through AutoModel
     "clap": "ClapAudioModelWithProjection",
     "clap_audio_model": "ClapAudioModelWithProjection",
 }

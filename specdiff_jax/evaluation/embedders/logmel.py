@@ -1,6 +1,6 @@
-"""Statistics of a log-mel spectrogram: an embedder without weights, there on every machine.
+"""Statistics of a log-mel spectrogram: an embedder without weights, available everywhere.
 
-It hears timbre, loudness and how fast they change; of harmony and form it knows nothing.
+It measures timbre, loudness and their rate of change, and neither harmony nor form.
 """
 
 import jax
@@ -16,14 +16,14 @@ BATCH = 8
 
 
 def load_logmel(place):
-    """The embedder; `place` is empty, as every maker is given one."""
+    """Return the embedder; `place` is empty."""
     window = stft.num_samples(FRAMES, HOP)
     return Embedder("logmel", None, 3 * BANDS, SAMPLE_RATE, window, BATCH, logmel_statistics)
 
 
 @jax.jit
 def logmel_statistics(waves):
-    """Of each band's level: mean, deviation, and root mean square of its steps.
+    """Return of each band's level the mean, deviation, and root mean square of its steps.
 
     Args:
       waves: [B, N] at SAMPLE_RATE.

@@ -46,10 +46,10 @@ TAGS = (
 
 
 def load_musicnn(place):
-    """Its numbers before the last layer; `place` is empty, as every maker is given one.
+    """Return the embedder of the numbers before the last layer; `place` is empty.
 
     Raises:
-      ValueError: the wheel is missing and cannot be fetched, or is not the known one.
+      ValueError: the wheel is missing and cannot be fetched, or is not the expected one.
     """
     weights = load_weights()
     embed = lambda waves: apply_musicnn(weights, waves)[0]
@@ -58,7 +58,7 @@ def load_musicnn(place):
 
 
 def load_musicnn_tagger():
-    """An Embedder whose vector holds the probability of each of TAGS."""
+    """Return an Embedder whose vector holds the probability of each of TAGS."""
     weights = load_weights()
     embed = lambda waves: apply_musicnn(weights, waves)[1]
     sha256 = WHEEL.sha256[DATA]
@@ -67,7 +67,7 @@ def load_musicnn_tagger():
 
 @functools.cache
 def load_weights():
-    """Its weights by their names in the checkpoint, read once a process."""
+    """Return the weights by their names in the checkpoint, read once a process."""
     tensors = tf_checkpoint.read_tensors(wheels.read(WHEEL, INDEX), wheels.read(WHEEL, DATA))
     return jax.device_put({name: x for name, x in tensors.items() if "Adam" not in name})
 
@@ -79,7 +79,7 @@ def apply_musicnn(weights, waves):
 
 
 def log_mel_spectrogram(waves):
-    """log10(10000 x + 1) of librosa's mel power spectrogram.  # [B, WINDOW] -> [B, 187, 96]
+    """Return log10(10000 x + 1) of librosa's mel power spectrogram.  # [B, WINDOW] -> [B, 187, 96]
 
     The original rounds x to float16 on the way, which is left out.
     """
@@ -91,14 +91,14 @@ def log_mel_spectrogram(waves):
 
 @functools.cache
 def mel_filters():
-    """librosa.filters.mel as it is by default: triangles of equal area.  # [96, 257]"""
+    """Return librosa.filters.mel with its defaults: triangles of equal area.  # [96, 257]"""
     triangles, widths = mel.triangles(SAMPLE_RATE, N_FFT, BANDS)
     return (triangles * 2 / widths[:, None]).astype(np.float32)
 
 
 def network(weights, patch):
-    """The network.  # [B, 187, 96] -> ([B, 200], [B, 50])"""
-    with jax.default_matmul_precision("float32"):  # a GPU's tf32 would tell machines apart
+    """Apply the network.  # [B, 187, 96] -> ([B, 200], [B, 50])"""
+    with jax.default_matmul_precision("float32"):  # TF32 would make GPUs differ
         front = front_end(weights, batch_norm(weights, "", patch))  # [B, T, 561]
         middle = [front]
         for i in (5, 6, 7):
@@ -112,7 +112,7 @@ def network(weights, patch):
 
 
 def front_end(weights, patch):
-    """Timbre by tall filters, tempo by long ones, the loudest place of each.
+    """Apply tall filters for timbre and long ones for tempo, each with its maximum.
 
     [B, T, 96] -> [B, T, 2 * 204 + 3 * 51]
     """
@@ -120,7 +120,7 @@ def front_end(weights, patch):
 
 
 def conv_layer(weights, i, x):
-    """The i-th convolution, as many frames out as in, and its batch norm.
+    """Apply the i-th convolution, as many frames out as in, and its batch norm.
 
     [B, T, F] -> [B, T, F', C], F' = 1 + F - the kernel's height.
     """
@@ -144,7 +144,7 @@ def broadcast_bias(weights, name, x):
 
 
 def batch_norm(weights, number, x):
-    """Batch norm by the statistics of the training; those of the input are one for all bands."""
+    """Apply batch norm by the statistics of training; the input has one pair for all bands."""
     of = lambda kind: weights[f"batch_normalization{number}/{kind}"]
     scale = of("gamma") * jax.lax.rsqrt(of("moving_variance") + EPSILON)
     shift = of("beta") - of("moving_mean") * scale

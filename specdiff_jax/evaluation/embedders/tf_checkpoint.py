@@ -1,8 +1,8 @@
-"""Reads a TensorFlow checkpoint, a "tensor bundle" of one data file, without TensorFlow.
+"""Read a TensorFlow checkpoint, a "tensor bundle" of one data file, without TensorFlow.
 
 The index is a sorted-string table as LevelDB writes it (its doc/table_format.md): blocks of keys,
-each given by what it shares with the key before, and a footer that tells where they lie. A value is
-a protocol buffer, tensorflow/core/protobuf/tensor_bundle.proto, that tells where a tensor lies.
+each given by what it shares with the key before, and a footer with their places. A value is
+a protocol buffer, tensorflow/core/protobuf/tensor_bundle.proto, with the place of a tensor.
 """
 
 import math
@@ -16,9 +16,9 @@ TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}  # of tensorflow/core/framework
 
 
 def read_tensors(index, data):
-    """The tensors of a bundle.
+    """Return the tensors of a bundle.
 
-    Checksums are not looked at: whoever hands in the bytes has compared their sha256.
+    Checksums are not compared: the caller has compared the sha256 of the bytes.
 
     Args:
       index: bytes of the `.index` file.
@@ -28,7 +28,7 @@ def read_tensors(index, data):
       {name: array}, views of `data`.
 
     Raises:
-      ValueError: these are no such files, or they use what this reader does not know.
+      ValueError: these are no such files, or they use a feature that this reader lacks.
     """
     try:
         entries = dict(read_table(index))
@@ -44,7 +44,7 @@ def read_tensors(index, data):
 
 
 def parse_tensor(entry, data):
-    """The array that a BundleEntryProto speaks of."""
+    """Return the array of a BundleEntryProto."""
     if entry.get(1) not in TYPES or 7 in entry:
         raise ValueError(f"the bundle holds a tensor of type {entry.get(1)} or cut into slices")
     shape = [read_message(dim).get(1, 0) for dim in read_repeated(entry.get(2, b""), 2)]
@@ -56,7 +56,7 @@ def parse_tensor(entry, data):
 
 
 def read_table(index):
-    """(key, value) of every entry, in order."""
+    """Yield (key, value) of every entry, in order."""
     if len(index) < FOOTER or int.from_bytes(index[-8:], "little") != MAGIC:
         raise ValueError("this is no index of a TensorFlow bundle")
     footer = index[-FOOTER:]
@@ -68,13 +68,13 @@ def read_table(index):
 
 
 def read_handle(content, at):
-    """(start, size) of a block."""
+    """Return (start, size) of a block."""
     start, at = read_varint(content, at)
     return start, read_varint(content, at)[0]
 
 
 def read_block(index, start, size):
-    """(key, value) of every entry of a block."""
+    """Yield (key, value) of every entry of a block."""
     if index[start + size]:
         raise ValueError("the index of the TensorFlow bundle is compressed")
     content = index[start : start + size]
@@ -91,7 +91,7 @@ def read_block(index, start, size):
 
 
 def read_varint(content, at):
-    """(a number written in groups of seven bits, the place after it)."""
+    """Return (a number written in groups of seven bits, the place after it)."""
     number = shift = 0
     while True:
         number |= (content[at] & 127) << shift
@@ -101,7 +101,7 @@ def read_varint(content, at):
 
 
 def read_fields(content):
-    """(number, value) of every field of a protocol buffer: an int, or bytes."""
+    """Yield (number, value) of every field of a protocol buffer: an int, or bytes."""
     at = 0
     while at < len(content):
         tag, at = read_varint(content, at)
@@ -119,10 +119,10 @@ def read_fields(content):
 
 
 def read_message(content):
-    """{number: value} of a protocol buffer, the last of each number."""
+    """Return {number: value} of a protocol buffer, the last of each number."""
     return dict(read_fields(content))
 
 
 def read_repeated(content, number):
-    """The values of a field that may come several times."""
+    """Return the values of a field that may come several times."""
     return [value for n, value in read_fields(content) if n == number]

@@ -1,11 +1,13 @@
 """A blind listening test: one offline listening.html from sets of clips, their key out of sight.
 
 Two kinds of trial. "mushra" rates all stimuli of a trial from 0 to 100, the hidden real reference
-and the hidden anchor (the reference low-passed) among them, after ITU-R BS.1534-3. "abx" asks which
-of two clips a third one repeats. The page shuffles, plays and saves; listening_results analyses.
+and the hidden anchor (the reference low-passed) among them, after ITU-R BS.1534-3. In "abx" the
+listener chooses which of two clips a third one repeats. The page shuffles, plays and saves;
+results.py analyzes.
 
-Blind means blind to a glance: neither names, sizes nor order in the page tell the sets apart, and
-clips and key are masked. Whoever undoes the mask on purpose can read the key, as `read_page` does.
+Blind means blind to a glance: neither names, sizes nor order in the page identify the sets, and
+clips and key are masked. Whoever undoes the mask on purpose can read the key, as
+`read_listening_page` does.
 """
 
 import base64
@@ -38,14 +40,14 @@ KINDS = ("mushra", "abx")
 
 
 def write_listening_page(path, sets, reference=(), kinds=("mushra",), matched=False, **options):
-    """Writes the page and returns what is in it.
+    """Write the page and return its facts.
 
     Args:
       path: of the HTML file.
       sets: {name: [WAV path, ...]}, two or more, equally many clips; equal places belong together.
       reference: WAV paths of real music, one a place; "mushra" needs them.
       kinds: "mushra", "abx" or both, in the order in which the listener meets them.
-      matched: the reference at a place is the very clip that the sets rebuild; it is then also
+      matched: the reference at a place is the very clip that the sets reconstruct; it is then also
         played openly. False for generated music, which has no counterpart.
       options: seconds=10.0 (the longest clip), seed=0 (of the ids), max_bytes=100e6 and
         title="Listening test".
@@ -77,33 +79,34 @@ def write_listening_page(path, sets, reference=(), kinds=("mushra",), matched=Fa
         )
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = {"trials": len(test["trials"]), "clips": len(waves), "seconds": waves.shape[-1] / rate}
-    made |= {"test": test["test"], "loudness": target, "silent": silent}
-    return {"path": html.write_page(path, page), **made}
+    facts = {"trials": len(test["trials"]), "clips": len(waves), "seconds": waves.shape[-1] / rate}
+    facts |= {"test": test["test"], "loudness": target, "silent": silent}
+    return {"path": html.write_page(path, page), **facts}
 
 
 def check_sets(sets, reference, kinds, matched):
     counts = {name: len(paths) for name, paths in sets.items()}
     if len(sets) < 2 or len(set(counts.values())) != 1 or not all(counts.values()):
-        raise ValueError(f"two or more sets of equally many clips are needed, found {counts}")
+        raise ValueError(f"two or more sets of equally many clips are needed, not {counts}")
     if not kinds or len(set(kinds)) != len(kinds) or set(kinds) - set(KINDS):
-        raise ValueError(f"kinds must be of {KINDS}, each once, found {tuple(kinds)}")
+        raise ValueError(f"kinds must be of {KINDS}, each once, not {tuple(kinds)}")
     count = next(iter(counts.values()))
     if "mushra" in kinds and len(reference) != count:
         raise ValueError(f"{count} clips a set need {count} real references, not {len(reference)}")
     if "mushra" in kinds and len(sets) + 2 > MAX_STIMULI:
-        raise ValueError(f"at most {MAX_STIMULI - 2} sets fit into one trial, found {len(sets)}")
+        raise ValueError(f"at most {MAX_STIMULI - 2} sets fit into one trial, not {len(sets)}")
 
 
 def list_clips(sets, reference, kinds, matched):
-    """[(role, set number, place, path), ...] of every clip that the page needs."""
+    """Return [(role, set number, place, path), ...] of every clip that the page needs."""
     clips = [
         ("set", number, place, path)
         for number, paths in enumerate(sets.values())
         for place, path in enumerate(paths)
     ]
     if "mushra" in kinds:
-        # Without an open reference a trial must not hold the same music twice: the pair would tell.
+        # Without an open reference a trial must not hold the same music twice:
+        # the pair would reveal the set.
         shift = 0 if matched else 1
         for place, path in enumerate(reference):
             clips.append(("reference", None, place, path))
@@ -117,7 +120,7 @@ def list_clips(sets, reference, kinds, matched):
 
 
 def read_waves(paths, seconds):
-    """([clips, C, N] float64, sample rate): the highest rate, stereo if all are, the shortest N."""
+    """Return ([clips, C, N] float64, Hz): the highest rate, stereo if all are, the shortest N."""
     import soxr
 
     sounds = {path: read_wave(path) for path in paths}
@@ -129,14 +132,14 @@ def read_waves(paths, seconds):
     shortest = min(sounds, key=lambda path: sounds[path].shape[-1])
     length = min(sounds[shortest].shape[-1], round(seconds * rate))
     if length < MIN_SECONDS * rate:
-        raise ValueError(f"{shortest}: {length / rate:.2f} s are too short to judge")
+        raise ValueError(f"{shortest}: {length / rate:.2f} s are too short to rate")
     ramp = np.arange(length) / (FADE * rate)
     fade = np.clip(np.minimum(ramp, ramp[::-1]), 0, 1)
     return np.stack([sounds[path][:, :length] * fade for path in paths]), rate
 
 
 def read_wave(path):
-    """(the whole file [C, N] float64, its sample rate)"""
+    """Return (the whole file [C, N] float64, its sample rate)"""
     try:
         sound = files.Sound(str(path))
         wave = np.concatenate(list(sound), axis=-1).astype(np.float64)
@@ -148,9 +151,9 @@ def read_wave(path):
 
 
 def low_pass(wave, rate):
-    """The anchor [C, N]: linear phase, flat to ANCHOR_HZ (or a quarter of a low rate).
+    """Return the anchor [C, N]: linear phase, flat to ANCHOR_HZ (or a quarter of a low rate).
 
-    At least 60 dB down from 8/7 of it: 4 kHz, where BS.1534-3 asks for 25 dB.
+    At least 60 dB down from 8/7 of it: 4 kHz, where BS.1534-3 requires 25 dB.
     """
     import scipy.signal
 
@@ -162,35 +165,35 @@ def low_pass(wave, rate):
 
 
 def measure_loudness(wave, rate):
-    """LUFS of [C, N] (ITU-R BS.1770-4); -inf below its absolute gate of -70."""
+    """Return the LUFS of [C, N] (ITU-R BS.1770-4); -inf below its absolute gate of -70."""
     import pyloudnorm
 
     return float(pyloudnorm.Meter(rate).integrated_loudness(wave.T))
 
 
 def match_loudness(waves, rate, names):
-    """(waves of one loudness, that loudness, names of those left as they are: all but silent).
+    """Return (waves of one loudness, that loudness, names of silent clips, which keep theirs).
 
     The loudness is TARGET_LUFS, or as much less as keeps every peak below PEAK_DB.
     """
     levels = np.array([measure_loudness(wave, rate) for wave in waves])
-    heard = np.isfinite(levels)
-    silent = sorted({name for name, one in zip(names, heard, strict=True) if not one})
-    if not heard.any():
+    audible = np.isfinite(levels)
+    silent = sorted({name for name, one in zip(names, audible, strict=True) if not one})
+    if not audible.any():
         raise ValueError(f"{names[0]}: silent, as is every other clip: nothing to listen to")
     # Twice: a gain moves quiet parts across the absolute gate of the measure.
     for _ in range(2):
-        levels[heard] = [measure_loudness(wave, rate) for wave in waves[heard]]
-        peaks = 20 * np.log10(np.abs(waves[heard]).max(axis=(1, 2)))
-        room = levels[heard] - peaks + PEAK_DB  # the loudness at which the peak is reached
+        levels[audible] = [measure_loudness(wave, rate) for wave in waves[audible]]
+        peaks = 20 * np.log10(np.abs(waves[audible]).max(axis=(1, 2)))
+        room = levels[audible] - peaks + PEAK_DB  # the loudness at which the peak is reached
         target = min(TARGET_LUFS, room.min())
         if target < MIN_LUFS:
-            name = np.array(names)[heard][room.argmin()]
+            name = np.array(names)[audible][room.argmin()]
             raise ValueError(
-                f"{name}: peaks {-room.min():.0f} dB over its loudness: mend its click"
+                f"{name}: peaks {-room.min():.0f} dB over its loudness: remove its click"
             )
-        gain = 10 ** ((target - levels[heard]) / 20)
-        waves[heard] *= gain[:, None, None]
+        gain = 10 ** ((target - levels[audible]) / 20)
+        waves[audible] *= gain[:, None, None]
     return waves, float(target), silent
 
 
@@ -198,7 +201,7 @@ def match_loudness(waves, rate, names):
 
 
 def assemble_test(sources, waves, rate, kinds, names, seed):
-    """The page's data, JSON-able: clips and trials under opaque ids in random order, masked key."""
+    """Return the page's data: clips and trials under opaque ids in random order, masked key."""
     rng = np.random.default_rng(seed)
     ids = [f"{number:08x}" for number in rng.choice(2**32, len(sources) + 1, replace=False)]
     salt, *ids = ids
@@ -222,24 +225,24 @@ def assemble_test(sources, waves, rate, kinds, names, seed):
 
 
 def list_trials(at, kinds, count):
-    """[{"kind", "clips": [id, ...], "open": id or None}, ...], lists ordered by id."""
+    """Return [{"kind", "clips": [id, ...], "open": id or None}, ...], lists ordered by id."""
     places = range(1 + max(place for *_, place in at))
-    found = []
+    trials = []
     for place in places if "mushra" in kinds else ():
         clips = [one for (role, _, own), one in at.items() if own == place and role != "open"]
         opened = at.get(("open", None, place))
-        found.append({"kind": "mushra", "clips": sorted(clips), "open": opened})
+        trials.append({"kind": "mushra", "clips": sorted(clips), "open": opened})
     for pair in itertools.combinations(range(count), 2) if "abx" in kinds else ():
         for place in places:
             clips = sorted(at["set", number, place] for number in pair)
-            found.append({"kind": "abx", "clips": clips, "open": None})
-    return sorted(found, key=lambda one: (kinds.index(one["kind"]), one["clips"]))
+            trials.append({"kind": "abx", "clips": clips, "open": None})
+    return sorted(trials, key=lambda one: (kinds.index(one["kind"]), one["clips"]))
 
 
 def mask_bytes(raw, salt):
-    """The bytes XOR a stream that grows from the salt (8 hex digits); its own inverse.
+    """Return the bytes XOR a stream that grows from the salt (8 hex digits); its own inverse.
 
-    The stream is murmur3's finaliser of salt, salt + 1, ...: a veil, not a cipher.
+    The stream is murmur3's finalizer of salt, salt + 1, ...: a veil, not a cipher.
     """
     x = np.arange(math.ceil(len(raw) / 4), dtype=np.uint32) + np.uint32(int(salt, 16))
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
@@ -260,17 +263,17 @@ def render_test(test, title):
 
 
 def read_listening_page(path):
-    """What a written page holds, the mask taken off.
+    """Return the contents of a written page without the mask.
 
     Returns:
       the page's data, with "key" {"sets": [name], "clips": {id: [role, set number, place]}} and
       "clips" {id: [C, N] int16}.
     """
     page = pathlib.Path(path).read_text("utf-8")
-    found = re.search(r'<script type="application/json" id="test">(.*?)</script>', page, re.DOTALL)
-    if not found:
+    match = re.search(r'<script type="application/json" id="test">(.*?)</script>', page, re.DOTALL)
+    if not match:
         raise ValueError(f"{path}: not a page of a listening test")
-    test = json.loads(found[1])
+    test = json.loads(match[1])
     opened = lambda body, salt: mask_bytes(base64.b64decode(body), salt)
     test["key"] = json.loads(opened(test["key"], test["salt"]))
     for one, body in test["clips"].items():

@@ -1,4 +1,4 @@
-"""--mode=evaluate --listening FILES: what listeners said, in the terminal and on a page."""
+"""--mode=evaluate --listening FILES: the results of listeners, in the terminal and on a page."""
 
 import glob
 import pathlib
@@ -9,7 +9,7 @@ from specdiff_jax.runtime.logs import log
 
 
 def run(patterns):
-    """Says what the listeners of result files found, and writes listening_results.html.
+    """Log the results of listeners and write listening_results.html.
 
     Args:
       patterns: paths, or patterns such as results/*.json.
@@ -20,11 +20,11 @@ def run(patterns):
         log(f"{row['name']}: {row['mean']:.1f} ({row['low']:.1f} to {row['high']:.1f})")
     for row in analysis["abx"]:
         who = row["listener"] or "all"
-        told = f"{row['right']} of {row['trials']} right, p {row['p']:.3g}"
-        log(f"{row['a']} or {row['b']}, {who}: {told}")
+        result = f"{row['right']} of {row['trials']} right, p {row['p']:.3g}"
+        log(f"{row['a']} or {row['b']}, {who}: {result}")
     for row in analysis["listeners"]:
         if row["excluded"]:
-            log(f"screened out: {row['listener']}, who does not know the hidden reference")
+            log(f"screened out: {row['listener']}, who did not recognize the hidden reference")
     page = render_results(analysis)
     log(f"listen: {write_page(pathlib.Path(paths[0]).parent / 'listening_results.html', page)}")
 

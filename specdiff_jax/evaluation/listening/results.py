@@ -1,4 +1,4 @@
-"""What listeners said: the result files of listening.html -> rows with intervals.
+"""Results of listeners: the result files of listening.html -> rows with intervals.
 
 Ratings: means and differences with 95% intervals by a bootstrap that resamples listeners and
 clips at once (Owen 2007, "The pigeonhole bootstrap"): a listener's scores belong together, and so
@@ -23,12 +23,12 @@ RESAMPLES = 5000
 
 
 def analyze_results(paths, screen=True, seed=0):
-    """All rows of a test from its result files.
+    """Return all rows of a test from its result files.
 
     Args:
       paths: result files of one and the same listening.html.
-      screen: leave out the ratings of listeners who do not know the hidden reference. Their ABX
-        answers stay: guessing is what that test measures.
+      screen: leave out the ratings of listeners who did not recognize the hidden reference. Their
+        ABX answers stay: guessing is what that test measures.
       seed: of the bootstrap.
 
     Returns:
@@ -66,7 +66,7 @@ def read_results(paths):
             raise ValueError(f"{reason}; {REMEDY}") from error
         if sessions and session["test"] != sessions[0]["test"]:
             first = next(iter(seen.values()))
-            raise ValueError(f"{path}: of another listening.html than {first}; analyse them apart")
+            raise ValueError(f"{path}: of another listening.html than {first}; analyze them apart")
         if session["session"] in seen:
             raise ValueError(f"{path}: the same session as {seen[session['session']]}; keep one")
         seen[session["session"]] = path
@@ -120,11 +120,11 @@ def parse_trial(trial, sets):
 
 def screen_listeners(sessions):
     """[{"listener", "trials", "below": rated the reference under 90, "excluded"}, ...]"""
-    found = {session["listener"]: [] for session in sessions}
+    below = {session["listener"]: [] for session in sessions}
     for listener, _, (role, _), score in list_ratings(sessions):
         if role == "reference":
-            found[listener].append(score < REFERENCE_SCORE)
-    rows = [{"listener": a, "trials": len(b), "below": sum(b)} for a, b in found.items()]
+            below[listener].append(score < REFERENCE_SCORE)
+    rows = [{"listener": a, "trials": len(b), "below": sum(b)} for a, b in below.items()]
     return [{**row, "excluded": 100 * row["below"] > TOLERATED * row["trials"]} for row in rows]
 
 
@@ -140,10 +140,10 @@ def list_ratings(sessions):
 
 def score_table(sessions):
     """{(role, name): scores [listeners, clips], nan where none, of several the mean}"""
-    found = list_ratings(sessions)
-    listeners, clips, stimuli = (sorted({row[axis] for row in found}) for axis in range(3))
+    scored = list_ratings(sessions)
+    listeners, clips, stimuli = (sorted({row[axis] for row in scored}) for axis in range(3))
     cells = {}
-    for listener, clip, stimulus, score in found:
+    for listener, clip, stimulus, score in scored:
         place = stimuli.index(stimulus), listeners.index(listener), clips.index(clip)
         cells.setdefault(place, []).append(score)
     table = np.full((len(stimuli), len(listeners), len(clips)), np.nan)
@@ -204,10 +204,15 @@ def abx_rows(sessions):
                 people.setdefault(session["listener"], []).append(trial["right"])
     rows = []
     for (a, b), people in answers.items():
-        pooled = [right for found in people.values() for right in found]
-        for listener, found in [(None, pooled), *people.items()]:
+        pooled = [right for answer in people.values() for right in answer]
+        for listener, answer in [(None, pooled), *people.items()]:
             rows.append(
-                {"a": a, "b": b, "listener": listener, **binomial_interval(sum(found), len(found))}
+                {
+                    "a": a,
+                    "b": b,
+                    "listener": listener,
+                    **binomial_interval(sum(answer), len(answer)),
+                }
             )
     return rows
 

@@ -1,4 +1,4 @@
-"""The Fréchet distance between Gaussians, and what it would be with endless clips.
+"""Fréchet Audio Distance, and its extrapolation to infinitely many clips (FAD-infinity).
 
 Fréchet Audio Distance (Kilgour et al. 2019, arXiv 1812.08466) of two sets of embeddings is
 
@@ -21,7 +21,7 @@ EPS = np.finfo(np.float64).eps
 
 
 def fit_gaussian(vectors):
-    """Mean and unbiased covariance, float64.  # [N, d] -> [d], [d, d]
+    """Return the mean and unbiased covariance, float64.  # [N, d] -> [d], [d, d]
 
     Raises:
       ValueError: below two vectors, or when one holds a number that is not finite.
@@ -30,12 +30,12 @@ def fit_gaussian(vectors):
     if len(vectors) < 2:
         raise ValueError(f"a covariance needs at least two vectors, not {len(vectors)}")
     mean = vectors.mean(axis=0)
-    centred = vectors - mean
-    return mean, centred.T @ centred / (len(vectors) - 1)
+    centered = vectors - mean
+    return mean, centered.T @ centered / (len(vectors) - 1)
 
 
 def frechet_distance(a, b):
-    """The Fréchet distance of the Gaussians a and b, by symmetric eigenvalues.
+    """Return the Fréchet distance of the Gaussians a and b by symmetric eigenvalues.
 
     Args:
       a: (mean [..., d], covariance [..., d, d]), float64; `...` are Gaussians side by side.
@@ -51,14 +51,14 @@ def frechet_distance(a, b):
 
 
 def has_few_vectors(generated, reference):
-    """Whether either set is below 10 d vectors: FAD is mostly bias then, and must be flagged."""
+    """Return whether either set is below 10 d vectors, where FAD is mostly bias."""
     return min(len(generated), len(reference)) < 10 * np.shape(generated)[1]
 
 
 def fad(generated, reference, groups=None, reference_groups=None):
-    """Fréchet Audio Distance as everybody prints it, its bias of finite N and M left in.
+    """Return the Fréchet Audio Distance as papers print it, with its bias of finite N and M.
 
-    Its interval says where a second draw of as many clips would fall, not where the truth is.
+    Its interval holds a second draw of as many clips, not the distance of all clips.
 
     Args:
       generated: [N, d] embeddings.
@@ -67,7 +67,7 @@ def fad(generated, reference, groups=None, reference_groups=None):
       reference_groups: M labels, likewise.
 
     Returns:
-      intervals.Estimate, in squared units of the embeddings.
+      bootstrap.Estimate, in squared units of the embeddings.
 
     Raises:
       ValueError: below d + 1 vectors in either set (the covariance has no full rank), or on
@@ -80,7 +80,7 @@ def fad(generated, reference, groups=None, reference_groups=None):
 
 
 def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
-    """FAD extrapolated to endless generated and endless reference clips, with its interval.
+    """Return FAD extrapolated to infinitely many generated and reference clips, with its interval.
 
     A regression on 1 / N over subsets, as Chong & Forsyth (2020, arXiv 1911.07023) for FID and
     Gui et al. (2023, arXiv 2311.01616) for FAD, but for three things:
@@ -89,11 +89,11 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
     - Both sets shrink by the same factor u = N / n = M / m. A reference of M clips has a bias of
       its own, c / M, which no extrapolation of the generated set alone can see. Along u all terms
       of both biases are one series in u; its quadratic part is below the noise down to n = d + 1.
-    - Each split deals the clips into 12 parts and averages over all windows of k neighbouring
+    - Each split deals the clips into 12 parts and averages over all windows of k neighboring
       parts, so every clip weighs the same at every size and no noise of choosing is left but
       in products of clips. What is left is measured between splits.
 
-    Subsets overlap, so residuals of the regression say nothing about its error. The interval is
+    Subsets overlap, so residuals of the regression do not measure its error. The interval is
     that of the infinitesimal jackknife (`standard_error`) over clips of both sets. It counts the
     second-order part of the variance twice: where the distance is zero, and this part is all
     there is, it is wider than need be, by sqrt(2) or a little more, and covers in 97 to 99% of
@@ -113,15 +113,17 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
     rng = np.random.default_rng(seed)
     ends = []
     for _ in range(SPLITS):
-        u, found = zip(*subset_distances(*(sum_parts(*side, rng) for side in sides)), strict=True)
-        ends.append(np.polyfit(u, found, 1)[1])  # at u = 0
+        u, distances = zip(
+            *subset_distances(*(sum_parts(*side, rng) for side in sides)), strict=True
+        )
+        ends.append(np.polyfit(u, distances, 1)[1])  # at u = 0
     error = np.hypot(error, np.std(ends, ddof=1) / np.sqrt(SPLITS))
     plain = frechet_distance(fit_gaussian(generated), fit_gaussian(reference))
     return bootstrap.growing_variance_interval(np.mean(ends), error, total, plain)
 
 
 def sum_parts(vectors, groups, rng):
-    """Groups, vectors, sums of v and v v^T in each part.  # [Q], [Q], [Q, d], [Q, d, d]"""
+    """Return groups, vectors, sums of v and v v^T in each part.  # [Q], [Q], [Q, d], [Q, d, d]"""
     number, total = bootstrap.number_groups(groups, len(vectors))
     dealt = rng.permutation(total) % FOLDS
     part = dealt[number]
@@ -133,7 +135,7 @@ def sum_parts(vectors, groups, rng):
 
 
 def subset_distances(generated, reference):
-    """(u, mean distance) of the subsets of each size, those of too few songs left out."""
+    """Yield (u, mean distance) of the subsets of each size that holds enough songs."""
     d = generated[2].shape[1]
     offset = (np.arange(FOLDS)[None, :] - np.arange(FOLDS)[:, None]) % FOLDS
     sides = generated, reference
@@ -147,7 +149,7 @@ def subset_distances(generated, reference):
 
 
 def union_moments(window, side):
-    """Means and covariances of unions of parts.  # [W, Q], parts -> [W, d], [W, d, d]"""
+    """Return means and covariances of unions of parts.  # [W, Q], parts -> [W, d], [W, d, d]"""
     count, first, second = (np.tensordot(window, of_parts, 1) for of_parts in side)
     mean = first / count[:, None]
     products = second - count[:, None, None] * mean[:, :, None] * mean[:, None, :]
@@ -155,7 +157,7 @@ def union_moments(window, side):
 
 
 def fad_standard_error(generated, reference, groups, reference_groups):
-    """Of FAD, by the infinitesimal jackknife; and the smaller number of independent groups.
+    """Return the error of FAD by the infinitesimal jackknife, and the smaller number of groups.
 
     One vector x of a pulls on the distance by h(x) = y^T (I - T) y + 2 (m_a - m_b)^T y with
     y = x - m_a and T = A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2, the optimal map from a to b (Bures), and
@@ -181,7 +183,7 @@ def fad_standard_error(generated, reference, groups, reference_groups):
 
 
 def matrix_power(matrix, exponent):
-    """Of a symmetric matrix without negative eigenvalues; its null space stays null."""
+    """Return a power of a positive semidefinite matrix; its null space stays null."""
     values, vectors = np.linalg.eigh(matrix)
     values = zero_rounding_errors(values)
     values = np.where(values > 0, values, 1.0) ** exponent * (values > 0)
@@ -189,13 +191,13 @@ def matrix_power(matrix, exponent):
 
 
 def zero_rounding_errors(spectrum):
-    """Ascending eigenvalues, zero where they are rounding errors of the largest.  # [..., d]"""
+    """Return ascending eigenvalues, zero where they are rounding errors.  # [..., d]"""
     floor = spectrum.shape[-1] * EPS * spectrum[..., -1:]
     return np.where(spectrum > floor, spectrum, 0.0)
 
 
 def check_vectors(vectors):
-    """Embeddings in float64, or a clear line.  # [N, d]"""
+    """Return embeddings in float64, or raise ValueError.  # [N, d]"""
     vectors = np.asarray(vectors, np.float64)
     if vectors.ndim != 2:
         raise ValueError(f"embeddings are [N, d], one row a clip, not {list(vectors.shape)}")
@@ -206,7 +208,7 @@ def check_vectors(vectors):
 
 
 def check_pair(generated, reference, margin, groups=(None, None)):
-    """Both sets checked, and large enough, in groups, for `margin` times d + 1."""
+    """Return both sets, checked to hold at least `margin` times d + 1 vectors or groups."""
     generated, reference = check_vectors(generated), check_vectors(reference)
     d = generated.shape[1]
     if reference.shape[1] != d:

@@ -18,7 +18,7 @@ import numpy as np
 from specdiff_jax.evaluation.metrics import bootstrap
 from specdiff_jax.evaluation.metrics.frechet import check_vectors
 
-BLOCK = 512  # rows of the kernel held at once
+BLOCK = 512  # rows of the kernel in memory at once
 BANDWIDTH_VECTORS = 2000  # vectors of the reference whose pairs give the bandwidth
 
 
@@ -32,9 +32,9 @@ class KadResult:
 
 
 def median_bandwidth(reference, seed=0):
-    """The median distance of two vectors of the reference, of at most MOST drawn ones.
+    """Return the median distance of two reference vectors, of at most BANDWIDTH_VECTORS of them.
 
-    Of the reference alone: a bandwidth that follows the generated set hides what is wrong with it.
+    The reference alone determines it: a bandwidth that depends on the generated set hides faults.
 
     Raises:
       ValueError: when more than half of the pairs are equal.
@@ -51,18 +51,18 @@ def median_bandwidth(reference, seed=0):
 
 
 def kad(generated, reference, permutations=1000, seed=0, groups=None, reference_groups=None):
-    """Kernel Audio Distance of one vector a clip; average the windows of a clip first.
+    """Return the Kernel Audio Distance of one vector a clip; average the windows of a clip first.
 
     The p-value is that of the permutation test (Gretton et al. 2012, section 8.1), (1 + how many
-    of P relabelled sets are as far apart) / (1 + P), at the bandwidth found; whole groups are
-    relabelled. The interval is the jackknife's over groups of both sets, which where the distance
+    of P relabeled sets are as far apart) / (1 + P), at that bandwidth; whole groups are
+    relabeled. The interval is the jackknife's over groups of both sets, which where the distance
     is zero is wider than need be (see frechet.fad_inf).
 
     Args:
       generated: [N, d] embeddings.
       reference: [M, d] embeddings of real music.
       permutations: P; the p-value is at least 1 / (1 + P).
-      seed: of the relabelling; the same seed gives the same result to the bit.
+      seed: of the relabeling; the same seed gives the same result to the bit.
       groups: N labels when clips of one song hang together; None: none do.
       reference_groups: M labels, likewise.
 
@@ -70,48 +70,48 @@ def kad(generated, reference, permutations=1000, seed=0, groups=None, reference_
       ValueError: on fewer than three groups of either, or on numbers that are not finite.
     """
     generated, reference = check_vectors(generated), check_vectors(reference)
-    made, n = bootstrap.number_groups(groups, len(generated))
+    fake, n = bootstrap.number_groups(groups, len(generated))
     real, m = bootstrap.number_groups(reference_groups, len(reference))
     if min(n, m) < 3:
         raise ValueError(f"{n} generated and {m} reference clips: give at least three of each")
-    number = np.concatenate([made, n + real])  # the group of each vector
+    number = np.concatenate([fake, n + real])  # the group of each vector
     width = median_bandwidth(reference, seed)
     middle = reference.mean(axis=0)  # taken off, so that squares lose no digits
     pooled = np.concatenate([generated, reference]) - middle
-    labels = np.zeros((n + m, 1 + permutations))  # 1 where generated; column 0 is the truth
+    labels = np.zeros((n + m, 1 + permutations))  # 1 where generated; column 0 is the actual sets
     labels[:n] = 1
     labels[:, 1:] = np.random.default_rng(seed).permuted(labels[:, 1:], axis=0)
     within, rows, own = sum_kernel(pooled, number, labels[number], width)
     sizes = np.bincount(number).astype(np.float64)
-    found = unbiased_mmd(within, rows @ labels[number], rows.sum(), sizes, labels)
+    values = unbiased_mmd(within, rows @ labels[number], rows.sum(), sizes, labels)
     error = mmd_standard_error(np.stack([np.bincount(number, side) for side in own.T]), sizes, n)
-    # Sums of another order differ by rounding: a relabelling that is the truth must count.
-    p_value = (1 + np.sum(found[1:] >= found[0] - 1e-12)) / (1 + permutations)
-    estimate = bootstrap.student_interval(found[0], error, min(n, m))
+    # Sums of another order differ by rounding: a relabeling equal to the actual sets must count.
+    p_value = (1 + np.sum(values[1:] >= values[0] - 1e-12)) / (1 + permutations)
+    estimate = bootstrap.student_interval(values[0], error, min(n, m))
     return KadResult(estimate, width, float(p_value))
 
 
 def sum_kernel(pooled, number, labels, width):
-    """Sums of the kernel over pairs of different groups, in blocks of rows.
+    """Return sums of the kernel over pairs of different groups, in blocks of rows.
 
     Returns:
       within [P]: over ordered pairs that a column labels both; rows [n + m]: over each row;
       own [n + m, 2]: each row's sum over the truly generated and over the reference vectors.
     """
     within, own = np.zeros(labels.shape[1]), []
-    truth = np.stack([labels[:, 0], 1 - labels[:, 0]], axis=1)
+    actual = np.stack([labels[:, 0], 1 - labels[:, 0]], axis=1)
     for first in range(0, len(pooled), BLOCK):
         rows = slice(first, first + BLOCK)
         kernel = np.exp(-squared_distances(pooled[rows], pooled) / (2 * width**2))  # [BLOCK, n + m]
         kernel[number[rows, None] == number[None, :]] = 0.0
         within += np.einsum("ip,ip->p", labels[rows], kernel @ labels)
-        own.append(kernel @ truth)
+        own.append(kernel @ actual)
     own = np.concatenate(own)
     return within, own.sum(axis=1), own
 
 
 def unbiased_mmd(within, touching, total, sizes, labels):
-    """Unbiased MMD^2 from sums over pairs: within X, with one end at least in X, and all.  # [P]
+    """Return the unbiased MMD^2 from sums over pairs: within X, touching X, and all.  # [P]
 
     Args:
       sizes: [G] vectors a group; labels: [G, P], 1 where a group is X's.
@@ -127,12 +127,12 @@ def unbiased_mmd(within, touching, total, sizes, labels):
 
 
 def count_pairs(sizes, labels):
-    """Ordered pairs of vectors of different groups.  # [G], [G, P] -> [P]"""
+    """Return the number of ordered pairs of vectors of different groups.  # [G], [G, P] -> [P]"""
     return (sizes @ labels) ** 2 - sizes**2 @ labels
 
 
 def mmd_standard_error(own, sizes, n):
-    """The jackknife's, of both sets: MMD^2 without each group, from the sums of its rows.
+    """Return the jackknife error of MMD^2 over groups of both sets, from the sums of their rows.
 
     Args:
       own: [2, G] sums of the kernel to X and to Y; sizes: [G] vectors; the first n groups are X's.
@@ -150,7 +150,7 @@ def mmd_standard_error(own, sizes, n):
 
 
 def squared_distances(a, b):
-    """Squared distances.  # [n, d], [m, d] -> [n, m]"""
+    """Return squared distances.  # [n, d], [m, d] -> [n, m]"""
     products = a @ b.T
     lengths = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1)[None, :]
     return np.maximum(lengths - 2 * products, 0.0)

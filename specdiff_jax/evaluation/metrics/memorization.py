@@ -1,16 +1,17 @@
-"""Memorisation: the nearest training excerpt of each generated clip, at any offset and any gain.
+"""Memorization: the nearest training excerpt of each generated clip, at any offset and any gain.
 
 A clip is compared with every excerpt of its length of every training song, by the correlation of
-what its spectrum does over time. How near is too near is learned from held-out music, which is
-real and no copy: a clip is flagged where at most 1 % of held-out clips come so near (after Carlini
+what its spectrum does over time. Held-out music, which is real and no copy, sets
+the threshold: a clip is flagged where at most 1 % of held-out clips come so near (after Carlini
 et al. 2023, "Extracting Training Data from Diffusion Models", arXiv 2301.13188, whose
 distances are calibrated by other training images; the p-value is that of Vovk et al. 2005,
 "Algorithmic Learning in a Random World", section 2.2).
 
 Out of scope: copies that are transposed, played faster or slower by more than a few percent, mixed
-with as loud other music, or half a clip long (experiments/memorisation.py measures where it ends).
+with as loud other music, or half a clip long (experiments/generation/memorization.py measures the
+limits).
 A steady or silent clip has nothing that could be recognised and is never near anything; a single
-held note is near its like.
+sustained note is near its like.
 """
 
 import functools
@@ -27,7 +28,7 @@ POWER = 0.25  # of the power spectrum: near loudness, and a gain remains a facto
 STEADY = 1e-3  # of a clip's sum of squares: less movement than this is taken for none
 SILENCE = 1e-3  # rms, -60 dBFS
 BLOCK = 720  # frames transformed at once: 33 s of a song
-MIN_FRAMES = 16  # frames of a clip, 0.9 s: less says too little
+MIN_FRAMES = 16  # frames of a clip, 0.9 s: fewer do not identify music
 BATCH = 8  # blocks compared at once: matrices of few columns are slow
 FALSE_POSITIVE_RATE = 0.01
 
@@ -42,34 +43,34 @@ class Nearest(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """What the distances of held-out clips say about the nearness of M clips."""
+    """The similarities of M clips ranked among those of held-out clips."""
 
     rank: np.ndarray  # [M] float64 in (0, 1]: the share of real, new clips that come so near
-    flagged: np.ndarray  # [M] bool: rank is at most the false positives asked for
+    flagged: np.ndarray  # [M] bool: rank is at most the requested share of false positives
     threshold: float  # of similarity, above which clips are flagged
 
 
 def find_memorized(generated, held_out, songs, sample_rate, false_positives=FALSE_POSITIVE_RATE):
-    """Which of the generated clips are copies of training songs; one scan for both kinds of clip.
+    """Return which generated clips are memorized training songs, in one scan for all clips.
 
     Args:
       generated: [M, N] float waves in [-1, 1], mono.
-      held_out: [H, N] clips of songs that were not trained on, H >= 99 for 1 %; `judge` says why.
+      held_out: [H, N] clips of songs outside training, H >= 99 for 1 %; see `rank_similarity`.
       songs: iterable of [n] float waves, mono; wrap it in tqdm for progress.
       sample_rate: Hz, of all of them.
 
     Returns:
       Nearest of the generated clips, Nearest of the held-out clips, Verdict on the former.
     """
-    check_held_out_count(len(held_out), false_positives)  # said before the scan, not after it
+    check_held_out_count(len(held_out), false_positives)  # fail before the long scan
     both = find_nearest(np.concatenate([generated, held_out]), songs, sample_rate)
     ours = Nearest(*(field[: len(generated)] for field in both))
     theirs = Nearest(*(field[len(generated) :] for field in both))
     return ours, theirs, rank_similarity(ours, theirs, false_positives)
 
 
-def rank_similarity(found, held_out, false_positives=FALSE_POSITIVE_RATE):
-    """Ranks the similarities of M clips among those of H held-out clips.
+def rank_similarity(nearest, held_out, false_positives=FALSE_POSITIVE_RATE):
+    """Return the ranks of the similarities of M clips among those of H held-out clips.
 
     rank = (1 + how many held-out clips are as near) / (1 + H): for a clip that is as new as the
     held-out ones it is at most r in a share r of cases, whatever the distribution (Vovk et al.
@@ -77,42 +78,42 @@ def rank_similarity(found, held_out, false_positives=FALSE_POSITIVE_RATE):
     can be, for clips of one song are alike.
 
     Args:
-      found, held_out: Nearest, of the same scan.
+      nearest, held_out: Nearest, of the same scan.
       false_positives: share of new clips that may be flagged.
 
     Returns:
-      Verdict; silent clips have rank 1.
+      Ranking; silent clips have rank 1.
 
     Raises:
-      ValueError: too few held-out clips to speak of so small a share.
+      ValueError: too few held-out clips for so small a share.
     """
     count = len(held_out.similarity)
     check_held_out_count(count, false_positives)
     ordered = np.sort(held_out.similarity)
-    as_near = count - np.searchsorted(ordered, found.similarity, side="left")
-    rank = np.where(found.silent, 1.0, (1 + as_near) / (1 + count))
+    as_near = count - np.searchsorted(ordered, nearest.similarity, side="left")
+    rank = np.where(nearest.silent, 1.0, (1 + as_near) / (1 + count))
     allowed = int(false_positives * (1 + count) + 1e-9)
     return Ranking(rank, rank <= false_positives + 1e-12, float(ordered[-allowed]))
 
 
 def check_held_out_count(count, false_positives):
-    """Raises ValueError unless `count` held-out clips can tell a share of `false_positives`."""
+    """Raise ValueError unless `count` held-out clips resolve a share of `false_positives`."""
     least = int(np.ceil(1 / false_positives - 1e-9)) - 1
     if count < least:
         raise ValueError(
-            f"copies: {count} held-out clips cannot tell {false_positives:.2%} of false positives;"
-            f" give at least {least}"
+            f"memorization: {count} held-out clips cannot resolve {false_positives:.2%} false"
+            f" positives; give at least {least}"
         )
 
 
-def most_similar(found, count=20):
-    """The clips nearest to training songs, the nearest first: what to listen to.  # [<= count]"""
-    order = np.argsort(-found.similarity, kind="stable")
-    return order[~found.silent[order]][:count]
+def most_similar(nearest, count=20):
+    """Return the clips most similar to training songs, the most similar first.  # [<= count]"""
+    order = np.argsort(-nearest.similarity, kind="stable")
+    return order[~nearest.silent[order]][:count]
 
 
 def find_nearest(clips, songs, sample_rate):
-    """The nearest of all excerpts of all songs, one every HOP.
+    """Return the nearest of all excerpts of all songs, one every HOP.
 
     The similarity is the correlation of `features`, each band's mean over the excerpt removed, as
     one long vector: of M clips with all excerpts of a song by the Fourier transform over frames.
@@ -139,26 +140,28 @@ def find_nearest(clips, songs, sample_rate):
         _update_best(best, spectra, frames, size, batch)
     song, first, similarity = best
     if len(clips) and similarity.max() < -1.5:
-        raise ValueError(f"copies: no song is as long as a clip of {clips.shape[1]} samples")
+        raise ValueError(f"memorization: no song is as long as a clip of {clips.shape[1]} samples")
     silent = np.sqrt(np.mean(clips**2, axis=1, dtype=np.float64)) < SILENCE
     hop = round(HOP * sample_rate) / sample_rate
     return Nearest(song, first * hop, np.where(silent, 0.0, similarity), silent)
 
 
 def check_clips(clips, sample_rate):
-    """Raises ValueError where `nearest` cannot compare clips [M, N]."""
+    """Raise ValueError where `nearest` cannot compare clips [M, N]."""
     least = (OVERLAP + MIN_FRAMES - 1) * round(HOP * sample_rate)
     if sample_rate < 2 * HIGHEST:
-        raise ValueError(f"copies: sample_rate={sample_rate} Hz is below {2 * HIGHEST:.0f} Hz")
+        raise ValueError(
+            f"memorization: sample_rate={sample_rate} Hz is below {2 * HIGHEST:.0f} Hz"
+        )
     if clips.ndim != 2 or clips.shape[1] < least:
-        raise ValueError(f"copies: clips {clips.shape} are not [M, N] with N >= {least}")
+        raise ValueError(f"memorization: clips {clips.shape} are not [M, N] with N >= {least}")
     wrong = np.flatnonzero(~np.isfinite(clips).all(axis=1))
     if len(wrong):
-        raise ValueError(f"copies: clips {wrong.tolist()} hold NaN or infinite samples")
+        raise ValueError(f"memorization: clips {wrong.tolist()} hold NaN or infinite samples")
 
 
 def band_features(wave, sample_rate):
-    """What is compared: POWER of the energy in BANDS logarithmic bands, one frame every HOP.
+    """Return POWER of the energy in BANDS logarithmic bands, one frame every HOP.
 
     Frames are cut without padding; a factor g of gain is a factor g^(2 POWER) of all features.
 
@@ -175,7 +178,7 @@ def band_features(wave, sample_rate):
 
 @functools.lru_cache
 def band_filters(sample_rate, size):
-    """Triangles on a logarithmic axis from LOWEST to HIGHEST, each of sum one.  # [BANDS, bins]
+    """Return triangles on a log axis from LOWEST to HIGHEST, each of sum one.  # [BANDS, bins]
 
     One so narrow that no bin lies under it takes the bin nearest to its middle.
     """
@@ -190,7 +193,7 @@ def band_filters(sample_rate, size):
 
 
 def _transform_clips(clips, sample_rate):
-    """Unit vectors of the clips, transformed over frames.
+    """Return unit vectors of the clips, transformed over frames.
 
     Returns:
       [size // 2 + 1, M, BANDS] complex64, the clips' frames, and the size of the transforms.
@@ -206,7 +209,7 @@ def _transform_clips(clips, sample_rate):
 
 
 def _normalize_features(vectors):
-    """[L, BANDS] without each band's mean, of norm one unless it is nearly steady."""
+    """Return [L, BANDS] without each band's mean, of norm one unless it is nearly steady."""
     moving = vectors - vectors.mean(axis=0, keepdims=True)
     squares = np.square(moving, dtype=np.float64).sum()
     squares += STEADY * np.square(vectors, dtype=np.float64).sum()
@@ -214,7 +217,7 @@ def _normalize_features(vectors):
 
 
 def _iterate_blocks(songs, samples, frames, size, sample_rate):
-    """(song, first frame, [<= size, BANDS]) of songs that hold a clip; each excerpt is in one."""
+    """Yield (song, first frame, [<= size, BANDS]) of long enough songs, each excerpt once."""
     hop = round(HOP * sample_rate)
     for song, wave in enumerate(songs):
         if len(wave) < samples:
@@ -225,7 +228,7 @@ def _iterate_blocks(songs, samples, frames, size, sample_rate):
 
 
 def _update_best(best, spectra, frames, size, batch):
-    """Where an excerpt in the batch of blocks is nearer than the best [M] so far, it replaces it.
+    """Replace the best [M] excerpts so far where one in the batch of blocks is nearer.
 
     The clips' bands have no mean, so their products with an excerpt need not remove its own.
     """
@@ -251,5 +254,5 @@ def _excerpt_norms(block, frames):
     squares = np.cumsum(np.concatenate([start[:, 0], np.square(block).sum(axis=1)]))
     sums, squares = sums[frames:] - sums[:-frames], squares[frames:] - squares[:-frames]
     moving = np.maximum(squares - np.square(sums).sum(axis=1) / frames, 0) + STEADY * squares
-    # Digital silence: no correlation with it is more than rounding, and none is made of that.
+    # Digital silence: a correlation with it would be rounding error.
     return np.sqrt(np.where(squares > 0, np.maximum(moving, 1e-12), np.inf))

@@ -1,4 +1,4 @@
-"""How well a search finds what it should, as expected over all orders of equal scores.
+"""Recall, MRR and MAP of retrieval, in expectation over all orders of equal scores.
 
 A cut through items of the same score would make a number depend on how they happen to be sorted;
 its mean over all their orders does not (McSherry & Najork 2008, "Computing Information Retrieval
@@ -24,7 +24,7 @@ class Retrieval:
       map_10: mean average precision of the first ten, over min(relevant items, 10).
       median_rank: of the first relevant item, 1 the best.
       queries: that were counted; unanswerable: those without anything relevant, left out.
-      gallery: items that a query was held against, on the average.
+      gallery: items that a query was compared with, on average.
     """
 
     recall: dict
@@ -37,12 +37,12 @@ class Retrieval:
 
 
 def measure_retrieval(scores, relevant, excluded=None):
-    """The Retrieval of Q queries in a gallery of G items.
+    """Return the Retrieval of Q queries in a gallery of G items.
 
     Args:
       scores: [Q, G], higher is nearer; only their order counts.
-      relevant: [Q, G] bool, what should be found.
-      excluded: [Q, G] bool, what is taken out of a query's gallery, such as itself; or None.
+      relevant: [Q, G] bool, the items that should be retrieved.
+      excluded: [Q, G] bool, items left out of a query's gallery, such as itself; or None.
 
     Raises:
       ValueError: shapes that differ, scores that are not numbers, or no query with an answer.
@@ -57,27 +57,27 @@ def measure_retrieval(scores, relevant, excluded=None):
     if np.isnan(scores).any():
         raise ValueError("retrieval: scores hold NaN, which has no place in an order")
     kept = [np.flatnonzero(~row) for row in excluded]
-    found = [
+    scored = [
         score_query(scores[q, k], relevant[q, k])
         for q, k in enumerate(kept)
         if relevant[q, k].any()
     ]
-    if not found:
+    if not scored:
         raise ValueError(f"retrieval: none of {len(scores)} queries has anything relevant")
-    recalls, reciprocal, precision, rank = (np.array(part) for part in zip(*found, strict=True))
+    recalls, reciprocal, precision, rank = (np.array(part) for part in zip(*scored, strict=True))
     return Retrieval(
         recall=dict(zip(DEPTHS, recalls.mean(axis=0).tolist(), strict=True)),
         mrr=float(reciprocal.mean()),
         map_10=float(precision.mean()),
         median_rank=float(np.median(rank)),
-        queries=len(found),
-        unanswerable=len(scores) - len(found),
+        queries=len(scored),
+        unanswerable=len(scores) - len(scored),
         gallery=float(np.mean([len(k) for k in kept])),
     )
 
 
 def score_query(scores, relevant):
-    """(recall at DEPTHS, 1 / rank, average precision, rank) of a query.  # [G], [G] bool"""
+    """Return (recall at DEPTHS, 1 / rank, average precision, rank) of a query.  # [G], [G] bool"""
     groups = group_ties(scores, relevant)
     first = next(group for group in groups if group[2])
     recalls = [expected_recall(*first, depth) for depth in DEPTHS]
@@ -90,7 +90,7 @@ def score_query(scores, relevant):
 
 
 def group_ties(scores, relevant):
-    """(items before, items, relevant items) of each group of equal scores, the highest first."""
+    """Return (items before, items, relevant items) of groups of equal scores, the highest first."""
     _, group = np.unique(-scores, return_inverse=True)
     sizes, hits = np.bincount(group), np.bincount(group, weights=relevant).astype(int)
     return list(
@@ -99,13 +99,16 @@ def group_ties(scores, relevant):
 
 
 def expected_recall(before, size, hits, depth):
-    """That one of the first `depth` is relevant, where the first such group has `before` before."""
+    """Return the probability that one of the first `depth` items is relevant.
+
+    The first group with a relevant item has `before` items before it.
+    """
     room = min(max(depth - before, 0), size)
     return 1 - math.comb(size - hits, room) / math.comb(size, room)
 
 
 def expected_reciprocal_rank(before, size, hits):
-    """Expected 1 / rank of the first of `hits` among `size` in any order."""
+    """Return the expected 1 / rank of the first of `hits` among `size` in any order."""
     place = np.arange(1, size - hits + 2)
     goes_on = (size - place - hits + 1) / np.maximum(size - place, 1)  # none at `place` either
     share = hits / size * np.cumprod(np.append(1.0, goes_on[:-1]))
@@ -113,12 +116,12 @@ def expected_reciprocal_rank(before, size, hits):
 
 
 def expected_rank(before, size, hits):
-    """Expected rank of the first of `hits` among `size` in any order."""
+    """Return the expected rank of the first of `hits` among `size` in any order."""
     return before + (size + 1) / (hits + 1)
 
 
 def expected_average_precision(groups):
-    """Expected sum over the first DEEPEST of (relevant there) * precision, over all there can be.
+    """Return the expected average precision of the first MAP_DEPTH items.
 
     Where an item of a group is relevant, those of the group before it are so at (r - 1) / (n - 1).
     """

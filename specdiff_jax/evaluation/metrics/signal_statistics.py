@@ -1,7 +1,7 @@
-"""Signal statistics that ears notice, of each clip, and how those of two sets of clips differ.
+"""Perceptual signal statistics of clips, and distances between those of two sets of clips.
 
 All are deterministic, in float64, and defined for any clip: where a statistic has no meaning (the
-centroid of silence) it is NaN, and `compare` says how many were.
+centroid of silence) it is NaN, and `compare_statistics` counts them.
 """
 
 import functools
@@ -14,7 +14,11 @@ from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_two_samples
 FRAME, HOP = 2048, 512  # samples: 93 ms and 23 ms at 22.05 kHz
 LONG = 8192  # samples of a frame for pitch: two notes a semitone apart part above 400 Hz
 BANDS = 128  # of the bandwidth, each a 128th of the Nyquist frequency
-NOISE, BELOW_LOUDEST, MIN_SHARE = 1e-9, 1e-8, 0.02  # as in audio/inspect.py, which measures files
+NOISE, BELOW_LOUDEST, MIN_SHARE = (
+    1e-9,
+    1e-8,
+    0.02,
+)  # as in audio/quality_checks.py, which measures files
 FULL_SCALE, CLIPPED_RUN = 0.999, 3
 SILENCE, SILENT_SECONDS = 1e-3, 0.05
 QUIETEST_DB = -120.0
@@ -28,7 +32,7 @@ PEAK_DB = -50.0  # peaks this far below the loudest of their frame are no notes
 
 
 def measure_statistics(waves, sample_rate):
-    """The statistics of M clips.
+    """Return the statistics of M clips.
 
     Args:
       waves: [M, N] float in [-1, 1], or [M, 2, N]; what lies beyond is clipped as in a file. Of
@@ -57,7 +61,7 @@ def measure_statistics(waves, sample_rate):
 
 
 def _measure_clip(wave, sample_rate):
-    """The statistics of [A, N]."""
+    """Return the statistics of one clip.  # [A, N]"""
     wave = np.clip(np.asarray(wave, np.float64), -1, 1)
     mono = wave.mean(axis=0)
     power = power_spectrogram(mono)  # [T, F]
@@ -76,7 +80,7 @@ def _measure_clip(wave, sample_rate):
 
 
 def power_spectrogram(wave):
-    """Power of whole Hann frames, scaled so that white noise has its variance.
+    """Return the power of whole Hann frames, scaled so that white noise has its variance.
 
     [N] -> [T, FRAME // 2] float64: the bins above DC, T = 1 + (N - FRAME) // HOP.
     """
@@ -86,7 +90,7 @@ def power_spectrogram(wave):
 
 
 def _select_sounding(power):
-    """The frames that are not silent, of [T, F]."""
+    """Return the frames that are not silent.  # [T, F]"""
     return power[power.mean(axis=1) > SILENCE**2]
 
 
@@ -114,18 +118,18 @@ def build_meter(sample_rate):
 
 
 def bandwidth_hz(power, sample_rate):
-    """The upper edge of the highest band that sounds in HEARD of the sounding frames, else 0.
+    """Return the upper edge of the highest band in MIN_SHARE of the sounding frames, else 0.
 
-    As in audio/inspect.py, whose frames are too few in a short clip.  # [T, F] -> Hz
+    As in audio/quality_checks.py, whose frames are too few in a short clip.  # [T, F] -> Hz
     """
     bands = power.reshape(len(power), BANDS, -1).mean(axis=2)  # [T, BANDS]
-    heard = bands > np.maximum(NOISE, BELOW_LOUDEST * bands.max(axis=1, keepdims=True))
-    often = heard.sum(axis=0) > MIN_SHARE * heard.any(axis=1).sum()
+    sounding = bands > np.maximum(NOISE, BELOW_LOUDEST * bands.max(axis=1, keepdims=True))
+    often = sounding.sum(axis=0) > MIN_SHARE * sounding.any(axis=1).sum()
     return float(np.flatnonzero(often).max(initial=-1) + 1) / BANDS * sample_rate / 2
 
 
 def clipped_fraction(wave):
-    """Share of samples in runs of CLIPPED_RUN or more equal ones at full scale.  # [A, N]"""
+    """Return the share of samples in runs of CLIPPED_RUN equal ones at full scale.  # [A, N]"""
     equal = np.diff(wave, axis=-1) == 0
     starts = np.abs(wave[:, : 1 - CLIPPED_RUN]) >= FULL_SCALE
     for later in range(CLIPPED_RUN - 1):
@@ -137,7 +141,7 @@ def clipped_fraction(wave):
 
 
 def silent_fraction(wave, sample_rate):
-    """Share of the whole SILENT_SECONDS in which no sample of any channel has SILENCE.  # [A, N]"""
+    """Return the share of SILENT_SECONDS blocks with all samples below SILENCE.  # [A, N]"""
     size = round(SILENT_SECONDS * sample_rate)
     count = wave.shape[1] // size
     peaks = np.abs(wave[:, : count * size]).max(axis=0).reshape(count, size).max(axis=1)
@@ -145,12 +149,12 @@ def silent_fraction(wave, sample_rate):
 
 
 def find_onsets(power, sample_rate):
-    """Frames in which notes or beats begin: peaks of the spectral flux.
+    """Return the frames in which notes or beats begin: peaks of the spectral flux.
 
     The flux is the mean over logarithmic bands of the rise in level, in dB down to
     ONSET_RANGE_DB below the clip's loudest band; its peaks stand out over the mean around them
     (Dixon 2006, "Onset detection revisited"; Boeck et al. 2012). An onset in
-    the first frame cannot be told from the cut.  # [T, F] -> [onsets]
+    the first frame cannot be distinguished from the cut.  # [T, F] -> [onsets]
     """
     edges = np.geomspace(60.0, 0.95 * sample_rate / 2, ONSET_BANDS + 1)
     places = np.unique(np.rint(edges / sample_rate * FRAME).astype(int))  # bins, each band >= one
@@ -168,7 +172,7 @@ def find_onsets(power, sample_rate):
 
 
 def flatness(power):
-    """Geometric over arithmetic mean of the bins' power, mean over sounding frames.
+    """Return geometric over arithmetic mean of the bins' power, mean over sounding frames.
 
     (Johnston 1988, "Transform coding of audio signals".) White noise has exp(-0.5772) = 0.561,
     for the power of a bin is exponentially distributed; a tone has 0.  # [T, F]
@@ -181,7 +185,7 @@ def flatness(power):
 
 
 def centroid_hz(power, sample_rate):
-    """Mean frequency weighted by magnitude, mean over sounding frames.  # [T, F] -> Hz
+    """Return the mean frequency weighted by magnitude, mean over sounding frames.  # [T, F] -> Hz
 
     (Peeters 2004, "A large set of audio features", section 6.1.1.)
     """
@@ -193,7 +197,7 @@ def centroid_hz(power, sample_rate):
 
 
 def chroma_entropy(wave, sample_rate):
-    """Entropy of the twelve pitch classes, in nats: low where a key or chord is clear.
+    """Return the entropy of the twelve pitch classes, in nats: low where a key or chord is clear.
 
     The classes' shares are those of the amplitudes of spectral peaks, each given whole to the
     nearest note of A = 440 Hz (after Gomez 2006, "Tonal description of music audio signals",
@@ -219,7 +223,7 @@ def chroma_entropy(wave, sample_rate):
 
 
 def stereo_width(wave):
-    """Share of the side's energy: 0 mono, 0.5 unrelated channels, 1 opposite ones.  # [2, N]"""
+    """Return the share of side energy: 0 mono, 0.5 unrelated channels, 1 opposite.  # [2, N]"""
     middle, side = np.sum((wave[0] + wave[1]) ** 2), np.sum((wave[0] - wave[1]) ** 2)
     return float(side / (middle + side)) if middle + side else float("nan")
 
@@ -229,10 +233,10 @@ def _decibels(power):
 
 
 def compare_statistics(generated, real, seed=0, resamples=500):
-    """How far each statistic of the generated clips is from that of real ones.
+    """Return the distance of each statistic of generated clips from that of real clips.
 
     Args:
-      generated, real: what `measure` returned, of M and of K clips.
+      generated, real: results of `measure_statistics`, of M and of K clips.
 
     Returns:
       [{statistic, clips, real_clips, undefined, mean, std, real_mean, real_std, ks, distance, low,
@@ -247,7 +251,7 @@ def compare_statistics(generated, real, seed=0, resamples=500):
 
 
 def _compare_statistic(name, ours, theirs, rng, resamples):
-    """One row of `compare`."""
+    """Return one row of `compare_statistics`."""
     given = len(ours) + len(theirs)
     ours, theirs = ours[np.isfinite(ours)], theirs[np.isfinite(theirs)]
     row = {"statistic": name, "clips": len(ours), "real_clips": len(theirs)}

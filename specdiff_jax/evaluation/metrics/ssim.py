@@ -9,7 +9,7 @@ K_1, K_2 = 0.01, 0.03
 
 
 def ssim(a, b, data_range):
-    """Mean structural similarity of each pair, over all whole windows.
+    """Return the mean structural similarity of each pair, over all whole windows.
 
         (2 m_a m_b + C_1) (2 cov + C_2) / ((m_a^2 + m_b^2 + C_1) (var_a + var_b + C_2))
 
@@ -48,7 +48,7 @@ def ssim(a, b, data_range):
 
 
 def window_means(x):
-    """Gaussian means of all whole windows.  # [B, F, T] -> [B, F - 10, T - 10]"""
+    """Return Gaussian means of all whole windows.  # [B, F, T] -> [B, F - 10, T - 10]"""
     weights = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2)
     weights /= weights.sum()
     for axis in (1, 2):

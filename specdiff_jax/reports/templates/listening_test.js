@@ -14,7 +14,7 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
-function unmasked(body, salt) {  // the inverse of listening.masked
+function unmasked(body, salt) {  // the inverse of page.mask_bytes
   const raw = atob(body), bytes = new Uint8Array(raw.length), start = parseInt(salt, 16);
   for (let i = 0, word = 0; i < raw.length; i++) {
     if (i % 4 === 0) {
@@ -68,8 +68,8 @@ function save() {
 
 function saved() {
   try {
-    const found = JSON.parse(localStorage.getItem(store));
-    return found && found.test === test.test ? found : null;
+    const stored = JSON.parse(localStorage.getItem(store));
+    return stored && stored.test === test.test ? stored : null;
   } catch (error) { return null; }
 }
 
@@ -117,7 +117,7 @@ function play(part) {
   source.connect(gain).connect(context.destination);
   source.start(0, from);
   voice = {source, gain, part, start: context.currentTime - from};
-  part.element.classList.add("playing", "heard");
+  part.element.classList.add("playing", "played");
   part.button.setAttribute("aria-pressed", "true");
   state.current.plays[part.name] = (state.current.plays[part.name] || 0) + 1;
   view.last = part;
@@ -138,41 +138,41 @@ function toggle(part) {
 // ---- a trial
 
 function part(element, button, name, clip) {
-  const made = {element, button, name, clip};
-  if (state.current.plays[name]) element.classList.add("heard");
+  const one = {element, button, name, clip};
+  if (state.current.plays[name]) element.classList.add("played");
   button.setAttribute("aria-pressed", "false");
   button.addEventListener("click", (event) => {
-    toggle(made);
-    if (made.slider && event.detail) made.slider.focus({preventScroll: true});  // arrows at once
+    toggle(one);
+    if (one.slider && event.detail) one.slider.focus({preventScroll: true});  // arrows at once
   });
-  view.parts.push(made);
-  return made;
+  view.parts.push(one);
+  return one;
 }
 
-function rated(made, value) {
-  state.current.ratings[made.name] = value;
-  made.slider.value = value;
-  paint(made);
+function rated(one, value) {
+  state.current.ratings[one.name] = value;
+  one.slider.value = value;
+  paint(one);
   changed();
 }
 
-function paint(made) {
-  const value = state.current.ratings[made.name];
-  made.element.classList.toggle("unrated", value === undefined);
-  made.output.textContent = value === undefined ? "\u2013" : value;
-  made.slider.setAttribute("aria-valuetext", value === undefined ? "not rated yet" : value + ", " + LABELS[Math.min(4, Math.floor(value / 20))]);
+function paint(one) {
+  const value = state.current.ratings[one.name];
+  one.element.classList.toggle("unrated", value === undefined);
+  one.output.textContent = value === undefined ? "\u2013" : value;
+  one.slider.setAttribute("aria-valuetext", value === undefined ? "not rated yet" : value + ", " + LABELS[Math.min(4, Math.floor(value / 20))]);
 }
 
 function rateRow(clip, index) {
   const number = String(index + 1), button = make("button", {class: "play", type: "button", "aria-label": "Play clip " + number}, number);
   const slider = make("input", {type: "range", min: 0, max: 100, step: 1, value: 50, "aria-label": "Rating of clip " + number});
   const output = make("output", {"aria-hidden": "true"}), row = make("div", {class: "row"}, button, slider, output);
-  const made = Object.assign(part(row, button, number, clip), {slider, output});
+  const one = Object.assign(part(row, button, number, clip), {slider, output});
   slider.value = state.current.ratings[number] === undefined ? 50 : state.current.ratings[number];
-  slider.addEventListener("input", () => rated(made, Number(slider.value)));
-  slider.addEventListener("focus", () => { view.active = made; });
-  slider.addEventListener("pointerup", () => rated(made, Number(slider.value)));  // a tap on 50 counts too
-  paint(made);
+  slider.addEventListener("input", () => rated(one, Number(slider.value)));
+  slider.addEventListener("focus", () => { view.active = one; });
+  slider.addEventListener("pointerup", () => rated(one, Number(slider.value)));  // a tap on 50 counts too
+  paint(one);
   return row;
 }
 
@@ -209,7 +209,7 @@ function abx(trial) {
   view.radios = radios;
   const lines = radios.map((radio) => make("label", {}, radio, "X is " + radio.value));
   byId("question").textContent = "Which one is X: A or B?";
-  byId("hint").textContent = "X is exactly one of the two. If you cannot tell, guess.";
+  byId("hint").textContent = "X is exactly one of the two. If you are not sure, guess.";
   byId("keys").append(...keys([["1 2 3", "play A, B, X"], ["Space", "stop, play"], ["\u2190 \u2192", "answer A, B"], ["Enter", "next"]]));
   return [make("div", {class: "choices"}, ...buttons), make("fieldset", {}, make("legend", {}, "Your answer"), ...lines)];
 }

@@ -1,15 +1,15 @@
-"""What is a diffusion trunk worth to a search engine? Against scratch, random, plain features.
+"""Measure the value of a pretrained backbone for search, against scratch, random and features.
 
     python -m experiments.downstream.retrieval --backbone runs/tiny [--steps 200] [--songs 60]
         [--seeds 0 1 2 3 4] [--source songs.jsonl --kind game] [--t 0.4]
 
-Trains configs/embedding.py:tiny for each way and seed, by two crops of a song alone; log-mel
-statistics and musicnn's embedding stand beside it as they are. Queries are the windows of test
-songs, the gallery all others that do not overlap. What should be found: the same song; or songs
-with the same label of --kind, the song itself left out. --t: the noise level that all networks hear
-songs at, the config's where unset. Writes results/NAME.csv (a row for each way and seed) and
-results/NAME_gains.csv: the pretrained trunk's mean average precision at ten less each other's, mean
-over seeds, with a paired bootstrap over test songs.
+Trains configs/embedding.py:tiny for each way and seed, by two crops of a song alone, beside log-mel
+statistics and the embedding of musicnn. Queries are the windows of test songs, the gallery all
+others that do not overlap. Relevant are the same song, or songs with the same label of --kind
+without the song itself. --t: the noise level of the input of all networks, the config's where
+unset. Writes results/downstream/NAME.csv (a row for each way and seed) and NAME_gains.csv: mAP@10 of
+the pretrained backbone minus that of each other way, mean over seeds, with a paired bootstrap over
+test songs.
 """
 
 import pathlib
@@ -31,7 +31,7 @@ GOALS = ("song", "label")
 
 
 def config_of(way, trunk, seed, args):
-    """The config of one embedding."""
+    """Return the config of one embedding."""
     config = small(embedding.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
     if way == "random frozen":
         config.head.trainable = "head"
@@ -59,13 +59,13 @@ def plain(kind, scores):
 
 
 def measure_precision(scores, vectors, kind):
-    """{goal: mean (recall@1, average precision) of each song's windows, NaN where none is there}.
+    """Return {goal: mean (recall@1, average precision) of the windows of each song}.
 
     Args:
-      vectors: [S, W, E] of length one; kind: of the labels that bring songs together.
+      vectors: [S, W, E] of length one; kind: of the labels that make songs relevant.
 
     Returns:
-      Arrays [S, 2].
+      Arrays [S, 2], NaN where nothing is relevant.
     """
     count = vectors.shape[1]
     flat = vectors.reshape(-1, vectors.shape[-1])
@@ -77,26 +77,28 @@ def measure_precision(scores, vectors, kind):
     alike = np.array([[bool(a & b) for b in tags] for a in tags])
     alike = np.repeat(np.repeat(alike, count, axis=0), count, axis=1)
     same = scores.relevant
-    asked = {"song": (same, scores.excluded), "label": (alike & ~same, same)}
-    return {goal: by_song(near, *asked[goal], count) for goal in GOALS}
+    goals = {"song": (same, scores.excluded), "label": (alike & ~same, same)}
+    return {goal: by_song(near, *goals[goal], count) for goal in GOALS}
 
 
 def by_song(near, relevant, excluded, count):
-    found = np.full((len(near), 2), np.nan)
+    """Return mean (recall@1, average precision) over the windows of each song.  # [S, 2]"""
+    results = np.full((len(near), 2), np.nan)
     for query, (scores, hits, out) in enumerate(zip(near, relevant, excluded, strict=True)):
         if (hits & ~out).any():
             recalls, _, average, _ = retrieval.score_query(scores[~out], hits[~out])
-            found[query] = recalls[0], average
-    return found.reshape(-1, count, 2).mean(axis=1)
+            results[query] = recalls[0], average
+    return results.reshape(-1, count, 2).mean(axis=1)
 
 
 def gain(ours, theirs):
-    """Mean over seeds and songs of the difference in average precision, over songs, paired."""
+    """Return the mean difference in average precision, with its paired interval over songs."""
     difference = np.mean(ours, axis=0)[:, 1] - np.mean(theirs, axis=0)[:, 1]
     return bootstrap_interval(difference[~np.isnan(difference)])
 
 
 def row_of(way, seed, found):
+    """Return the row of one way and seed."""
     row = {"way": way, "seed": seed}
     for goal, values in found.items():
         recall, average = np.nanmean(values, axis=0)
@@ -105,7 +107,7 @@ def row_of(way, seed, found):
 
 
 def compared(args):
-    """Trains everything and writes both tables."""
+    """Train all ways and seeds, and write both tables."""
     rows, found, scores = [], {}, None
     for way in args.ways:
         for seed in args.seeds:

@@ -1,18 +1,18 @@
-"""What search costs and finds: a collection of music, and a million vectors made up.
+"""Measure cost and quality of search: a collection of music, and a million synthetic vectors.
 
     python -m experiments.downstream.search synthetic [--vectors 1000000] [--width 128]
     python -m experiments.downstream.search gallery [--songs 1000] [--width 384]
     python -m experiments.downstream.search songs --workdir runs/tiny [--songs 1000]
         [--embedders logmel ...]
 
-`songs`: prepared songs of the run's collection as files, those that it was not trained on first:
-the speed of the build, the time of a query, and retrieval by windows. A query is the window in the
-middle of a song, the gallery are windows of all songs side by side, none overlapping it. What
-should be found: the same song; or, in two rows, what has the same `--label`, with excerpts of the
-same song in the gallery and without. `gallery`: the time from a query's vectors to songs and
-ranges, of songs of 40 windows that are made up. `synthetic`: windows that lie about as many places
-as there are songs of 40; recall of the graph against brute force, memory and time of both. Writes
-experiments/results/search.csv, a row each; rows of another part or size that are there stay.
+`songs`: prepared songs of the run's collection as files, those outside its training split first:
+speed of the build, time of a query, retrieval by windows. A query is the window in the middle of a
+song, the gallery are adjacent windows of all songs that do not overlap it. Relevant are the same
+song, or in two rows songs with the same `--label`, with and without excerpts of the same song.
+`gallery`: time from the vectors of a query to songs and ranges, in synthetic songs of 40 windows.
+`synthetic`: windows around as many centers as there are songs of 40; recall of the graph against
+exact search, memory and time of both. Writes results/downstream/search.csv, a row each; rows of
+other parts and sizes are kept.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from specdiff_jax.downstream import search, vector_index
 from specdiff_jax.evaluation.metrics import retrieval
 from specdiff_jax.training import trained_model
 
-WINDOWS = 40  # of a song that is made up
+WINDOWS = 40  # of a synthetic song
 SPREAD = 0.5  # of its windows, in the deviation of the songs
 NEAR = 0.1  # of a query about a window
 QUERIES = 200
@@ -46,7 +46,7 @@ MB = 1e6
 
 
 def windows_of_songs(count, width, seed):
-    """[count, width] of length one, song after song."""
+    """Return vectors of length one, song by song.  # [count, width]"""
     rng, parts = np.random.default_rng(seed), []
     for first in range(0, count, 100 * WINDOWS):
         songs = rng.standard_normal((min(100, -(-(count - first) // WINDOWS)), 1, width))
@@ -203,10 +203,11 @@ def found(index, label):
     gallery = np.setdiff1d(np.concatenate(kept), middles)
     scores = np.asarray(index.vectors[middles]) @ np.asarray(index.vectors[gallery]).T
     same = np.arange(len(parts))[:, None] == index.song_at(gallery)[None]
-    told = np.array(
+    labels = np.array(
         [next((x for x in s["labels"] if x.startswith(label + ":")), None) for s in index.songs]
     )
-    alike = (told[:, None] == told[index.song_at(gallery)][None]) & (told != None)[:, None]  # noqa: E711
+    alike = labels[:, None] == labels[index.song_at(gallery)][None]
+    alike &= (labels != None)[:, None]  # noqa: E711
     goals = {
         "same song": (same, None),
         f"{label}, same-song excerpts included": (alike, None),
@@ -224,19 +225,21 @@ def main():
     parser.add_argument("part", choices=("synthetic", "gallery", "songs"))
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, help="128; of a gallery 384")
-    parser.add_argument("--workdir", type=pathlib.Path, help="a run, for its trunk and its songs")
+    parser.add_argument(
+        "--workdir", type=pathlib.Path, help="a run, for its backbone and its songs"
+    )
     parser.add_argument("--songs", type=int, default=1000)
     parser.add_argument("--embedders", nargs="+", default=["logmel"])
     parser.add_argument("--label", default="composer")
-    told = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        if told.part == "synthetic":
-            rows = synthetic(told.vectors, told.width or 128, folder)
-        elif told.part == "gallery":
-            rows = list(gallery(told.songs, told.width or 384, folder))
+        if args.part == "synthetic":
+            rows = synthetic(args.vectors, args.width or 128, folder)
+        elif args.part == "gallery":
+            rows = list(gallery(args.songs, args.width or 384, folder))
         else:
-            rows = of_songs(told.workdir, told.songs, told.embedders, told.label, folder)
+            rows = of_songs(args.workdir, args.songs, args.embedders, args.label, folder)
     again = {(row["part"], str(row.get("vectors"))) for row in rows}
     kept = [
         r

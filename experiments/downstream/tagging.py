@@ -1,15 +1,14 @@
-"""What is a diffusion trunk worth to a tagger? Against scratch, a random trunk and plain features.
+"""Measure the value of a pretrained backbone for tagging, against scratch, random and features.
 
-    python -m experiments.downstream.tagging --backbone runs/tiny [--steps 600] [--seeds 0 1 2 3 4]
-        [--scan]
-                                  [--songs 60] [--source songs.jsonl --kinds game] [--t 0.6]
+    python -m experiments.downstream.tagging --backbone runs/tiny [--steps 600] [--scan]
+        [--seeds 0 1 2 3 4] [--songs 60] [--source songs.jsonl --kinds game] [--t 0.6]
 
-Trains configs/tagging.py:tiny for each way and seed, and logistic regressions on log-mel
-statistics and on musicnn's embedding, on the same songs. Writes results/tagging.csv (a row for
-each way and seed) and results/tagging_gains.csv: the pretrained trunk's macro PR-AUC less each
-other's, mean over seeds, with a paired bootstrap over test songs. --t: the noise level that all
-networks hear songs at, the config's where unset. --scan: probes of every block and noise level, by
-valid alone; results/tagging_scan.csv and figures/tagging_scan.png.
+Trains configs/tagging.py:tiny for each way and seed, and logistic regressions on log-mel statistics
+and on the embedding of musicnn, on the same songs. Writes results/downstream/NAME.csv (a row for
+each way and seed) and NAME_gains.csv: macro PR-AUC of the pretrained backbone minus that of each
+other way, mean over seeds, with a paired bootstrap over test songs. --t: the noise level of the
+input of all networks, the config's where unset. --scan: probes of every block and noise level, on
+validation songs only; results/downstream/NAME_scan.csv and figures/NAME_scan.png.
 """
 
 import argparse
@@ -41,7 +40,7 @@ PLAIN = ("log-mel statistics", "musicnn")
 
 
 def small(config, trunk, seed, args):
-    """The config on the songs asked for, beginning from the trunk if from any."""
+    """Return the config with the chosen songs and pretrained run."""
     config.seed = seed
     config.data.max_songs = args.songs
     if args.source is not None:  # a small collection
@@ -52,14 +51,14 @@ def small(config, trunk, seed, args):
 
 
 def config_of(way, trunk, seed, args, **fields):
-    """The config of one tagger."""
+    """Return the config of one tagger."""
     config = small(tagging.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
     fields |= {"trainable": "head"} if way == "random frozen" else {}
     fields |= {"noise_level": args.t} if args.t is not None else {}
     config.tag.update(robustness=False, kinds=tuple(args.kinds))
     config.head.update(fields)
-    told = "".join(f"_{name}{value}" for name, value in fields.items())
-    config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}{told}_{seed}_{args.steps}")
+    suffix = "".join(f"_{name}{value}" for name, value in fields.items())
+    config.workdir = str(RUNS / args.name / f"{way.replace(' ', '_')}{suffix}_{seed}_{args.steps}")
     every = min(40, args.steps)
     config.train.update(num_steps=args.steps, eval_every=every, checkpoint_every=every)
     return config
@@ -76,7 +75,7 @@ def tagger(config):
 
 
 def features(kind, waves, rate):
-    """Vectors of windows.  # [M, N] -> [M, D]"""
+    """Return the features of windows.  # [M, N] -> [M, D]"""
     if kind == "musicnn":
         return embedder.embed_clips(embedders.load_embedder("musicnn"), waves, rate).mean(axis=1)
     return label_classifier.extract_features(waves, rate)
@@ -106,10 +105,10 @@ def plain(kind, config):
 
 
 def gain(truth, ours, theirs):
-    """The mean difference of macro PR-AUC over seeds, with its interval over songs, paired.
+    """Return the mean difference of macro PR-AUC over seeds, with its paired interval over songs.
 
     Args:
-      truth: [S, V]; ours, theirs: of each seed the [S, V] that was found.
+      truth: [S, V]; ours, theirs: probabilities [S, V] of each seed.
     """
     stacked = np.concatenate([truth, *ours, *theirs], axis=1)
     tags = truth.shape[1]
@@ -126,7 +125,7 @@ def gain(truth, ours, theirs):
 
 
 def compared(args):
-    """Trains everything and writes both tables."""
+    """Train all ways and seeds, and write both tables."""
     rows, found, truth = [], {}, None
     for way in args.ways:
         for seed in args.seeds:
@@ -150,7 +149,7 @@ def compared(args):
 
 
 def scanned(args):
-    """Probes of every block and noise level; the test songs are not asked."""
+    """Train probes of every block and noise level; test songs are not used."""
     rows = []
     depth = config_of("probe", args.backbone, args.seeds[0], args).model.depth
     for block in range(depth):
@@ -170,7 +169,7 @@ def scanned(args):
 
 
 def draw(rows, depth, path):
-    """A heat map of means over seeds."""
+    """Write a heat map of means over seeds."""
     of = lambda block, t: [
         row["valid_pr_auc_macro"]
         for row in rows
@@ -186,22 +185,22 @@ def draw(rows, depth, path):
     axes.set_yticks(range(depth))
     for (block, place), value in np.ndenumerate(grid):
         dark = value < (grid.min() + grid.max()) / 2
-        colour = "white" if dark else "black"
-        axes.text(place, block, f"{value:.3f}", ha="center", va="center", color=colour)
+        color = "white" if dark else "black"
+        axes.text(place, block, f"{value:.3f}", ha="center", va="center", color=color)
     figure.colorbar(image, label="macro PR-AUC of a probe, valid")
     figure.savefig(path, dpi=110)
 
 
 def parser_of(doc, name, steps):
-    """What experiments on the worth of a trunk can be asked for."""
+    """Return the parser of the experiments on the value of a pretrained backbone."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--backbone", required=True, help="workdir of the pretrained run")
     parser.add_argument("--name", default=name)
-    parser.add_argument("--source", help="other songs than the songbook's")
-    parser.add_argument("--songs", type=int, help="to learn from, so many and no more")
+    parser.add_argument("--source", help="other songs than the songbook")
+    parser.add_argument("--songs", type=int, help="training songs, at most")
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--t", type=float, help="noise level of what is heard")
+    parser.add_argument("--t", type=float, help="noise level of the input")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--musicnn", action=argparse.BooleanOptionalAction, default=True)
     return parser

@@ -7,9 +7,9 @@ Trains configs/embedding.py:tiny for each way and seed, by two crops of a song a
 statistics and the embedding of musicnn. Queries are the windows of test songs, the gallery all
 others that do not overlap. Relevant are the same song, or songs with the same label of --kind
 without the song itself. --t: the noise level of the input of all networks, the config's where
-unset. Writes results/downstream/NAME.csv (a row for each way and seed) and NAME_gains.csv: mAP@10 of
-the pretrained backbone minus that of each other way, mean over seeds, with a paired bootstrap over
-test songs.
+unset. Writes results/downstream/NAME.csv (a row for each way and seed) and NAME_gains.csv: mAP@10
+of the pretrained backbone minus that of each other way, mean over seeds, with a paired bootstrap
+over test songs.
 """
 
 import pathlib

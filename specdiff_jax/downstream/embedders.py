@@ -77,7 +77,7 @@ def embed_by_backbone(model, block=None, noise_level=None):
         model.rep.samples,
         BATCH,
         functools.partial(embed, model.params),
-        min_samples=model.config.model.patch[1] * model.rep.hop,
+        min_samples=model.rep.min_samples(model.config.model.patch[1]),
     )
 
 
@@ -142,7 +142,7 @@ def load_embedding(workdir):
         BATCH,
         functools.partial(embed_mono(embed_job.make_embed(job), rep), best.params),
         functools.partial(embed_texts, job, best.params) if job.task.text else None,
-        min_samples=job.config.model.patch[1] * rep.hop,
+        min_samples=rep.min_samples(job.config.model.patch[1]),
     )
 
 

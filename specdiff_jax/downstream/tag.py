@@ -185,7 +185,7 @@ def predict_file(job, params, thresholds, path):
       {"file", "seconds", "windows", "tags": [{"tag", "probability", "predicted"}]}
     """
     pcm, *_ = ingest(str(path), collection.build_audio_format(job.config))
-    least = job.config.model.patch[1] * job.rep.hop
+    least = job.rep.min_samples(job.config.model.patch[1])
     if len(pcm) < least:
         raise ValueError(f"{len(pcm)} samples are shorter than one patch of {least}")
     pieces = split_windows(pcm, job.rep.samples)  # [W, N, A]

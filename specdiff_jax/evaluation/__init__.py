@@ -1,1 +1,1 @@
-"""Evaluation: how far generated music is from real music. Knows nothing of networks or configs."""
+"""Evaluation: scores of generated music against real held-out music, with controls."""

@@ -22,7 +22,7 @@ from specdiff_jax.training.trained_model import load
 class Generator:
     """Clips [(Prompt, k)] -> waves, by one XLA program.
 
-    The noise of a clip depends on (seed, k) alone, so two prompts with the same k begin alike.
+    The noise of a clip depends on (seed, k) alone, so two prompts with the same k start alike.
     Batches are filled up to sample.batch_size: one program serves them all.
     """
 
@@ -198,7 +198,7 @@ def read_curve(model):
 
 
 def list_clips(requests, s):
-    """Return every clip (Prompt, k) that a sample section asks for, in batches."""
+    """Return every clip (Prompt, k) of a sample section, in batches."""
     return split_batches(list(itertools.product(requests, range(s.num_samples))), s.batch_size)
 
 

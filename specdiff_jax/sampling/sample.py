@@ -1,4 +1,4 @@
-"""--mode=sample: WAV, PNG and a JSON sidecar of every clip that a config asks for."""
+"""--mode=sample: WAV, PNG and a JSON sidecar of every clip of a config."""
 
 import dataclasses
 import itertools
@@ -48,7 +48,7 @@ def load_for_sampling(config):
 
 
 def check(config):
-    """Refuse before a training what sampling after it would refuse, the vocabulary aside."""
+    """Refuse before a training what sampling after it would refuse, except for the vocabulary."""
     plain = np.zeros((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1), np.float32)
     rep = dataclasses.replace(build.representation(config), mean=plain[0], std=plain[1])
     rep_out = lengthen(config, rep)

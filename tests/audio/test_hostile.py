@@ -46,9 +46,9 @@ def mutated(data, seed):
 
 
 def outcomes(sounds):
-    """(made, reason) of each, by `take`: workers that import this file would import jax too."""
+    """(made, reason) of each, by `decode_item`: workers that import this file would import jax too."""
     jobs = [Song("song", None, (), (), sound) for sound in sounds]
-    one = functools.partial(decode_item, intake=Intake(RATE))
+    one = functools.partial(decode_item, audio_format=Intake(RATE))
     return [(made, reason) for _, made, reason in worker_pool.in_order(one, jobs, 60.0, count=2)]
 
 

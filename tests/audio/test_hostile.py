@@ -46,7 +46,7 @@ def mutated(data, seed):
 
 
 def outcomes(sounds):
-    """(made, reason) of each, by `decode_item`: workers that import this file would import jax too."""
+    """Return [(decoded, reason)] of sounds; workers that import this file would import JAX too."""
     jobs = [Song("song", None, (), (), sound) for sound in sounds]
     one = functools.partial(decode_item, audio_format=Intake(RATE))
     return [(made, reason) for _, made, reason in worker_pool.in_order(one, jobs, 60.0, count=2)]

@@ -6,7 +6,7 @@ A reference is {FILE; WHERE; EXPRESSION; FORMAT}. FILE is a CSV or JSON file und
 experiments/results. WHERE is COLUMN=VALUE, several with commas between them, empty for the only
 row; a pair with a comma inside has single quotes. EXPRESSION is arithmetic over columns of the row,
 or "mean" and such arithmetic for the mean over all matching rows; nested names of JSON files are
-joined by "_". FORMAT is that of Python. Writes experiments/README.md.
+joined by "_". FORMAT is that of Python. Writes experiments/README.md, and the results in README.md.
 """
 
 import ast
@@ -23,6 +23,8 @@ from experiments.lib.tables import RESULTS
 
 HERE = pathlib.Path(__file__).parents[1]
 TEMPLATE, PAGE = HERE / "README.template.md", HERE / "README.md"
+RESULTS_TEMPLATE, FRONT_PAGE = HERE / "results.template.md", HERE.parent / "README.md"
+SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 REFERENCE = re.compile(r"\{([^{}]+)\}")
 OPERATORS = {
     ast.Add: operator.add,
@@ -110,9 +112,16 @@ def evaluate(formula, row, reference):
     raise ValueError(f"{{{reference}}}: no value {ast.unparse(formula)!r}")
 
 
+def fill_front_page():
+    """Return README.md with its table of results filled."""
+    table = fill(RESULTS_TEMPLATE.read_text())
+    return SECTION.sub(lambda match: match[1] + table + match[2], FRONT_PAGE.read_text())
+
+
 def main():
     PAGE.write_text(fill(TEMPLATE.read_text()))
-    print(PAGE)
+    FRONT_PAGE.write_text(fill_front_page())
+    print(PAGE, FRONT_PAGE)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,16 @@ def test_page_equals_the_tables():
     assert figures_table.PAGE.read_text() == page, "run python -m experiments.lib.figures_table"
 
 
-def test_results_of_the_template_are_references():
+def test_front_page_equals_the_tables():
+    page = figures_table.FRONT_PAGE.read_text()
+    assert figures_table.SECTION.search(page)
+    assert page == figures_table.fill_front_page(), "run python -m experiments.lib.figures_table"
+
+
+@pytest.mark.parametrize("name", ["TEMPLATE", "RESULTS_TEMPLATE"])
+def test_results_of_the_template_are_references(name):
     header = None
-    for line in figures_table.TEMPLATE.read_text().splitlines():
+    for line in getattr(figures_table, name).read_text().splitlines():
         if not line.startswith("|"):
             header = None
             continue

@@ -27,7 +27,7 @@ def test_the_bootstrap_of_a_mean_covers_as_often_as_student_s_interval(count):
     assert np.mean(exact) == pytest.approx(0.95, abs=3.5 * np.sqrt(0.95 * 0.05 / 300))
 
 
-def test_clips_of_one_song_count_once():
+def test_bootstrap_counts_clips_of_one_song_once():
     groups = np.repeat(np.arange(20), 10)
 
     def draw(rng, groups_told):

@@ -48,7 +48,7 @@ def test_precision_recall_and_f1_are_what_they_are_defined_as():
     np.testing.assert_allclose(classification.subset_accuracy(TRUTH, said), exact, atol=1e-12)
 
 
-def test_no_threshold_is_better_than_those_chosen():
+def test_fit_thresholds_maximize_f1():
     likely = LIKELY
     at = classification.fit_thresholds(TRUTH, LIKELY)
     best = classification.tabulate_tags(
@@ -122,7 +122,7 @@ def test_a_shift_of_pitch_moves_a_tone_and_keeps_its_length():
     assert len(higher) == RATE and abs(np.abs(np.fft.rfft(higher)).argmax() - 880) <= 5
 
 
-def test_a_rare_tag_that_a_draw_misses_does_not_lower_the_interval():
+def test_interval_of_rare_tags_is_not_biased_low():
     """All is right, so every draw says so, with or without the one song of the second tag."""
     truth = np.zeros((20, 2), bool)
     truth[::2, 0] = truth[0, 1] = True

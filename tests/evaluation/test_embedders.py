@@ -115,7 +115,7 @@ def test_a_bundle_that_cannot_be_read_is_refused(harm, said):
         tf_checkpoint.read_tensors(*harm(*bundle(TENSORS)))
 
 
-def test_musicnn_is_the_original(weights):
+def test_musicnn_equals_the_original(weights):
     """GOLDEN holds the output of the original for these four patches.
 
     Made with tensorflow-cpu 2.21.0 and tf_keras, on a CPU: `models.define_model(x, False,
@@ -129,7 +129,7 @@ def test_musicnn_is_the_original(weights):
     np.testing.assert_allclose(ours[1], theirs["tags"], atol=2e-6)
 
 
-def test_the_front_end_is_librosas():
+def test_musicnn_spectrogram_equals_librosa():
     import librosa
 
     wave = np.random.default_rng(1).normal(size=musicnn.WINDOW).astype(np.float32) / 10
@@ -189,7 +189,7 @@ def test_a_short_clip_is_repeated():
     np.testing.assert_array_equal(window, [0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
 
 
-def test_more_noise_is_farther_away(ear, clips):
+def test_embedder_distance_grows_with_noise(ear, clips):
     rng = np.random.default_rng(4)
     clean = embedder.embed_clips(ear, clips, 16000).mean(axis=(0, 1))
     noise = rng.normal(size=clips.shape).astype(np.float32) * clips.std()

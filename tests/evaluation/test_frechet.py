@@ -112,7 +112,7 @@ def test_truth_zero_is_covered_at_600_by_64():
     "n, m, scale, shift, least",
     [(60, 200, 1, 0, 0.96), (100, 60, 1.5, 0.4, 0.9), (12, 12, 1, 0, 0.96)],
 )
-def test_the_interval_covers_the_truth(n, m, scale, shift, least):
+def test_interval_covers_the_expectation(n, m, scale, shift, least):
     """In 95% of draws; at zero in more (see fad_inf), but with the truth in its middle."""
     rng = np.random.default_rng(7)
     d = 4
@@ -125,7 +125,7 @@ def test_the_interval_covers_the_truth(n, m, scale, shift, least):
     assert arms < 2 * values.std()  # measured: 1.8 at zero, for the reason in fad_inf
 
 
-def test_windows_of_one_clip_count_once():
+def test_fad_counts_windows_of_one_clip_once():
     rng = np.random.default_rng(8)
     groups = np.repeat(np.arange(60), 6)
 

@@ -126,7 +126,7 @@ def test_pairs_within_a_song_are_left_out_and_whole_songs_make_the_error():
     assert spread(found) == pytest.approx(2 * stats.t.ppf(0.975, 3) * exact, rel=1e-9)
 
 
-def test_many_clips_of_few_songs_are_not_far_from_single_clips():
+def test_kad_of_grouped_clips_is_unbiased():
     """Counted as single clips they are, in value and in p."""
     told, untold = [], []
     for seed in range(100):

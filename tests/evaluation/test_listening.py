@@ -120,7 +120,7 @@ def test_nothing_in_the_page_meets_the_eye(page, clips):
     assert all(trial["clips"] == sorted(trial["clips"]) for trial in data["trials"])
 
 
-def test_hostile_names_stay_text(page):
+def test_listening_page_escapes_names(page):
     text = page[0].read_text("utf-8")
     assert HOSTILE[0] not in text
     assert "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;</bdi>" in text
@@ -295,7 +295,7 @@ def test_the_order_of_files_changes_nothing(saved):
     )
 
 
-def test_screening_leaves_out_whom_it_must_and_no_other(saved):
+def test_screening_excludes_only_listeners_who_miss_the_reference(saved):
     rng = np.random.default_rng(2)
 
     def with_missed(count):
@@ -342,7 +342,7 @@ def test_abx_is_the_exact_binomial_test(trials):
         assert (row["low"], row["high"]) == pytest.approx((both.low, both.high), abs=1e-9)
 
 
-def test_abx_counts_right_answers_of_all_and_of_each(saved):
+def test_abx_counts_right_answers_of_all_and_each(saved):
     paths = saved(result("ann", abx=[1, 1, 1, 0]), result("bob", abx=[0, 1]))
     analysis = listening_results.analyze_results(paths)
     rows = analysis["abx"]
@@ -352,7 +352,7 @@ def test_abx_counts_right_answers_of_all_and_of_each(saved):
     assert analysis["scores"] == [] and "screened" not in report.render_results(analysis)
 
 
-def test_names_are_text_in_the_table(saved):
+def test_listening_results_escape_names(saved):
     rng = np.random.default_rng(5)
     hostile = '<img src=x onerror="alert(1)">\n\''
     scores = [{(hostile if k == "p" else k): v for k, v in t.items()} for t in simulated(rng, 9, 8)]

@@ -52,7 +52,7 @@ def scanned(songs):
     return song, start / RATE, *memorization.find_memorized(clips, held_out, songs, RATE)
 
 
-def test_planted_copies_are_found_where_they_were_cut(scanned):
+def test_planted_excerpts_are_located(scanned):
     song, start, found, _, verdict = scanned
     assert verdict.flagged[:40].mean() >= 0.95
     right = found.song[:40] == song

@@ -38,7 +38,7 @@ def test_they_are_the_definitions(k):
 
 
 @pytest.mark.parametrize("d", [1, 16])
-def test_equal_distributions_have_the_expected_density_and_coverage(d):
+def test_prdc_of_equal_distributions_is_the_expected_one(d):
     """Naeem et al. 2020: whatever the distribution and its dimension."""
     k, n, m = 3, 25, 40
     all_kept = np.ones(n, bool), np.ones(m, bool)

@@ -216,7 +216,7 @@ def test_a_shift_is_as_far_as_it_is():
     assert row["high"] - row["low"] < 0.6
 
 
-def test_the_interval_covers_the_truth_and_equals_stay_below_chance():
+def test_signal_distance_covers_its_expectation():
     """N(1, 1) is 1 from N(0, 1): 95 % intervals hold it in most of 40 draws; equals pass chance."""
     rng = np.random.default_rng(1)
     draws = [rng.standard_normal((3, 80)) for _ in range(40)]

@@ -47,14 +47,14 @@ def test_a_tick_stands_where_a_point_of_its_value_is_drawn():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])
-def test_what_cannot_be_drawn_is_counted(bad):
+def test_chart_counts_points_without_a_place(bad):
     page = draw([(0, 1.0), (1, bad), (2, 0.5)], [(0, bad)])
     assert "2 points that are not finite and positive are not drawn" in page
     assert [len(line) for line in polylines(page)] == [2, 2]  # wide and narrow
     assert not polylines(draw([(0, bad)])) and "no finite positive value" in draw([(0, bad)])
 
 
-def test_names_are_escaped():
+def test_charts_escape_names():
     chart = lay_out_curves([("<script>", "model", [(0, 1.0)])], "<b>", "<i>", "<u>")
     page = render_macro("curves", chart)
     assert not {"<script>", "<b>", "<i>", "<u>"} & set(re.findall(r"<[^>]*>", page))

@@ -198,7 +198,7 @@ def curves(path):
     return found
 
 
-def test_curves_run_to_the_right_inside_the_frame_and_fall_with_the_error(workdir):
+def test_curves_lie_inside_the_frame_and_follow_the_error(workdir):
     found = curves(write_run_report(workdir))
     assert len(found) == 2 * (2 + 1 + len(BASELINES))  # a wide and a narrow chart of each
     for width, height, points in found:
@@ -215,7 +215,7 @@ def test_curves_run_to_the_right_inside_the_frame_and_fall_with_the_error(workdi
     "name",
     ["config.json", "preflight.json", "metrics.jsonl", "health.json", "reference/reference.json"],
 )
-def test_a_missing_file_is_named_in_one_line(workdir, name):
+def test_run_report_names_missing_files(workdir, name):
     assert f"{name} is missing" not in Page(write_run_report(workdir)).text()
     (workdir / name).unlink()
     assert f"{name} is missing" in Page(write_run_report(workdir)).text()

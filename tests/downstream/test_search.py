@@ -164,7 +164,7 @@ def test_interrupted_build_leaves_the_old_index_whole(config, music, monkeypatch
         if stops == "embedded":
             patch.setattr(indexing, "embed_wave", interrupt)
         elif stops == "vectors":
-            patch.setattr(vector_index.os, "fsync", interrupt)
+            patch.setattr(vector_index.np, "save", interrupt)
         else:
             patch.setattr(vector_index, "write_json", interrupt)
         with pytest.raises(KeyboardInterrupt):

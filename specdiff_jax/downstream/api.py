@@ -9,6 +9,8 @@ import numpy as np
 
 from specdiff_jax.conditioning import prompts
 from specdiff_jax.conditioning.prompts import Prompt
+from specdiff_jax.downstream import embed_job, embedders, head_job, tag_job
+from specdiff_jax.evaluation.embedders.embedder import embed_clips, split_windows
 from specdiff_jax.sampling import options
 from specdiff_jax.sampling.generator import Generator, ProgramCache, lengthen, split_batches
 from specdiff_jax.training import init_from, trained_model
@@ -18,22 +20,44 @@ def load(place, ema=True):
     """Load the Model of a run, RUN@STEP, or a folder of --mode=export.
 
     Args:
-      place: a path; for a run of --mode=tag or embed its best checkpoint is used.
+      place: a path. Of a run of --mode=tag or embed the best checkpoint is loaded.
       ema: use the averaged parameters.
 
     Raises:
       ValueError: there is no model, or it does not verify.
     """
-    return Model(trained_model.load(*init_from.parse_place(place), ema=ema))
+    folder, step = init_from.parse_place(place)
+    heads = {"tags": tag_job.make_job, "embedding": embed_job.make_job}
+    for name, make_job in heads.items():
+        if head_job.has_best(folder, name):
+            return Model.of_head(folder, head_job.load_best(folder, make_job))
+    return Model(trained_model.load(folder, step, ema))
 
 
 class Model:
-    """A trained diffusion model, ready to sample, encode, denoise and embed."""
+    """A trained diffusion model, ready to sample, encode, denoise, embed and tag."""
 
-    def __init__(self, trained):
-        """Wrap a TrainedModel."""
-        self.trained, self.programs = trained, ProgramCache()
+    def __init__(self, trained, tagger=None, embedder=None):
+        """Wrap a TrainedModel.
+
+        Args:
+          tagger: (params, wave) -> probabilities, and the names of the tags.
+          embedder: of `embed`; the mean token of the middle block where unset.
+        """
+        self.trained, self.tagger, self.embedder = trained, tagger, embedder
+        self.programs = ProgramCache()
         self.denoiser = jax.jit(lambda params, *args: trained.denoiser(params).denoise(*args))
+
+    @classmethod
+    def of_head(cls, workdir, best):
+        """Return the Model of the Best checkpoint of a run of --mode=tag or embed."""
+        job, params = best.job, best.params
+        about = {"workdir": workdir, "step": best.step, "sha256": best.sha256}
+        trained = dataclasses.replace(job.backbone.model, params=params["backbone"], **about)
+        if job.task.section == "embed":
+            return cls(trained, embedder=embedders.load_embedding(workdir))
+        predict = functools.partial(tag_job.make_predict(job), params)
+        return cls(trained, tagger=(predict, job.task.tags.names))
 
     @property
     def sample_rate(self):
@@ -121,6 +145,38 @@ class Model:
         if condition is None:
             condition = self.trained.null_condition(len(x_t))
         return self.denoiser(self.trained.params, x_t, t, condition)
+
+    def embed(self, wave):
+        """Embed waves of any length, as `encode` takes them.  # [B, D] float32 of length one
+
+        A vector is the mean over adjacent windows: of the head of a run of --mode=embed, else of
+        the mean token of the middle block.
+        """
+        self.embedder = self.embedder or embedders.embed_by_backbone(self.trained)
+        mono = np.asarray(self.as_batch(wave)).reshape(-1, self.channels, np.shape(wave)[-1])
+        clips = embed_clips(self.embedder, mono.mean(axis=1), self.sample_rate)  # [B, W, D]
+        vectors = clips.mean(axis=1)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def tag(self, wave):
+        """Predict the tags of waves of any length, as `encode` takes them.
+
+        Returns:
+          A dict {tag: probability} a wave, the mean over adjacent windows.
+
+        Raises:
+          ValueError: the model has no tags.
+        """
+        if self.tagger is None:
+            raise ValueError(f"{self.trained.workdir} has no tags; load a run of --mode=tag")
+        predict, names = self.tagger
+        rows = []
+        for one in np.asarray(self.as_batch(wave)):  # [N] or [A, N]
+            windows = split_windows(one.T, self.trained.rep.samples)  # [W, N] or [W, N, A]
+            waves = windows if windows.ndim == 2 else windows.swapaxes(1, 2)
+            probabilities = np.asarray(predict(waves)).mean(axis=0)
+            rows.append(dict(zip(names, probabilities.tolist(), strict=True)))
+        return rows
 
     def as_batch(self, wave):
         """Return waves as the representation takes them.  # [B, N] or [B, A, N]"""

@@ -13,8 +13,7 @@ from specdiff_jax.downstream import embed_job, head_job
 from specdiff_jax.downstream.backbone import Backbone
 from specdiff_jax.evaluation import embedders
 from specdiff_jax.evaluation.embedders.embedder import Embedder
-from specdiff_jax.training import checkpoints, trained_model
-from specdiff_jax.training.validation import best_folder
+from specdiff_jax.training import trained_model
 
 BACKBONE, EMBED = "backbone", "embed"  # kinds: KIND:WORKDIR names an embedder
 NOISE_LEVEL = 0.1  # t of the backbone's x_t, where unset
@@ -107,20 +106,13 @@ def embed_mono(embed, rep):
 # ---- vectors of --mode=embed
 
 
-def has_embedding(workdir):
-    """Return whether a run is one of --mode=embed with a best checkpoint."""
-    folder = best_folder(workdir)
-    steps = checkpoints.steps(folder)
-    return bool(steps) and "embedding" in checkpoints.read_run(folder, steps[-1])
-
-
 def load_best(workdir):
     """Return the Best of a run of --mode=embed.
 
     Raises:
       ValueError: there is none, or it does not verify.
     """
-    if not has_embedding(workdir):
+    if not head_job.has_best(workdir, "embedding"):
         raise ValueError(f"embed:{workdir}: no embedding was trained there; run --mode=embed first")
     return head_job.load_best(workdir, embed_job.make_job)
 

@@ -194,6 +194,13 @@ class Best(NamedTuple):
     saved: dict  # what JSON keeps of it
 
 
+def has_best(workdir, name):
+    """Return whether a run has a best checkpoint with what a task keeps: "tags" or "embedding"."""
+    folder = best_folder(workdir)
+    steps = checkpoints.steps(folder)
+    return bool(steps) and name in checkpoints.read_run(folder, steps[-1])
+
+
 def load_best(workdir, make_job):
     """Return the Best of a run.
 

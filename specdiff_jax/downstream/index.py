@@ -18,7 +18,7 @@ from specdiff_jax.data import cache, collection
 from specdiff_jax.data.crops import pcm_to_float
 from specdiff_jax.data.sources import decode
 from specdiff_jax.data.sources.items import More
-from specdiff_jax.downstream import embedders, vector_index
+from specdiff_jax.downstream import embedders, head_job, vector_index
 from specdiff_jax.evaluation.embedders.embedder import embed_windows
 from specdiff_jax.runtime import worker_pool
 from specdiff_jax.runtime.logs import log
@@ -67,7 +67,7 @@ def load_embedder(config):
       ValueError: there is no such embedder, or a field has no effect.
     """
     s, sample = config.search, config.sample
-    own = embedders.EMBED if embedders.has_embedding(config.workdir) else embedders.BACKBONE
+    own = embedders.EMBED if head_job.has_best(config.workdir, "embedding") else embedders.BACKBONE
     name = s.embedder or f"{own}:{config.workdir}"
     return embedders.load(name, s.block, s.noise_level, sample.checkpoint_step, sample.ema)
 

@@ -11,6 +11,8 @@ import pytest
 import soundfile
 
 import specdiff_jax
+from specdiff_jax.downstream import embedders
+from specdiff_jax.evaluation.embedders.embedder import embed_windows
 from specdiff_jax.sampling import sample
 from specdiff_jax.training import export, trained_model
 
@@ -65,6 +67,19 @@ def test_encode_takes_waves_of_any_form_and_decode_gives_channels(model):
     np.testing.assert_array_equal(model.decode(expected)[:, 0], rep.decode(expected))
 
 
+def test_embed_equals_the_embedder_of_the_backbone(model, trained_nano):
+    embedder = embedders.load(f"backbone:{trained_nano}")
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, (2, embedder.window)).astype(np.float32)
+    vectors = model.embed(wave)
+    np.testing.assert_allclose(vectors, embed_windows(embedder, wave), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_tag_refuses_a_model_without_tags(model):
+    with pytest.raises(ValueError, match="has no tags; load a run of --mode=tag"):
+        model.tag(np.zeros(100))
+
+
 def test_load_takes_a_step_and_an_export(nano, trained_nano, model):
     nano.workdir = trained_nano
     export.run(nano)
@@ -80,7 +95,7 @@ def test_load_takes_a_step_and_an_export(nano, trained_nano, model):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prompts": "a flute"}, "trained without text"),
+        ({"prompts": "a flute"}, "trained without condition.text"),
         ({"guidance_scale": 3.0}, "guidance_scale=3.0 is not used without prompts"),
         ({"steps": 3}, "sample has no field 'steps'"),
         ({"sampler": "hein"}, "did you mean 'heun'"),

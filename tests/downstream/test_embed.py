@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+import specdiff_jax
 from configs import embedding as shipped
 from specdiff_jax.conditioning import text_encoders
 from specdiff_jax.data import crops, prepare
 from specdiff_jax.downstream import embed, embed_job, embedders, search, vector_index
 from specdiff_jax.downstream import index as indexing
+from specdiff_jax.evaluation.embedders.embedder import embed_windows
 from specdiff_jax.sampling import check_config
 from specdiff_jax.training import checkpoints, validation
 from tests.helpers.letters import load_letters
@@ -89,6 +91,17 @@ def captioned(songs, caches, tmp_path_factory):
     embed.run(config)
     indexing.run(config)
     return config
+
+
+def test_api_embed_equals_the_embedder_of_the_run(captioned):
+    model, embedder = (
+        specdiff_jax.load(captioned.workdir),
+        embedders.load_embedding(captioned.workdir),
+    )
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, (1, embedder.window)).astype(np.float32)
+    expected = embed_windows(embedder, wave)
+    np.testing.assert_allclose(model.embed(wave), expected, atol=1e-6)
+    assert model.embed(np.tile(wave, (1, 3))).shape == (1, captioned.embed.dim)
 
 
 def job_of(config):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+import specdiff_jax
 from configs import tagging as shipped
 from specdiff_jax.audio import augment, files
 from specdiff_jax.data import prepare
@@ -245,6 +246,15 @@ def test_predict_file_averages_windows_and_repeats_a_short_file(probe, tmp_path,
         tag.run(with_sidecars, [tmp_path / "tiny.wav", tmp_path / "short.wav"])
     sidecar = json.loads((tmp_path / "short.wav.tags.json").read_text())
     assert sidecar["windows"] == 1 and "instrument:b" in capsys.readouterr().out
+
+
+def test_api_tag_equals_predict_file(probe, tmp_path):
+    job, params, thresholds = tag.load_best(probe.workdir)
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * job.rep.samples)
+    files.write(tmp_path / "two.wav", wave, RATE)
+    expected = tag.predict_file(job, params, thresholds, tmp_path / "two.wav")["tags"]
+    (tags,) = specdiff_jax.load(probe.workdir).tag(wave)
+    assert tags == pytest.approx({r["tag"]: r["probability"] for r in expected}, abs=1e-3)
 
 
 def test_prediction_of_a_window_is_independent_of_its_batch(probe):

@@ -123,10 +123,10 @@ def main(argv):
         from specdiff_jax.runtime import distributed
 
         # JAX raises a RuntimeError where another process cannot be reached.
-        lost = isinstance(error, RuntimeError) and not distributed.alone()
+        lost = isinstance(error, RuntimeError) and not distributed.is_single_process()
         if DEBUG.value or (isinstance(error, RuntimeError) and not lost):
             raise
-        refuse(distributed.LOST if lost else error, exit_code=1, leave=distributed.leave)
+        refuse(distributed.LOST if lost else error, exit_code=1, leave=distributed.exit_process)
 
 
 def refuse_unused_flags():
@@ -154,7 +154,7 @@ def run(config, files=()):
 
     from specdiff_jax.runtime import distributed
 
-    distributed.begin(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    distributed.join_job(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     cache = os.path.expanduser("~/.cache/specdiff_jax/xla")
     jax.config.update("jax_compilation_cache_dir", cache)
     if MODE.value == "replay":
@@ -198,7 +198,7 @@ def modules_of_mode():
     from specdiff_jax.runtime import distributed
 
     names = MODES[MODE.value]
-    if distributed.alone():
+    if distributed.is_single_process():
         return names
     if MODE.value not in MULTI_PROCESS_MODES:
         raise ValueError(f"--mode={MODE.value} is for one process; start it without a job")

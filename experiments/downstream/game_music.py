@@ -42,7 +42,7 @@ def fetch(package, folder):
 
 def list_songs(place, package):
     """Yield a line of the list for each song of a package."""
-    for path in files.find(place):
+    for path in files.find_files(place):
         try:
             sound = files.Sound(str(path))
         except ValueError:

@@ -67,7 +67,7 @@ def main():
     args.device = about["device"]
     if args.together and args.device == "cpu":
         sys.exit("error: --together is for a GPU: a CPU's peak memory needs a process an arm")
-    facts = about | {"commit": provenance.commit(), "date": datetime.date.today().isoformat()}
+    facts = about | {"commit": provenance.read_commit(), "date": datetime.date.today().isoformat()}
     print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
 
     with tempfile.TemporaryDirectory() as folder:  # empty: the first start compiles everything

@@ -152,10 +152,10 @@ def train_step(config, shape, count=1):
         return jax.lax.scan(lambda state, index: step(state, index, x_0, key), state, steps)
 
     start = time.perf_counter()
-    jitted = jax.jit(run_steps, donate_argnums=0, compiler_options=xla_options.options())
+    jitted = jax.jit(run_steps, donate_argnums=0, compiler_options=xla_options.compiler_options())
     program = jitted.lower(state, np.arange(count), x_0, key).compile()
     facts |= {"compile_s": time.perf_counter() - start}
-    xla_options.give_back()
+    xla_options.release_memory()
 
     def run(index):
         nonlocal state

@@ -56,9 +56,9 @@ def decode(path, rate):
 def time_decoding(paths, rate):
     """Return the wall seconds of `decode` on all cores, without starting the workers."""
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(worker_pool.cores(), spawn) as pool:
+    with concurrent.futures.ProcessPoolExecutor(worker_pool.count_cores(), spawn) as pool:
         one = functools.partial(decode, rate=rate)
-        list(pool.map(one, paths[: 2 * worker_pool.cores()]))
+        list(pool.map(one, paths[: 2 * worker_pool.count_cores()]))
         start = time.perf_counter()
         list(pool.map(one, paths))
         return time.perf_counter() - start
@@ -75,7 +75,7 @@ def time_preparation(folder, cache_dir):
 
 def measure(source, name):
     """Return a row with the cost of one more file, so that start and end count once."""
-    paths = [str(path) for path in files.find(source)]
+    paths = [str(path) for path in files.find_files(source)]
     rate, count = base.get_config("tiny").representation.sample_rate, len(paths)
     seconds = sum(soundfile.info(path).duration for path in paths) / count
     with tempfile.TemporaryDirectory() as folder:

@@ -86,7 +86,7 @@ def main():
             row |= {"scan": scan, "remat": remat, "grad_accum_steps": count}
             row |= {"peak_gb": round(roofline.peak_bytes(step) / 1e9, 2)}
             if not args.chip:  # XLA counts no bytes for it
-                row["moved_gb"] = round(roofline.bytes_moved(step) / 1e9, 1)
+                row["moved_gb"] = round(roofline.count_bytes(step) / 1e9, 1)
             if args.rounds:
                 row["seconds"] = time_step(step, arguments, args.rounds)
             rows.append(row)

@@ -15,21 +15,21 @@ REACH = 16  # samples on either side that interpolation reads
 EDGE = 0.9  # a low-pass falls from one to zero between EDGE * cut-off and the cut-off
 
 
-def uniform(key, batch, low, high):
+def draw_uniform(key, batch, low, high):
     """A number in [low, high) for each item, exactly `low` where they are equal.  # [B, 1, 1]"""
     if low == high:
         return jnp.full((batch, 1, 1), low, jnp.float32)
     return jax.random.uniform(key, (batch, 1, 1), minval=low, maxval=high)
 
 
-def level(wave):
+def rms(wave):
     """Root mean square of each item, over its channels.  # [B, A, N] -> [B, 1, 1]"""
     return jnp.sqrt(jnp.mean(wave**2, axis=(1, 2), keepdims=True))
 
 
-def rates(key, batch, semitones):
+def draw_speeds(key, batch, semitones):
     """Speeds in units of 1 / GRID, uniform in pitch within +-semitones.  # [B, 1, 1] int32"""
-    octaves = uniform(key, batch, -semitones / 12, semitones / 12)
+    octaves = draw_uniform(key, batch, -semitones / 12, semitones / 12)
     fastest = round(GRID * 2 ** (semitones / 12))
     return jnp.minimum(jnp.round(GRID * 2**octaves).astype(jnp.int32), fastest)
 
@@ -47,7 +47,7 @@ def speed(wave, key, semitones, samples):
     Returns:
       [B, A, samples].
     """
-    rate = rates(key, len(wave), semitones)
+    rate = draw_speeds(key, len(wave), semitones)
     n = jnp.arange(samples)[None, None]
     part = n % GRID * rate + GRID // 2  # float32 positions would be 1/32 of a sample off at 2**18
     nearest = n // GRID * rate + part // GRID + REACH  # [B, 1, N], in `padded`
@@ -100,7 +100,7 @@ def low_pass(wave, key, min_hz, max_hz, sample_rate):
 
     A product with half a cosine's edge over the crop's spectrum, so the crop's two ends meet.
     """
-    cutoff = jnp.exp(uniform(key, len(wave), math.log(min_hz), math.log(max_hz)))  # [B, 1, 1]
+    cutoff = jnp.exp(draw_uniform(key, len(wave), math.log(min_hz), math.log(max_hz)))  # [B, 1, 1]
     samples = wave.shape[-1]
     hertz = jnp.fft.rfftfreq(samples, 1 / sample_rate)[None, None]
     fall = jnp.clip((hertz / cutoff - EDGE) / (1 - EDGE), 0.0, 1.0)  # 0 passes, 1 stops
@@ -117,7 +117,7 @@ def mix_up(wave, key, max_weight):
     the level of equally loud ones (Tokozume, Ushiku & Harada 2018, section 3.2), where mixup's
     sum (Zhang et al. 2018) loses up to 3 dB. Peaks may exceed the louder one's by up to 3 dB.
     """
-    weight = uniform(key, len(wave), 0.0, max_weight)
+    weight = draw_uniform(key, len(wave), 0.0, max_weight)
     mixed = (1 - weight) * wave + weight * jnp.roll(wave, 1, axis=0)
     return mixed / jnp.sqrt((1 - weight) ** 2 + weight**2)
 
@@ -125,13 +125,13 @@ def mix_up(wave, key, max_weight):
 def noise(wave, key, min_snr_db, max_snr_db):
     """Adds white noise, each channel its own, at a ratio uniform in dB; silence stays silent."""
     snr_key, noise_key = jax.random.split(key)
-    snr_db = uniform(snr_key, len(wave), min_snr_db, max_snr_db)
-    return wave + level(wave) * 10 ** (-snr_db / 20) * jax.random.normal(noise_key, wave.shape)
+    snr_db = draw_uniform(snr_key, len(wave), min_snr_db, max_snr_db)
+    return wave + rms(wave) * 10 ** (-snr_db / 20) * jax.random.normal(noise_key, wave.shape)
 
 
 def gain(wave, key, db):
     """Changes the level by a number uniform in +-db."""
-    return wave * 10 ** (uniform(key, len(wave), -db, db) / 20)
+    return wave * 10 ** (draw_uniform(key, len(wave), -db, db) / 20)
 
 
 def augment(wave, key, settings, samples):
@@ -166,7 +166,7 @@ def augment(wave, key, settings, samples):
 
 
 def spec_augment(x_0, key, bands, band_width, spans, span_width):
-    """Sets random bands and spans of x_0 to 0, its mean once standardised (Park et al. 2019).
+    """Sets random bands and spans of x_0 to 0, its mean once standardized (Park et al. 2019).
 
     For classifiers: a diffusion model would learn the holes.
 
@@ -177,12 +177,12 @@ def spec_augment(x_0, key, bands, band_width, spans, span_width):
     """
     band_key, span_key = jax.random.split(key)
     batch, bins, frames, _ = x_0.shape
-    hidden_bins = holes(band_key, batch, bins, bands, band_width)[:, :, None, None]
-    hidden_frames = holes(span_key, batch, frames, spans, span_width)[:, None, :, None]
+    hidden_bins = draw_masks(band_key, batch, bins, bands, band_width)[:, :, None, None]
+    hidden_frames = draw_masks(span_key, batch, frames, spans, span_width)[:, None, :, None]
     return jnp.where(hidden_bins | hidden_frames, 0.0, x_0)
 
 
-def holes(key, batch, size, count, width):
+def draw_masks(key, batch, size, count, width):
     """The union of `count` intervals of 0 to `width` cells, anywhere in `size`.  # [B, size]"""
     width_key, start_key = jax.random.split(key)
     widths = jax.random.randint(width_key, (batch, count, 1), 0, width + 1)

@@ -38,7 +38,7 @@ class Sound:
             why = "there is no such file" if gone else one_line(error)
             raise ValueError(f"not readable as sound ({why})") from error
         self.sample_rate, self.channels = self.file.samplerate, self.file.channels
-        self.tags = {name: tag(getattr(self.file, name)) for name in NO_TAGS}
+        self.tags = {name: clean_tag(getattr(self.file, name)) for name in NO_TAGS}
         low, high = SAMPLE_RATES
         if not low <= self.sample_rate <= high:
             raise ValueError(f"claims {self.sample_rate} Hz, outside {low} to {high}")
@@ -48,7 +48,7 @@ class Sound:
         last = self.file.frames if end is None else round(end * self.sample_rate)
         self.claimed = min(last, self.file.frames) - self.first  # frames
         self.asked = last - self.first  # a list can ask for more than there is
-        told = told_frames(self.file)
+        told = count_claimed_frames(self.file)
         if end is None and self.file.frames < 0.99 * told:
             raise ValueError(f"truncated, {self.file.frames} of {told} samples are there")
         if self.claimed <= 0:
@@ -74,14 +74,14 @@ class Sound:
             raise ValueError(f"truncated, {found} of {self.claimed} samples decode")
 
 
-def told_frames(file):
+def count_claimed_frames(file):
     """Frames that the header claims: libsndfile counts what is left of a WAV that was cut."""
     found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     told, there = map(int, found.groups()) if found else (0, 0)
     return file.frames * told // there if 0 < there < told < STREAMED else file.frames
 
 
-def tag(value):
+def clean_tag(value):
     """A tag that says something, or None."""
     return " ".join(value.split())[:200] or None
 
@@ -105,7 +105,7 @@ def write(path, wave, sample_rate):
     soundfile.write(path, to_int16(np.asarray(wave)).T, sample_rate, subtype="PCM_16")
 
 
-def find(folder, suffixes=SUFFIXES, unreadable=None):
+def find_files(folder, suffixes=SUFFIXES, unreadable=None):
     """All files under `folder` with such a suffix, sorted; links to folders are not followed.
 
     Args:
@@ -120,7 +120,7 @@ def find(folder, suffixes=SUFFIXES, unreadable=None):
     return sorted(found)
 
 
-def stamp(path):
+def read_stamp(path):
     """[size, modification time] of a file; nothing where it cannot be asked, as a dangling link."""
     try:
         stat = os.stat(path)

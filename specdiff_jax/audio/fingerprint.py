@@ -74,7 +74,7 @@ def _slow(wave, sample_rate):
     scale = np.float32(1 / 32768 if wave.dtype == np.int16 else 1)
     size = taps.shape[1]
     padded = np.pad(wave, (size // 2 - 1, size // 2))
-    return numba_loops.filtered(padded, scale * taps, sample_rate, RATE)
+    return numba_loops.resample(padded, scale * taps, sample_rate, RATE)
 
 
 @functools.cache
@@ -148,7 +148,7 @@ def _landmarks(frame, bin_):
     return found[np.lexsort(found.T)]
 
 
-def duplicates(fingerprints, min_score=MIN_SCORE, min_votes=MIN_VOTES):
+def find_duplicates(fingerprints, min_score=MIN_SCORE, min_votes=MIN_VOTES):
     """The pairs of songs that are one recording.
 
     Args:
@@ -224,7 +224,7 @@ def _best_offset(song, offset, vote):
     return song[first], np.maximum.reduceat(votes, first) if len(first) else votes
 
 
-def groups(count, pairs):
+def group_songs(count, pairs):
     """Songs joined by pairs, directly or through others, share a group.  # [count] int32"""
     from scipy import sparse  # slow to import
 

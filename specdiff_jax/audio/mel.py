@@ -26,13 +26,13 @@ def mel_to_hz(mel):
     return np.where(mel < break_mel, mel * LINEAR_HZ, above)
 
 
-def centres(sample_rate, n_mels):
+def center_frequencies(sample_rate, n_mels):
     """The frequency in Hz at the top of each filter.  # [M]"""
     return mel_to_hz(np.linspace(0, hz_to_mel(sample_rate / 2), n_mels + 2))[1:-1]
 
 
 def triangles(sample_rate, n_fft, n_mels):
-    """Filters of height one between neighbouring centres, and their widths.  # [M, F], [M] Hz"""
+    """Filters of height one between neighbouring centers, and their widths.  # [M, F], [M] Hz"""
     bins = np.linspace(0, sample_rate / 2, n_fft // 2 + 1)
     edges = mel_to_hz(np.linspace(0, hz_to_mel(sample_rate / 2), n_mels + 2))
     rising = (bins[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]

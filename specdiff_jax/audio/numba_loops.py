@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 
-def compiled(function):
+def compile_loop(function):
     """`function` by numba, which is imported at the first call: that takes a third of a second."""
 
     @functools.cache
@@ -22,8 +22,8 @@ def compiled(function):
     return functools.wraps(function)(lambda *args: fast()(*args))
 
 
-@compiled
-def add(line, total):
+@compile_loop
+def add_rows(line, total):
     """Adds the rows of `line`, each as long as `total`, to it; the last may be shorter.
 
     Args:
@@ -42,8 +42,8 @@ def add(line, total):
     return squares
 
 
-@compiled
-def means_of_pairs(line):
+@compile_loop
+def average_pairs(line):
     """[2 N] float32 -> [N]"""
     means = np.empty(len(line) // 2, np.float32)
     for place in range(len(means)):
@@ -51,8 +51,8 @@ def means_of_pairs(line):
     return means
 
 
-@compiled
-def rounded(wave):
+@compile_loop
+def round_to_int16(wave):
     """[N] float32, full scale at one -> int16, as `files.to_int16` has it."""
     pcm = np.empty(len(wave), np.int16)
     for place in range(len(wave)):
@@ -61,8 +61,8 @@ def rounded(wave):
     return pcm
 
 
-@compiled
-def filtered(padded, taps, rate, new_rate):
+@compile_loop
+def resample(padded, taps, rate, new_rate):
     """Samples at another rate, each a weighted sum of those around its place.
 
     Args:

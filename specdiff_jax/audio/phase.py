@@ -7,7 +7,7 @@ import numpy as np
 from specdiff_jax.audio.stft import istft, stft
 
 
-def unit(spec):
+def phase_factor(spec):
     """The phase factor exp(i angle) of a complex array; 1 where it is zero."""
     magnitude = jnp.abs(spec)
     return jnp.where(magnitude > 1e-12, spec / jnp.maximum(magnitude, 1e-12), 1.0)
@@ -36,16 +36,16 @@ def griffin_lim(magnitude, phase, n_fft, hop, iterations, momentum=0.99):
         phase, previous = carry
         consistent = stft(istft(magnitude * phase, n_fft, hop, length), n_fft, hop)
         accelerated = consistent + momentum * (consistent - previous)
-        return (unit(accelerated), consistent), None
+        return (phase_factor(accelerated), consistent), None
 
     start = magnitude * phase
-    carry = (unit(jnp.broadcast_to(phase, magnitude.shape).astype(start.dtype)), start)
+    carry = (phase_factor(jnp.broadcast_to(phase, magnitude.shape).astype(start.dtype)), start)
     (phase, _), _ = jax.lax.scan(project, carry, length=iterations)
     return istft(magnitude * phase, n_fft, hop, length)
 
 
 def expected_advance(bins, n_fft, hop):
-    """Phase advance of a sinusoid at each bin's centre over one hop, in radians.  # [1, F, 1]"""
+    """Phase advance of a sinusoid at each bin's center over one hop, in radians.  # [1, F, 1]"""
     return (2 * np.pi * hop / n_fft * np.arange(bins) % (2 * np.pi)).astype(np.float32)[
         None, :, None
     ]
@@ -57,7 +57,7 @@ def wrap(angle):
 
 
 def instantaneous_frequency(spec, n_fft, hop):
-    """Deviation of each bin's phase advance from its centre's (GANSynth, Engel et al. 2019).
+    """Deviation of each bin's phase advance from its center's (GANSynth, Engel et al. 2019).
 
     The first frame holds the phase itself, so that `integrate` gives it back.
 

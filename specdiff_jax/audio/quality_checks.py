@@ -30,7 +30,7 @@ LEAST_OF_CLAIM = 0.99  # of the length in the header
 LEAST_BANDWIDTH = 0.55  # of the Nyquist frequency, or of 22.05 kHz where that is less
 
 
-def measure(block, sample_rate):
+def measure_block(block, sample_rate):
     """What `combine` needs of one block [channels, N] float32, decoded at its own rate in Hz."""
     wave = np.ascontiguousarray(block.T)  # [N, channels]; no copy where it was decoded so
     least = SILENT_SECONDS * sample_rate
@@ -56,7 +56,7 @@ def measure(block, sample_rate):
     }
 
 
-def combine(measures, claimed_samples):
+def combine_blocks(measures, claimed_samples):
     """The facts of a sound from `measure` of all its blocks, in order.
 
     `rms_db` is 0 for a full-scale square wave, -3 for a sine, never under -120; `dc` is of the
@@ -86,7 +86,7 @@ def combine(measures, claimed_samples):
     }
 
 
-def findings(facts):
+def list_problems(facts):
     """Short lines on what is wrong with a sound, the gravest first; [] where nothing is."""
     return [line for wrong, line in _checks(facts) if wrong]
 
@@ -132,7 +132,7 @@ def _loudest(wave, window):
 def _sums(wave):
     """Sums [channels] and the sum of squares of [N, channels], in float64."""
     total = np.zeros((ABREAST, wave.shape[1]))
-    squares = numba_loops.add(wave.reshape(-1), total.reshape(-1))
+    squares = numba_loops.add_rows(wave.reshape(-1), total.reshape(-1))
     return total.sum(axis=0), squares
 
 

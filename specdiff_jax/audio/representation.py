@@ -1,4 +1,4 @@
-"""What the network sees of a wave: x_0 [B, F, T, C], standardised by band, and the way back.
+"""What the network sees of a wave: x_0 [B, F, T, C], standardized by band, and the way back.
 
 Magnitudes are in units of a full-scale sinusoid (0 dB), so levels survive the round trip. The
 Nyquist bin is dropped by every kind (512 of 513 bins at n_fft = 1024) and returns as zero.
@@ -47,9 +47,9 @@ class Representation:
 
     @property
     def frequencies(self):
-        """The centre of each of the F bands in Hz.  # [F]"""
+        """The center of each of the F bands in Hz.  # [F]"""
         if self.kind == "log_mel":
-            return mel.centres(self.sample_rate, self.n_mels)
+            return mel.center_frequencies(self.sample_rate, self.n_mels)
         return np.arange(self.n_fft // 2) * self.sample_rate / self.n_fft
 
     def frames_for(self, seconds, patch):
@@ -63,19 +63,19 @@ class Representation:
 
     def encode(self, wave):
         """[B, N] or [B, A, N] in [-1, 1] -> x_0 [B, F, T, C], about zero mean, unit variance."""
-        analyse, _ = KINDS[self.kind]
-        features = analyse(spectrum(wave.reshape(-1, wave.shape[-1]), self), self)
-        return (side_by_side(features, self.channels) - self.mean) / self.std
+        analyze, _ = KINDS[self.kind]
+        features = analyze(spectrum(wave.reshape(-1, wave.shape[-1]), self), self)
+        return (merge_channels(features, self.channels) - self.mean) / self.std
 
     def decode(self, x_0):
         """x_0 [B, F, T, C] -> wave [B, (T - 1) * hop] or [B, A, ...], as loud as encoded."""
-        _, synthesise = KINDS[self.kind]
-        wave = synthesise(one_by_one(x_0 * self.std + self.mean, self.channels), self)
+        _, synthesize = KINDS[self.kind]
+        wave = synthesize(split_channels(x_0 * self.std + self.mean, self.channels), self)
         return wave if self.channels == 1 else wave.reshape(-1, self.channels, wave.shape[-1])
 
 
-def spans(rep):
-    """How far each feature reaches between silence and full scale, before it is standardised.
+def feature_ranges(rep):
+    """How far each feature reaches between silence and full scale, before it is standardized.
 
     Returns:
       [C] float32: the constant data range of an x_0 seen as an image.
@@ -85,20 +85,20 @@ def spans(rep):
     return np.tile(np.float32(of.get(rep.kind, [logarithm])), rep.channels)
 
 
-def side_by_side(features, channels):
+def merge_channels(features, channels):
     """[B * A, F, T, C] -> [B, F, T, A * C]."""
     parts = features.reshape(-1, channels, *features.shape[1:])
     return jnp.moveaxis(parts, 1, -2).reshape(len(parts), *features.shape[1:3], -1)
 
 
-def one_by_one(features, channels):
+def split_channels(features, channels):
     """Inverse of `side_by_side`."""
     parts = jnp.moveaxis(features.reshape(*features.shape[:3], channels, -1), -2, 1)
     return parts.reshape(-1, *parts.shape[2:])
 
 
 def full_scale(n_fft):
-    """STFT magnitude of a sinusoid of amplitude one at a bin's centre."""
+    """STFT magnitude of a sinusoid of amplitude one at a bin's center."""
     return float(hann(n_fft).sum()) / 2
 
 
@@ -107,7 +107,7 @@ def spectrum(wave, rep):
     return stft(wave, rep.n_fft, rep.hop)[:, :-1] / full_scale(rep.n_fft)
 
 
-def with_nyquist(spec, rep):
+def restore_nyquist(spec, rep):
     """Undoes `spectrum`'s scaling and cut, ready for `istft`."""
     return jnp.pad(spec * full_scale(rep.n_fft), ((0, 0), (0, 1), (0, 0)))
 
@@ -123,55 +123,55 @@ def from_log(log_magnitude, rep):
     return jnp.maximum(level - 10 ** (rep.floor_db / 20), 0.0)
 
 
-def analyse_complex(spec, rep):
-    scaled = phase.unit(spec) * jnp.abs(spec) ** rep.power
+def analyze_complex(spec, rep):
+    scaled = phase.phase_factor(spec) * jnp.abs(spec) ** rep.power
     return jnp.stack([scaled.real, scaled.imag], axis=-1)  # [B, F, T, 2]
 
 
-def synthesise_complex(features, rep):
+def synthesize_complex(features, rep):
     scaled = features[..., 0] + 1j * features[..., 1]
-    spec = phase.unit(scaled) * jnp.abs(scaled) ** (1 / rep.power)
-    return istft(with_nyquist(spec, rep), rep.n_fft, rep.hop, rep.samples)
+    spec = phase.phase_factor(scaled) * jnp.abs(scaled) ** (1 / rep.power)
+    return istft(restore_nyquist(spec, rep), rep.n_fft, rep.hop, rep.samples)
 
 
-def analyse_log_magnitude(spec, rep):
+def analyze_log_magnitude(spec, rep):
     return to_log(jnp.abs(spec), rep)[..., None]  # [B, F, T, 1]
 
 
-def synthesise_log_magnitude(features, rep):
-    return sound_of(with_nyquist(from_log(features[..., 0], rep), rep), rep)
+def synthesize_log_magnitude(features, rep):
+    return invert_magnitude(restore_nyquist(from_log(features[..., 0], rep), rep), rep)
 
 
-def analyse_log_mel(spec, rep):
+def analyze_log_mel(spec, rep):
     magnitude = jnp.pad(jnp.abs(spec), ((0, 0), (0, 1), (0, 0)))
     bands = mel.magnitudes_to_mel(magnitude, rep.sample_rate, rep.n_fft, rep.n_mels)
     return to_log(bands, rep)[..., None]  # [B, M, T, 1]
 
 
-def synthesise_log_mel(features, rep):
+def synthesize_log_mel(features, rep):
     bands = from_log(features[..., 0], rep)
     magnitude = mel.mel_to_magnitudes(bands, rep.sample_rate, rep.n_fft)[:, :-1]
-    return sound_of(with_nyquist(magnitude, rep), rep)
+    return invert_magnitude(restore_nyquist(magnitude, rep), rep)
 
 
-def analyse_polar(spec, rep):
+def analyze_polar(spec, rep):
     magnitude = jnp.abs(spec)
     frequency = phase.instantaneous_frequency(spec, rep.n_fft, rep.hop)
     gate = magnitude / (magnitude + 10 ** (rep.floor_db / 20))  # phase of silence is noise
     return jnp.stack([to_log(magnitude, rep), gate * frequency], axis=-1)  # [B, F, T, 2]
 
 
-def synthesise_polar(features, rep):
+def synthesize_polar(features, rep):
     magnitude = from_log(features[..., 0], rep)
     floor = 10 ** (rep.floor_db / 20)
     gate = jnp.maximum(magnitude / (magnitude + floor), 0.05)
     frequency = jnp.clip(features[..., 1] / gate, -1.0, 1.0)
     start = phase.integrate(frequency, rep.n_fft, rep.hop)
     padded = jnp.pad(start, ((0, 0), (0, 1), (0, 0)))
-    return sound_of(with_nyquist(magnitude, rep), rep, padded)
+    return invert_magnitude(restore_nyquist(magnitude, rep), rep, padded)
 
 
-def sound_of(magnitude, rep, start=None):
+def invert_magnitude(magnitude, rep, start=None):
     """Magnitudes [B, F + 1, T] and phases to start from (random where None) -> wave [B, N]."""
     start = phase.random_phase(magnitude.shape) if start is None else start
     return phase.griffin_lim(magnitude, start, rep.n_fft, rep.hop, rep.griffin_lim_iters)
@@ -209,10 +209,10 @@ def from_dict(fields):
 
 
 KINDS = {
-    "complex": (analyse_complex, synthesise_complex),
-    "log_magnitude": (analyse_log_magnitude, synthesise_log_magnitude),
-    "log_mel": (analyse_log_mel, synthesise_log_mel),
-    "polar": (analyse_polar, synthesise_polar),
+    "complex": (analyze_complex, synthesize_complex),
+    "log_magnitude": (analyze_log_magnitude, synthesize_log_magnitude),
+    "log_mel": (analyze_log_mel, synthesize_log_mel),
+    "polar": (analyze_polar, synthesize_polar),
 }
 
 # The fields that each kind reads, beyond those that all read.

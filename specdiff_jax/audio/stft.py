@@ -1,6 +1,6 @@
 """The short-time Fourier transform and its inverse, pure and jitted with whatever calls them.
 
-Framing is librosa's `center=True, pad_mode="constant"`: frame t is centred on sample t * hop, the
+Framing is librosa's `center=True, pad_mode="constant"`: frame t is centered on sample t * hop, the
 signal is zero-padded by n_fft / 2 on both sides, so N samples give 1 + N // hop frames and
 `istft(stft(wave)) == wave` to rounding on every sample, the first and the last included.
 """

@@ -9,8 +9,8 @@ import collections
 import itertools
 import pathlib
 
-from specdiff_jax.audio.fingerprint import groups
-from specdiff_jax.audio.quality_checks import findings, severity
+from specdiff_jax.audio.fingerprint import group_songs
+from specdiff_jax.audio.quality_checks import list_problems, severity
 from specdiff_jax.data.splits import SPLITS
 from specdiff_jax.reports.data_report import count_noun, render_data_report, shorten
 from specdiff_jax.reports.html import write_page
@@ -43,7 +43,7 @@ def examine(manifest):
     flagged = [
         {**{key: song[key] for key in ("name", "artist", "split", "facts")}, "findings": lines}
         for song in songs
-        if song["facts"] and (lines := findings(song["facts"]))
+        if song["facts"] and (lines := list_problems(song["facts"]))
     ]
     flagged.sort(key=lambda song: (-severity(song["facts"]), song["name"]))
     split_of = {song["name"]: song["split"] for song in songs}
@@ -110,7 +110,7 @@ def group_duplicates(pairs, split_of):
     index = {name: number for number, name in enumerate(names)}
     linked = [(index[pair["first"]], index[pair["second"]]) for pair in pairs]
     members, pairs_of = collections.defaultdict(list), collections.defaultdict(list)
-    group_of = dict(zip(names, groups(len(names), linked).tolist(), strict=True))
+    group_of = dict(zip(names, group_songs(len(names), linked).tolist(), strict=True))
     for name in names:
         members[group_of[name]].append(name)
     for pair in pairs:

@@ -3,7 +3,7 @@
 import functools
 import os
 
-from specdiff_jax.audio.ingest import LOUDNESS, Intake
+from specdiff_jax.audio.decode import LOUDNESS, AudioFormat
 from specdiff_jax.config.fields import call, choose, set_fields
 from specdiff_jax.data.sources import folder, huggingface, manifest
 from specdiff_jax.data.sources.songbook import songbook
@@ -99,7 +99,9 @@ def build_audio_format(config):
             f"data.level_db={d.level_db} does not go with data.loudness={d.loudness!r}: "
             "set it for peak and lufs, leave it None for as_is"
         )
-    return Intake(config.representation.sample_rate, d.channels, d.loudness, d.level_db, d.trim_db)
+    return AudioFormat(
+        config.representation.sample_rate, d.channels, d.loudness, d.level_db, d.trim_db
+    )
 
 
 SOURCES = {  # the first that matches data.source

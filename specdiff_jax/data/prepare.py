@@ -35,7 +35,7 @@ MAX_PRINTED = 300  # characters of a file's name or reason in the log
 
 def run(config):
     """Prepare config.data unless its cache is complete already; one process does it for all."""
-    distributed.first_alone(lambda: prepare_collection(config))
+    distributed.run_in_first_process(lambda: prepare_collection(config))
 
 
 def prepare_collection(config):
@@ -188,7 +188,7 @@ def find_duplicates(songs, landmarks):
         if first != index:
             exact.append((first, index, "exact", 1.0))
             others[index] = landmarks[index][:0]
-    return exact + [(i, j, "near", score) for i, j, score in fingerprint.duplicates(others)]
+    return exact + [(i, j, "near", score) for i, j, score in fingerprint.find_duplicates(others)]
 
 
 def check_error_fraction(manifest, folder, config):

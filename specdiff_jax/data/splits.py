@@ -2,7 +2,7 @@
 
 import hashlib
 
-from specdiff_jax.audio.fingerprint import groups
+from specdiff_jax.audio.fingerprint import group_songs
 
 SPLITS = ("train", "valid", "test")
 
@@ -26,7 +26,7 @@ def join_leak_groups(names, duplicates):
     """
     first = {}
     same = [(first.setdefault(name, index), index) for index, name in enumerate(names)]
-    joined = [int(group) for group in groups(len(names), [*same, *duplicates])]
+    joined = [int(group) for group in group_songs(len(names), [*same, *duplicates])]
     name_of = {}
     for name, group in zip(names, joined, strict=True):
         name_of[group] = min(name_of.get(group, name), name, key=hash_to_fraction)

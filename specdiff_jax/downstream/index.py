@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 import tqdm
 
-from specdiff_jax.audio.ingest import Intake
+from specdiff_jax.audio.decode import AudioFormat
 from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
 from specdiff_jax.data import cache, collection
 from specdiff_jax.data.crops import pcm_to_float
@@ -160,7 +160,7 @@ def embed_collection(config, embedder, about, before):
 def read_items(config, embedder, rows, before):
     """Yield (item, (sha256, pcm or None if unchanged) or None, reason or None) of a collection."""
     d = config.data
-    audio_format = Intake(embedder.sample_rate, 1, d.loudness, d.level_db)
+    audio_format = AudioFormat(embedder.sample_rate, 1, d.loudness, d.level_db)
     read = functools.partial(decode.decode_if_changed, audio_format=audio_format)
     hash_of = lambda name: before.songs[rows[name]]["sha256"] if name in rows else None
     jobs = ((item, hash_of(item.name)) for item in collection.iterate_items(config))

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from specdiff_jax.audio.ingest import Intake, ingest
+from specdiff_jax.audio.decode import AudioFormat, decode_audio
 from specdiff_jax.conditioning import label_names
 from specdiff_jax.conditioning.text_encoders.encoder import l2_normalize
 from specdiff_jax.data import cache, prepare
@@ -125,9 +125,9 @@ def embed_file(config, embedder, index):
     s, d = config.search, config.data
     if s.seconds is not None and not (len(s.seconds) == 2 and 0 <= s.seconds[0] < s.seconds[1]):
         raise ValueError(f"search.seconds={tuple(s.seconds)} is not (from, to) within the file")
-    intake = Intake(embedder.sample_rate, 1, d.loudness, d.level_db)
+    audio_format = AudioFormat(embedder.sample_rate, 1, d.loudness, d.level_db)
     try:
-        pcm, *_ = ingest(s.query, intake, *(s.seconds or (None, None)))
+        pcm, *_ = decode_audio(s.query, audio_format, *(s.seconds or (None, None)))
     except ValueError as error:
         raise ValueError(f"search.query={s.query!r}: {error}") from error
     if len(pcm) < embedder.min_samples:

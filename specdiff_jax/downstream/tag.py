@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 
 from specdiff_jax.audio.corruptions import CORRUPTIONS
-from specdiff_jax.audio.ingest import ingest
+from specdiff_jax.audio.decode import decode_audio
 from specdiff_jax.data import collection, crops, prepare
 from specdiff_jax.downstream import head_job, tag_job
 from specdiff_jax.downstream.tag_job import KIND, SCORE, predict_songs
@@ -184,7 +184,7 @@ def predict_file(job, params, thresholds, path):
     Returns:
       {"file", "seconds", "windows", "tags": [{"tag", "probability", "predicted"}]}
     """
-    pcm, *_ = ingest(str(path), collection.build_audio_format(job.config))
+    pcm, *_ = decode_audio(str(path), collection.build_audio_format(job.config))
     least = job.rep.min_samples(job.config.model.patch[1])
     if len(pcm) < least:
         raise ValueError(f"{len(pcm)} samples are shorter than one patch of {least}")

@@ -249,7 +249,7 @@ def mix_up(wave, targets, key, max_share):
 
     (Zhang et al. 2018, arXiv 1710.09412; the sum of waves keeps its level, see augment.mix_up.)
     """
-    share = augment.uniform(key, len(wave), 0.0, max_share)[:, :, 0]  # as augment.mix_up draws it
+    share = augment.draw_uniform(key, len(wave), 0.0, max_share)[:, :, 0]  # as mix_up draws it
     mixed = targets + share * (jnp.roll(targets, 1, axis=0) - targets)
     return augment.mix_up(wave, key, max_share), mixed
 

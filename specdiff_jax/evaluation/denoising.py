@@ -8,7 +8,7 @@ import numpy as np
 import tqdm
 
 from specdiff_jax.audio import distances
-from specdiff_jax.audio.representation import spans
+from specdiff_jax.audio.representation import feature_ranges
 from specdiff_jax.data import crops as crops_module
 from specdiff_jax.data import feeding
 from specdiff_jax.diffusion import losses, reconstruction, samplers
@@ -166,7 +166,7 @@ def measure_reconstruction(model, crops):
 def compare_to_original(estimate, original, rep):
     """Return the MEASURES of each clip, an estimate and an original (x_0, wave) of B.  # [3, B]"""
     (x, wave), (x_0, real) = (tuple(map(np.asarray, pair)) for pair in (estimate, original))
-    scale = np.asarray(rep.std) / spans(rep)  # to features within one unit
+    scale = np.asarray(rep.std) / feature_ranges(rep)  # to features within one unit
     images = [np.moveaxis(each * scale, -1, 0) for each in (x, x_0)]  # C x [B, F, T]
     similarity = np.mean([ssim(a, b, 1.0) for a, b in zip(*images, strict=True)], axis=0)
     return np.stack(

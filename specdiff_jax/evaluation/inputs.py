@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from specdiff_jax.audio import files
-from specdiff_jax.audio.ingest import Intake, ingest
+from specdiff_jax.audio.decode import AudioFormat, decode_audio
 from specdiff_jax.conditioning import prompts
 from specdiff_jax.config.fields import choose
 from specdiff_jax.data import crops, prepare
@@ -144,7 +144,7 @@ def load_sounds(config, rep):
     folder = pathlib.Path(e.folder)
     if not folder.is_dir():
         raise ValueError(f"evaluate.folder={e.folder!r}: there is no such folder")
-    paths = [path for path in files.find(folder) if "evaluation" not in path.parts]
+    paths = [path for path in files.find_files(folder) if "evaluation" not in path.parts]
     stems = {path.with_suffix("") for path in paths}
     lost = [p for p in sorted(folder.rglob("*.json")) if p.with_suffix("") not in stems]
     missing = [(p, "has no sound beside it") for p in lost if "evaluation" not in p.parts]
@@ -168,7 +168,7 @@ def load_sounds(config, rep):
 
 def read_file_clips(path, rep):
     """Return the whole clips of a file, one after another.  # [M, ..., N]"""
-    pcm, *_ = ingest(str(path), Intake(rep.sample_rate, rep.channels))
+    pcm, *_ = decode_audio(str(path), AudioFormat(rep.sample_rate, rep.channels))
     if len(pcm) < rep.samples:
         raise ValueError(f"shorter than a clip of {rep.samples / rep.sample_rate:.2f} s")
     count = len(pcm) // rep.samples

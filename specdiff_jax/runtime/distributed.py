@@ -19,7 +19,7 @@ LOST = (
 HEARTBEAT = 30  # seconds of silence after which a process counts as dead
 
 
-def launched(environ=os.environ):
+def is_launched(environ=os.environ):
     """Whether a launcher started this process as one of several."""
     many = lambda name: int(environ.get(name, 1)) > 1
     slurm = "SLURM_STEP_NODELIST" in environ and many("SLURM_NTASKS")
@@ -27,7 +27,7 @@ def launched(environ=os.environ):
     return slurm or many("OMPI_COMM_WORLD_SIZE") or kubernetes
 
 
-def begin(coordinator=None, processes=None, process=None):
+def join_job(coordinator=None, processes=None, process=None):
     """Joins the job that this process is one of, if any. Call it before any other JAX call.
 
     Args:
@@ -37,7 +37,7 @@ def begin(coordinator=None, processes=None, process=None):
       ValueError: only some of the three are told.
     """
     told = (coordinator, processes, process)
-    if all(value is None for value in told) and not launched():
+    if all(value is None for value in told) and not is_launched():
         return
     if any(value is None for value in told) and any(value is not None for value in told):
         raise ValueError("--coordinator, --processes and --process go together; give all three")
@@ -49,44 +49,44 @@ def begin(coordinator=None, processes=None, process=None):
     logs.log(f"job: {jax.process_count()} processes, {jax.device_count()} devices")
 
 
-def alone():
+def is_single_process():
     """Whether the job is this process."""
     return jax.process_count() == 1
 
 
-def leave(code):
+def exit_process(code):
     """Exits; a process of a job at once, or JAX would wait for others that wait for this one."""
-    if not alone():
+    if not is_single_process():
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
 
-def meet(name):
+def sync_processes(name):
     """Waits until every process of the job is here."""
-    if not alone():
+    if not is_single_process():
         import orbax.checkpoint as ocp  # seconds that one process need not wait for
 
         ocp.multihost.sync_global_processes(name, timeout=PATIENCE)
 
 
-def first():
+def is_first_process():
     """Whether this is the process that writes what is written once."""
     return jax.process_index() == 0
 
 
-def first_alone(work):
+def run_in_first_process(work):
     """Runs `work` in the first process, then in all others, which find it done."""
-    if not first():
-        meet("first")
+    if not is_first_process():
+        sync_processes("first")
     work()
-    if first():
-        meet("first")
+    if is_first_process():
+        sync_processes("first")
 
 
-def agreed(number):
+def max_over_processes(number):
     """The largest number that any process holds."""
-    if alone():
+    if is_single_process():
         return number
     from jax.experimental import multihost_utils
 

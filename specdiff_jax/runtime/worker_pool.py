@@ -33,7 +33,7 @@ def in_order(function, jobs, seconds, count=None):
       seconds: limit for one job; the worker is killed then, and a new one goes on.
       count: processes; None for one each usable core.
     """
-    count = count or cores()
+    count = count or count_cores()
     # Spawn: a fork of a process that runs jax's threads can hang.
     pool = pebble.ProcessPool(
         count, context=multiprocessing.get_context("spawn"), initializer=prepare_worker
@@ -43,15 +43,15 @@ def in_order(function, jobs, seconds, count=None):
         for job in jobs:
             waiting.append((job, pool.schedule(function, args=[job], timeout=seconds)))
             if len(waiting) > 2 * count:
-                yield outcome(*waiting.popleft(), seconds)
+                yield collect_result(*waiting.popleft(), seconds)
         while waiting:
-            yield outcome(*waiting.popleft(), seconds)
+            yield collect_result(*waiting.popleft(), seconds)
     finally:
         pool.stop()
         pool.join()
 
 
-def outcome(job, future, seconds):
+def collect_result(job, future, seconds):
     """A finished job as `in_order` yields it."""
     try:
         return job, future.result(), None
@@ -72,7 +72,7 @@ def outcome(job, future, seconds):
 def prepare_worker():
     """The parent stops the pool at Ctrl-C; memory is limited where the system can."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    one_thread()
+    limit_threads()
     if sys.platform == "linux":
         keep_freed_memory()
         import resource
@@ -82,7 +82,7 @@ def prepare_worker():
         resource.setrlimit(resource.RLIMIT_AS, (now + EXTRA_BYTES, resource.RLIM_INFINITY))
 
 
-def one_thread():
+def limit_threads():
     """There is a process for each core.
 
     Told before a library is loaded where that can be: on a machine of many cores the buffers that
@@ -100,7 +100,7 @@ def keep_freed_memory():
             library.mallopt(option, KEPT_BYTES)
 
 
-def cores():
+def count_cores():
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

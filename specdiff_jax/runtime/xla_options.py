@@ -11,13 +11,13 @@ import jax
 LEAN = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
 
 
-def options():
+def compiler_options():
     """jax.jit's compiler_options for a program that holds much at once; None where none help."""
-    return known(jax.default_backend())
+    return supported_options(jax.default_backend())
 
 
 @functools.cache
-def known(backend):
+def supported_options(backend):
     """LEAN of a backend: XLA's options come and go, and one that this release lacks is left out."""
     asked = LEAN.get(backend)
     if asked:
@@ -28,7 +28,7 @@ def known(backend):
     return asked
 
 
-def give_back():
+def release_memory():
     """Returns freed memory to the system, of which compiling leaves 250 MB; glibc would keep it."""
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

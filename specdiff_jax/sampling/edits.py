@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax.audio.ingest import Intake, ingest
+from specdiff_jax.audio.decode import AudioFormat, decode_audio
 from specdiff_jax.config import jsonl
 from specdiff_jax.config.bounds import check_number
 from specdiff_jax.config.fields import call, choose, set_fields
@@ -107,7 +107,7 @@ def read_wave(rep, file, offset=0.0):
     if not pathlib.Path(file).is_file():
         raise ValueError(f"edit.file={str(file)!r}: there is no such file")
     try:
-        pcm, *_ = ingest(str(file), Intake(rep.sample_rate, rep.channels), start=offset)
+        pcm, *_ = decode_audio(str(file), AudioFormat(rep.sample_rate, rep.channels), start=offset)
     except ValueError as error:
         raise ValueError(f"edit.file={str(file)!r}: {error}") from error
     return pcm[: rep.samples].T.astype(np.float32) / 32768

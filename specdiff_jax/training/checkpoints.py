@@ -90,7 +90,7 @@ class Writer:
         self.finish()
         step = int(state.step)
         folder = folder_of(self.workdir, step)
-        if distributed.alone():
+        if distributed.is_single_process():
             state = jax.tree.map(jnp.copy, state)  # the next dispatch donates the original
             self.thread = threading.Thread(target=self._write, args=(folder, state, run))
             self.thread.start()
@@ -100,14 +100,14 @@ class Writer:
 
     def _write(self, folder, state, run):
         try:
-            if distributed.first():
+            if distributed.is_first_process():
                 self._open(folder, state, run)
-            distributed.meet("checkpoint opened")
+            distributed.sync_processes("checkpoint opened")
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
                 checkpointer.save(folder / "state", args=ocp.args.StandardSave(state))
-            if distributed.first():
+            if distributed.is_first_process():
                 self._close(folder)
-            distributed.meet("checkpoint closed")
+            distributed.sync_processes("checkpoint closed")
         except Exception as error:  # a full disk shows up as several kinds
             self.error = error
 

@@ -49,7 +49,7 @@ def measure(job):
     state_bytes = size_of(state)
     clip_bytes = 2 * job.rep.samples + 500_000  # WAV, PNG and sidecar
     facts = {
-        "code": provenance.code(),
+        "code": provenance.code_version(),
         "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "tokens": count_tokens(job.rep.shape, model.patch),
@@ -81,7 +81,7 @@ def timing(job):
     start = time.perf_counter()
     compiled = lowered.compile()  # by XLA, or read from the cache on disk
     compile_seconds = time.perf_counter() - start
-    xla_options.give_back()
+    xla_options.release_memory()
     seconds = float("inf")
     for _ in range(2):  # the second is the warm one; a slow first is near enough
         start = time.perf_counter()
@@ -89,12 +89,12 @@ def timing(job):
         jax.block_until_ready(metrics)
         seconds = min(seconds, time.perf_counter() - start)
         steps = steps + count
-        if distributed.agreed(seconds > LONG):  # all processes run as many
+        if distributed.max_over_processes(seconds > LONG):  # all processes run as many
             break
-    rate = roofline.matmul_rate(job.model.dtype)
+    rate = roofline.measure_matmul_rate(job.model.dtype)
     return {
         "peak_bytes": roofline.peak_bytes(compiled),
-        "moved_bytes": roofline.bytes_moved(compiled),
+        "moved_bytes": roofline.count_bytes(compiled),
         "matmul_flops_per_s": rate,
         "dtype": job.model.dtype,
         "trace_seconds": trace_seconds,

@@ -127,12 +127,12 @@ class Interrupts:
 
         They wait for what is dispatched: two programs that both call collectives can deadlock.
         """
-        if distributed.alone():
+        if distributed.is_single_process():
             return self.caught
         if step % every:
             return 0
         jax.block_until_ready(dispatched)
-        return distributed.agreed(self.caught)
+        return distributed.max_over_processes(self.caught)
 
     def catch(self, number, frame):
         self.caught = number

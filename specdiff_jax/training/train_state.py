@@ -110,7 +110,7 @@ def make_dispatch(config, samples, targets, loss_fn, tx, ema_update):
     """
     step_fn = make_train_step(loss_fn, tx, ema_update, config.optimizer.grad_accum_steps)
 
-    @functools.partial(jax.jit, donate_argnums=0, compiler_options=xla_options.options())
+    @functools.partial(jax.jit, donate_argnums=0, compiler_options=xla_options.compiler_options())
     def dispatch(state, resident, steps, batches):
         pcm, tables = resident
 

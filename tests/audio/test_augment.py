@@ -130,7 +130,7 @@ def test_the_settings_tested_here_are_all_there_are():
 
 def test_gain_changes_the_level_by_the_drawn_decibels():
     wave = waves(batch=64, samples=256)
-    drawn = np.asarray(augments.uniform(KEY, 64, -6.0, 6.0)).ravel()
+    drawn = np.asarray(augments.draw_uniform(KEY, 64, -6.0, 6.0)).ravel()
     found = level_db(changed("gain", wave, db=6.0)) - level_db(wave)
     np.testing.assert_allclose(found, drawn, atol=1e-4)
     assert np.abs(found).max() < 6 and found.min() < -4 and found.max() > 4
@@ -172,7 +172,7 @@ def test_speed_moves_a_sinusoid_by_its_factor_and_keeps_its_level(semitones):
     frequencies = np.linspace(0.02, 0.8 * np.pi / 2 ** (semitones / 12), 8)  # radians a sample
     wave = sines(frequencies, needed, phase=0.7)
     found = changed("speed", wave.astype(np.float32), semitones=semitones, samples=SAMPLES)
-    factor = np.asarray(augments.rates(KEY, 8, semitones)).ravel() / augments.GRID
+    factor = np.asarray(augments.draw_speeds(KEY, 8, semitones)).ravel() / augments.GRID
     inside = slice(20, -20)  # silence lies beyond the ends
     expected = sines(frequencies * factor, SAMPLES, phase=0.7)
     np.testing.assert_allclose(found[..., inside], expected[..., inside], atol=2e-3)
@@ -187,7 +187,7 @@ def test_speed_holds_exact_positions_late_in_a_long_crop():
     samples, semitones = 2**19, 1.0
     wave = sines([1.0], samples_needed(samples, {"speed": {"semitones": semitones}}))[:, :1]
     found = changed("speed", wave.astype(np.float32), semitones=semitones, samples=samples)
-    factor = np.asarray(augments.rates(KEY, 1, semitones)).ravel() / augments.GRID
+    factor = np.asarray(augments.draw_speeds(KEY, 1, semitones)).ravel() / augments.GRID
     end = slice(-2000, -20)
     np.testing.assert_allclose(
         found[0, 0, end], sines(factor, samples)[0, 0, end], atol=2e-3, err_msg=f"{factor}"
@@ -197,7 +197,7 @@ def test_speed_holds_exact_positions_late_in_a_long_crop():
 def test_speeding_up_removes_what_would_fold_back():
     semitones = 12.0
     needed = samples_needed(SAMPLES, {"speed": {"semitones": semitones}})
-    factor = np.asarray(augments.rates(KEY, 32, semitones)).ravel() / augments.GRID
+    factor = np.asarray(augments.draw_speeds(KEY, 32, semitones)).ravel() / augments.GRID
     fast = factor > 1.5
     wave = sines(np.full(32, 0.9 * np.pi), needed)  # beyond the new Nyquist frequency of these
     found = changed("speed", wave.astype(np.float32), semitones=semitones, samples=SAMPLES)

@@ -91,13 +91,13 @@ def originals(songs):
 @pytest.mark.parametrize("copy", COPIES)
 def test_copies_are_found_and_nothing_else(songs, originals, copy):
     copies = [marks(*COPIES[copy](song)) for song in songs[:3]]
-    pairs = fingerprint.duplicates(originals + copies)
+    pairs = fingerprint.find_duplicates(originals + copies)
     assert [pair[:2] for pair in pairs] == [(k, SONGS + k) for k in range(3)]
     assert all(score > 1.5 * fingerprint.MIN_SCORE for _, _, score in pairs)
 
 
 def test_other_pieces_score_far_below_the_threshold(originals):
-    pairs = fingerprint.duplicates(originals, 0.0, 0)
+    pairs = fingerprint.find_duplicates(originals, 0.0, 0)
     assert len(pairs) > 5 and max(pair[2] for pair in pairs) < 0.5 * fingerprint.MIN_SCORE
 
 
@@ -105,7 +105,7 @@ def test_the_same_drum_loop_or_the_same_chords_do_not_make_a_copy(songs):
     accompaniment = synth.chords([130.8, 174.6, 196.0, 130.8] * 5, 1.0, RATE)
     for shared in (drums(), 0.5 * accompaniment):
         pieces = [marks(song + shared) for song in songs]
-        assert not fingerprint.duplicates(pieces)
+        assert not fingerprint.find_duplicates(pieces)
 
 
 def test_a_power_of_two_of_gain_changes_nothing(songs, originals):
@@ -129,9 +129,9 @@ def test_blocks_leave_no_seams(songs, originals, monkeypatch):
 def test_the_order_of_songs_does_not_matter(songs, originals):
     music = originals + [marks(*COPIES["trimmed"](song)) for song in songs[:3]]
     order = np.random.default_rng(0).permutation(len(music))
-    shuffled = fingerprint.duplicates([music[k] for k in order])
+    shuffled = fingerprint.find_duplicates([music[k] for k in order])
     found = {tuple(sorted((order[i], order[j]))) for i, j, _ in shuffled}
-    assert found == {pair[:2] for pair in fingerprint.duplicates(music)} and len(found) == 3
+    assert found == {pair[:2] for pair in fingerprint.find_duplicates(music)} and len(found) == 3
 
 
 def by_hand(a, b):
@@ -151,7 +151,7 @@ def by_hand(a, b):
 def test_scores_are_the_definition_s():
     random = np.random.default_rng(0)
     music = [random.integers(0, [60, 40], (n, 2)).tolist() for n in (30, 80, 50, 60)]
-    pairs = fingerprint.duplicates([np.array(song, np.int32) for song in music], 0.0, 0.0)
+    pairs = fingerprint.find_duplicates([np.array(song, np.int32) for song in music], 0.0, 0.0)
     assert [pair[:2] for pair in pairs] == [(i, j) for i in range(4) for j in range(i + 1, 4)]
     for i, j, score in pairs:
         assert score == pytest.approx(by_hand(music[i], music[j]))
@@ -159,8 +159,8 @@ def test_scores_are_the_definition_s():
 
 def test_what_everybody_shares_says_nothing():
     marks = np.stack([np.arange(100), np.arange(100)], axis=1).astype(np.int32)
-    assert len(fingerprint.duplicates([marks] * 3)) == 3
-    assert not fingerprint.duplicates([marks] * (fingerprint.COMMON + 1))
+    assert len(fingerprint.find_duplicates([marks] * 3)) == 3
+    assert not fingerprint.find_duplicates([marks] * (fingerprint.COMMON + 1))
 
 
 def test_silence_has_no_marks_and_never_matches():
@@ -168,7 +168,7 @@ def test_silence_has_no_marks_and_never_matches():
     silent = [np.zeros(5 * RATE), np.zeros(0), np.zeros(10, np.int16), dither]
     silent = [marks(wave) for wave in silent]
     assert all(found.shape == (0, 2) for found in silent)
-    assert not fingerprint.duplicates(silent) and not fingerprint.duplicates([])
+    assert not fingerprint.find_duplicates(silent) and not fingerprint.find_duplicates([])
 
 
 @pytest.mark.parametrize("sound", ["music", "noise", "tone", "clicks"])
@@ -192,10 +192,10 @@ def test_groups_are_all_that_a_chain_of_pairs_joins():
     for i, j, _ in pairs:
         joined[i, j] = joined[j, i] = 1
     reached = np.linalg.matrix_power(joined, 20) > 0
-    group = fingerprint.groups(20, pairs)
+    group = fingerprint.group_songs(20, pairs)
     np.testing.assert_array_equal(group[:, None] == group[None, :], reached)
     assert set(group.tolist()) == set(range(max(group) + 1))
-    np.testing.assert_array_equal(fingerprint.groups(3, []), [0, 1, 2])
+    np.testing.assert_array_equal(fingerprint.group_songs(3, []), [0, 1, 2])
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from specdiff_jax.audio import files
-from specdiff_jax.audio.ingest import Intake
+from specdiff_jax.audio.decode import AudioFormat
 from specdiff_jax.data import cache, prepare
 from specdiff_jax.data.sources.decode import decode_item
 from specdiff_jax.data.sources.items import Song
@@ -48,7 +48,7 @@ def mutated(data, seed):
 def outcomes(sounds):
     """Return [(decoded, reason)] of sounds; workers that import this file would import JAX too."""
     jobs = [Song("song", None, (), (), sound) for sound in sounds]
-    one = functools.partial(decode_item, audio_format=Intake(RATE))
+    one = functools.partial(decode_item, audio_format=AudioFormat(RATE))
     return [(made, reason) for _, made, reason in worker_pool.in_order(one, jobs, 60.0, count=2)]
 
 

@@ -10,7 +10,7 @@ from specdiff_jax.audio import files, numba_loops
 def test_rows_are_added_and_squared(size):
     line = np.random.default_rng(size).standard_normal(size).astype(np.float32)
     total = np.ones(24)
-    squares = numba_loops.add(line, total)
+    squares = numba_loops.add_rows(line, total)
     rows = np.zeros((-(-size // 24), 24))
     rows.reshape(-1)[:size] = line
     np.testing.assert_allclose(total, 1 + rows.sum(axis=0), atol=1e-12)
@@ -20,7 +20,7 @@ def test_rows_are_added_and_squared(size):
 def test_pairs_become_their_means():
     pairs = np.random.default_rng(0).standard_normal((1001, 2)).astype(np.float32)
     np.testing.assert_allclose(
-        numba_loops.means_of_pairs(pairs.reshape(-1)), pairs.mean(axis=1), 1e-6
+        numba_loops.average_pairs(pairs.reshape(-1)), pairs.mean(axis=1), 1e-6
     )
 
 
@@ -28,7 +28,7 @@ def test_samples_are_rounded_as_numpy_rounds_them():
     wave = np.random.default_rng(0).uniform(-1.2, 1.2, 10_000).astype(np.float32)
     halves = (np.arange(-40_000, 40_000) + 0.5).astype(np.float32) / 32768
     wave = np.concatenate([wave, halves, np.float32([0, -0.0, 1, -1, 1e9, -1e9])])
-    np.testing.assert_array_equal(numba_loops.rounded(wave), files.to_int16(wave))
+    np.testing.assert_array_equal(numba_loops.round_to_int16(wave), files.to_int16(wave))
 
 
 @pytest.mark.parametrize("rates", [(22050, 4096), (44100, 4096), (3000, 4096), (4096, 4096)])
@@ -38,7 +38,7 @@ def test_each_new_sample_is_the_weighted_sum_from_its_place_on(rates, kind):
     rng = np.random.default_rng(0)
     taps = rng.standard_normal((8, 6)).astype(np.float32)
     wave = (100 * rng.standard_normal(999)).astype(kind)
-    made = numba_loops.filtered(np.pad(wave, (0, 5)), taps, rate, new_rate)
+    made = numba_loops.resample(np.pad(wave, (0, 5)), taps, rate, new_rate)
     assert len(made) == 999 * new_rate // rate
     wave = np.append(wave, np.zeros(5, kind)).astype(float)
     for index, value in enumerate(made):

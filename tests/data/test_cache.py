@@ -106,7 +106,7 @@ def test_damaged_cache_fails_before_training(copied, damage):
 
 def test_duplicates_are_detected_and_share_a_split(fresh, music, tmp_path):
     folder = tmp_path / "songs"
-    for path in files.find(music):
+    for path in files.find_files(music):
         other = folder / path.relative_to(music)
         other.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, other)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from specdiff_jax.audio import decode as ingest_module
 from specdiff_jax.audio import files, quality_checks
-from specdiff_jax.audio import ingest as ingest_module
-from specdiff_jax.audio.ingest import Intake, ingest, lufs
+from specdiff_jax.audio.decode import AudioFormat, decode_audio, measure_lufs
 from specdiff_jax.data import cache, collection, crops, prepare
 from specdiff_jax.data.sources import folder, huggingface, metadata
 from specdiff_jax.data.sources import manifest as manifest_source
@@ -57,7 +57,7 @@ def test_formats_decode_to_the_same_spectrum(tmp_path, format, suffix):
     wave = synth.chords([220, 330], 1.0, 22_050)
     path = tmp_path / f"song.{suffix}"
     soundfile.write(path, wave, 22_050, format=format)
-    pcm, facts, _ = ingest(str(path), Intake(22_050))
+    pcm, facts, _ = decode_audio(str(path), AudioFormat(22_050))
     assert facts["sample_rate"] == 22_050 and abs(len(pcm) - len(wave)) < 2500  # mp3 pads
     spectrum = lambda x: np.abs(np.fft.rfft(x[: len(wave)], len(wave)))
     assert np.corrcoef(spectrum(pcm[:, 0]), spectrum(wave))[0, 1] > 0.98
@@ -65,7 +65,7 @@ def test_formats_decode_to_the_same_spectrum(tmp_path, format, suffix):
 
 def test_resampling_keeps_pitch_and_level():
     wave = synth.harmonics(440.0, 1.0, 48_000, partials=1)
-    pcm, _, _ = ingest((np.stack([wave, wave]), 48_000), Intake(22_050))
+    pcm, _, _ = decode_audio((np.stack([wave, wave]), 48_000), AudioFormat(22_050))
     ours, theirs = pcm[:, 0] / 32768, synth.harmonics(440.0, 1.0, 22_050, partials=1)
     assert len(ours) == 22_050 and np.argmax(np.abs(np.fft.rfft(ours))) == 440
     assert abs(20 * np.log10(ours[1000:-1000].std() / theirs[1000:-1000].std())) < 0.05
@@ -74,36 +74,40 @@ def test_resampling_keeps_pitch_and_level():
 def test_decoding_is_independent_of_the_block_size(tmp_path, monkeypatch):
     wave = synth.chords([220, 330, 440], 1.0, 44_100)
     files.write(tmp_path / "song.wav", wave, 44_100)
-    whole = ingest(str(tmp_path / "song.wav"), Intake(22_050))[0]
+    whole = decode_audio(str(tmp_path / "song.wav"), AudioFormat(22_050))[0]
     monkeypatch.setattr(files, "BLOCK", 1000)
-    np.testing.assert_array_equal(ingest(str(tmp_path / "song.wav"), Intake(22_050))[0], whole)
+    np.testing.assert_array_equal(
+        decode_audio(str(tmp_path / "song.wav"), AudioFormat(22_050))[0], whole
+    )
 
 
 def test_stereo_keeps_channels_and_mono_is_their_mean():
     left, right = synth.harmonics(440.0, 1.0, RATE), synth.harmonics(550.0, 1.0, RATE)
-    stereo, _, _ = ingest((np.stack([left, right]), RATE), Intake(RATE, channels=2))
+    stereo, _, _ = decode_audio((np.stack([left, right]), RATE), AudioFormat(RATE, channels=2))
     np.testing.assert_array_equal(stereo, files.to_int16(np.stack([left, right], axis=1)))
-    mono, _, _ = ingest((np.stack([left, right]), RATE), Intake(RATE))
+    mono, _, _ = decode_audio((np.stack([left, right]), RATE), AudioFormat(RATE))
     assert np.abs(mono[:, 0] - stereo.mean(axis=1)).max() <= 1
-    doubled, _, _ = ingest((left[None], RATE), Intake(RATE, channels=2))
+    doubled, _, _ = decode_audio((left[None], RATE), AudioFormat(RATE, channels=2))
     np.testing.assert_array_equal(doubled[:, 0], doubled[:, 1])
 
 
 @pytest.mark.parametrize("gain", [0.02, 0.3])
 def test_loudness_is_normalized_to_its_level(gain):
     wave = gain * synth.chords([220, 330, 262, 392] * 2, 0.5, 22_050)[None]
-    peak, facts, _ = ingest((wave, 22_050), Intake(22_050, loudness="peak", level_db=-6.0))
+    peak, facts, _ = decode_audio(
+        (wave, 22_050), AudioFormat(22_050, loudness="peak", level_db=-6.0)
+    )
     assert 20 * np.log10(np.abs(peak).max() / 32768) == pytest.approx(-6.0, abs=0.02)
     assert facts["gain_db"] == pytest.approx(-6.0 - 20 * np.log10(np.abs(wave).max()), abs=0.02)
-    loud, _, _ = ingest((wave, 22_050), Intake(22_050, loudness="lufs", level_db=-23.0))
-    assert lufs(loud, 22_050) == pytest.approx(-23.0, abs=0.05)
+    loud, _, _ = decode_audio((wave, 22_050), AudioFormat(22_050, loudness="lufs", level_db=-23.0))
+    assert measure_lufs(loud, 22_050) == pytest.approx(-23.0, abs=0.05)
 
 
 def test_trim_removes_silence_at_the_ends_only():
     tone, rest = synth.harmonics(440.0, 1.0, RATE), np.zeros(RATE, np.float32)
     wave = np.concatenate([rest, tone, rest, tone, rest])[None]
-    assert len(ingest((wave, RATE), Intake(RATE))[0]) == 5 * RATE
-    trimmed = ingest((wave, RATE), Intake(RATE, trim_db=-60.0))[0]
+    assert len(decode_audio((wave, RATE), AudioFormat(RATE))[0]) == 5 * RATE
+    trimmed = decode_audio((wave, RATE), AudioFormat(RATE, trim_db=-60.0))[0]
     assert abs(len(trimmed) - 3 * RATE) <= 0.11 * RATE
 
 
@@ -229,7 +233,7 @@ def dataset(request, music, tmp_path):
             "caption": f"chords of {path.parent.name}",
             "artist": path.parent.name,
         }
-        for path in files.find(music)
+        for path in files.find_files(music)
     ]
     table = datasets.Dataset.from_list(rows)
     folder = tmp_path / "dataset"
@@ -289,7 +293,7 @@ def test_huggingface_rows_of_the_same_audio_are_one_song(nano, music, tmp_path):
             "path": {"bytes": path.read_bytes(), "path": f"{track}.2min.wav"},
         }
         for k, caption in enumerate(captions)
-        for track, path in enumerate(files.find(music))
+        for track, path in enumerate(files.find_files(music))
     ]
     datasets.Dataset.from_list(rows).to_parquet(str(tmp_path / "replica.parquet"))
     columns = song_describer.get_config().data
@@ -308,7 +312,7 @@ def test_huggingface_rows_of_the_same_audio_are_one_song(nano, music, tmp_path):
 
 
 def test_huggingface_splits_are_kept(fresh, music, tmp_path):
-    paths = files.find(music)
+    paths = files.find_files(music)
     parts = {"train": paths[:10], "validation": paths[10:13], "test": paths[13:]}
     tables = {
         name: datasets.Dataset.from_list(
@@ -418,23 +422,25 @@ def test_manifest_fingerprint_follows_its_files(nano, tmp_path, monkeypatch):
 
 
 def test_part_beyond_the_end_of_a_file_is_a_finding(tmp_path):
-    [path] = files.find(tones(tmp_path, 1))
-    facts = [ingest(str(path), Intake(RATE), 0.5, end)[1] for end in (2.0, 20.0)]
+    [path] = files.find_files(tones(tmp_path, 1))
+    facts = [decode_audio(str(path), AudioFormat(RATE), 0.5, end)[1] for end in (2.0, 20.0)]
     assert [fact["seconds"] for fact in facts] == [1.5, 1.5]
-    assert not any("claims" in line for line in quality_checks.findings(facts[0]))
-    assert "1.5 s of the 19.5 s it claims" in quality_checks.findings(facts[1])
+    assert not any("claims" in line for line in quality_checks.list_problems(facts[0]))
+    assert "1.5 s of the 19.5 s it claims" in quality_checks.list_problems(facts[1])
 
 
 def test_truncated_wav_is_rejected_and_streamed_wav_is_not(tmp_path):
     """libsndfile reports the rest of a truncated WAV as the whole; here one of two seconds."""
-    [path] = files.find(tones(tmp_path, 1))
+    [path] = files.find_files(tones(tmp_path, 1))
     whole = path.read_bytes()
     path.write_bytes(whole[: 44 + (len(whole) - 44) // 2])
     with pytest.raises(ValueError, match="truncated, 8000 of 16000 samples are there"):
-        ingest(str(path), Intake(RATE))
-    assert ingest(str(path), Intake(RATE), end=0.5)[1]["seconds"] == 0.5  # a part that is whole
+        decode_audio(str(path), AudioFormat(RATE))
+    assert (
+        decode_audio(str(path), AudioFormat(RATE), end=0.5)[1]["seconds"] == 0.5
+    )  # a part that is whole
     path.write_bytes(whole[:40] + b"\xff\xff\xff\xff" + whole[44:])  # as written into a pipe
-    facts = ingest(str(path), Intake(RATE))[1]
+    facts = decode_audio(str(path), AudioFormat(RATE))[1]
     assert (facts["seconds"], facts["claimed_seconds"]) == (2.0, 2.0)
 
 
@@ -449,9 +455,9 @@ def test_song_beyond_worker_memory_is_rejected_before_decoding(monkeypatch):
     monkeypatch.setattr(ingest_module, "MAX_BYTES", 3_200_000)
     hour = np.broadcast_to(np.float32(0), (1, 3600 * 1000)), 1000
     with pytest.raises(ValueError, match="1.0 hours long; cut it, or list parts"):
-        ingest(hour, Intake(441, channels=2))
+        decode_audio(hour, AudioFormat(441, channels=2))
     with pytest.raises(ValueError, match="silent"):
-        ingest((hour[0][:, : 1800 * 1000], 1000), Intake(441, channels=2))
+        decode_audio((hour[0][:, : 1800 * 1000], 1000), AudioFormat(441, channels=2))
 
 
 def test_unread_columns_are_logged(tmp_path, capsys):

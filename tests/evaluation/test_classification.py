@@ -88,28 +88,28 @@ WAVES = 0.1 * RNG.standard_normal((2, RATE)).astype(np.float32)
 
 
 def test_noise_is_as_loud_as_said_and_gain_clips():
-    noise = corruptions.white_noise(WAVES, RATE, 10.0) - WAVES
+    noise = corruptions.add_white_noise(WAVES, RATE, 10.0) - WAVES
     ratio = 10 * np.log10((WAVES**2).mean() / (noise**2).mean())
     np.testing.assert_allclose(ratio, 10, atol=0.1)
-    np.testing.assert_allclose(corruptions.gain(WAVES, RATE, -20.0), 0.1 * WAVES, rtol=1e-5)
-    assert np.abs(corruptions.gain(WAVES, RATE, 60.0)).max() == 1
+    np.testing.assert_allclose(corruptions.apply_gain(WAVES, RATE, -20.0), 0.1 * WAVES, rtol=1e-5)
+    assert np.abs(corruptions.apply_gain(WAVES, RATE, 60.0)).max() == 1
 
 
 def test_a_low_pass_leaves_what_is_below_and_removes_what_is_above():
     time = np.arange(RATE) / RATE
     low, high = (np.sin(2 * np.pi * f * time)[None].astype(np.float32) for f in (500, 6000))
     inside = slice(2000, -2000)  # the filter begins and ends somewhere
-    found = corruptions.low_pass(low, RATE, 2000.0)[:, inside]
+    found = corruptions.apply_low_pass(low, RATE, 2000.0)[:, inside]
     np.testing.assert_allclose(found, low[:, inside], atol=1e-3)
-    assert np.abs(corruptions.low_pass(high, RATE, 2000.0)[:, inside]).max() < 1e-3
-    assert corruptions.low_pass(high, RATE, 8000.0) is high
+    assert np.abs(corruptions.apply_low_pass(high, RATE, 2000.0)[:, inside]).max() < 1e-3
+    assert corruptions.apply_low_pass(high, RATE, 8000.0) is high
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_mp3_keeps_the_shape_and_most_of_a_tone(channels):
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)
     waves = np.broadcast_to(tone, (2, *(channels,) * (channels > 1), RATE))
-    back = corruptions.mp3(waves, RATE, 0.99)
+    back = corruptions.code_mp3(waves, RATE, 0.99)
     assert back.shape == waves.shape and not np.array_equal(back, waves)
     spectrum = np.abs(np.fft.rfft(back.reshape(-1, RATE)[0]))
     assert spectrum.argmax() == 440
@@ -118,7 +118,7 @@ def test_mp3_keeps_the_shape_and_most_of_a_tone(channels):
 
 def test_a_shift_of_pitch_moves_a_tone_and_keeps_its_length():
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)
-    higher = corruptions.pitch_shift(tone[None], RATE, 12.0)[0]
+    higher = corruptions.shift_pitch(tone[None], RATE, 12.0)[0]
     assert len(higher) == RATE and abs(np.abs(np.fft.rfft(higher)).argmax() - 880) <= 5
 
 

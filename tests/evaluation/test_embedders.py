@@ -240,13 +240,13 @@ def test_weights_are_known_by_their_hash(tmp_path):
     for damaged in (content.getvalue(), content.getvalue()[:50]):
         (tmp_path / wheel.file).write_bytes(damaged)
         with pytest.raises(ValueError, match="damaged or not musicnn 0.1.0: delete it"):
-            wheels.read(wheel, musicnn.DATA)
+            wheels.read_file(wheel, musicnn.DATA)
 
 
 def test_without_a_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     wheel = dataclasses.replace(musicnn.WHEEL, version="0.0.0", cache=tmp_path)
     with pytest.raises(ValueError, match=f"put {wheel.file} into {tmp_path}") as caught:
-        wheels.fetched(wheel)
+        wheels.fetch_wheel(wheel)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -144,8 +144,8 @@ def test_bandwidth_is_inspect_s_and_the_filter_s():
     spectrum = np.fft.rfft(noise()[0])
     spectrum[np.fft.rfftfreq(len(half), 1 / RATE) > 5000] = 0
     wave = np.fft.irfft(spectrum, len(half))
-    theirs = quality_checks.combine(
-        [quality_checks.measure(wave[None].astype(np.float32), RATE)], len(half)
+    theirs = quality_checks.combine_blocks(
+        [quality_checks.measure_block(wave[None].astype(np.float32), RATE)], len(half)
     )
     assert of(wave)["bandwidth_hz"] == pytest.approx(
         5000, abs=2 * RATE / 2 / signal_statistics.BANDS
@@ -161,7 +161,9 @@ def test_clipping_and_silence_are_inspect_s(seed):
     for start in rng.integers(0, len(wave) - 9, 60):
         wave[start : start + rng.integers(1, 7)] = rng.choice([-1, 1])
     wave[: RATE // 2] *= 1e-5
-    theirs = quality_checks.combine([quality_checks.measure(wave[None], RATE)], len(wave))
+    theirs = quality_checks.combine_blocks(
+        [quality_checks.measure_block(wave[None], RATE)], len(wave)
+    )
     found = of(wave)
     assert found["clipped_fraction"] == pytest.approx(theirs["clipped_fraction"], rel=1e-12)
     assert theirs["clipped_fraction"] > 0

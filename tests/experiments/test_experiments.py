@@ -254,5 +254,5 @@ def test_retrieval_excludes_the_query_song():
 def test_pretended_gpu_selects_bfloat16_and_ends():
     before = {"backend": jax.default_backend(), "dtype": matmul.resolve_dtype("auto")}
     with compile_for_gpu.pretend_gpu():
-        assert matmul.resolve_dtype("auto") == "bfloat16" and xla_options.options() is None
+        assert matmul.resolve_dtype("auto") == "bfloat16" and xla_options.compiler_options() is None
     assert before == {"backend": jax.default_backend(), "dtype": matmul.resolve_dtype("auto")}

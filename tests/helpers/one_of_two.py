@@ -31,7 +31,7 @@ def digest(config):
 
 def main(port, process, workdir, music, caches, steps=3):
     if port != "none":
-        distributed.begin(f"localhost:{port}", 2, int(process))
+        distributed.join_job(f"localhost:{port}", 2, int(process))
     config = small_config(pathlib.Path(music), pathlib.Path(caches), pathlib.Path(workdir))
     config.workdir = workdir
     config.mesh.fsdp = 2

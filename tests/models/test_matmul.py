@@ -58,7 +58,7 @@ def measure_memory(layer, depth=4, rows=8 * BRANCH_ROWS, width=64):
             x = x + layer(matmul(x, first), second)
         return jnp.sum(x**2)
 
-    step = jax.jit(jax.grad(loss), compiler_options=xla_options.options())
+    step = jax.jit(jax.grad(loss), compiler_options=xla_options.compiler_options())
     compiled = step.lower(weights, draw(1, rows, width)).compile()
     return compiled.memory_analysis().temp_size_in_bytes, 4 * rows * 4 * width
 

@@ -105,7 +105,7 @@ def test_a_process_that_dies_ends_the_job_and_the_next_start_goes_on(music, cach
     ],
 )
 def test_a_launcher_is_known_by_what_it_sets(environ, expected):
-    assert distributed.launched(environ) is expected
+    assert distributed.is_launched(environ) is expected
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_launcher_is_known_by_what_it_sets(environ, expected):
 )
 def test_half_told_jobs_are_refused(told, field):
     with pytest.raises(ValueError, match=field):
-        distributed.begin(*told)
+        distributed.join_job(*told)
 
 
 @pytest.mark.parametrize("slow_somewhere", [False, True])
@@ -143,7 +143,7 @@ def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
     monkeypatch.setattr(preflight, "first_dispatch", given)
     monkeypatch.setattr(preflight, "LONG", 0.0)  # this process finds every dispatch slow
     agree = lambda slow: asked.append(slow) or slow_somewhere
-    monkeypatch.setattr(distributed, "agreed", agree)
+    monkeypatch.setattr(distributed, "max_over_processes", agree)
     preflight.timing(job)
     assert runs == ([0] if slow_somewhere else [0, 20]) and asked[0]
 
@@ -151,7 +151,9 @@ def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
 def test_processes_agree_on_a_signal_when_nothing_is_under_way(monkeypatch):
     order = []
     under_way = types.SimpleNamespace(block_until_ready=lambda: order.append("waited"))
-    monkeypatch.setattr(distributed, "alone", lambda: False)
-    monkeypatch.setattr(distributed, "agreed", lambda caught: order.append("agreed") or 15)
+    monkeypatch.setattr(distributed, "is_single_process", lambda: False)
+    monkeypatch.setattr(
+        distributed, "max_over_processes", lambda caught: order.append("agreed") or 15
+    )
     assert train.Interrupts().at(7, 5, under_way) == 0 and not order
     assert train.Interrupts().at(10, 5, under_way) == 15 and order == ["waited", "agreed"]

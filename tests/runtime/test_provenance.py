@@ -12,7 +12,7 @@ from specdiff_jax.runtime import provenance
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 def test_the_commit_is_named_and_a_change_is_not_hidden(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    assert provenance.code() == __version__  # installed, no checkout
+    assert provenance.code_version() == __version__  # installed, no checkout
 
     def git(*words):
         who = ("-c", "user.name=a", "-c", "user.email=a@b")
@@ -25,6 +25,6 @@ def test_the_commit_is_named_and_a_change_is_not_hidden(tmp_path, monkeypatch):
     git("commit", "-q", "-m", "first")
     git("tag", "-a", "v9", "-m", "a tag is no commit")
     commit = git("rev-parse", "--short", "HEAD")
-    assert provenance.code() == f"{__version__} {commit}"
+    assert provenance.code_version() == f"{__version__} {commit}"
     (tmp_path / "file").write_text("two")
-    assert provenance.code() == f"{__version__} {commit}-dirty"
+    assert provenance.code_version() == f"{__version__} {commit}-dirty"

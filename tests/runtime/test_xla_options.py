@@ -27,7 +27,7 @@ def test_a_lean_program_gives_the_same_gradient_in_less_memory():
 
     programs = [
         jax.jit(jax.grad(loss), compiler_options=options).lower(weights).compile()
-        for options in (None, xla_options.options())
+        for options in (None, xla_options.compiler_options())
     ]
     usual, lean = (program.memory_analysis().temp_size_in_bytes for program in programs)
     assert lean < 0.8 * usual
@@ -39,11 +39,11 @@ def test_a_lean_program_gives_the_same_gradient_in_less_memory():
 @CPU
 def test_an_option_that_this_xla_does_not_know_is_left_out(monkeypatch):
     monkeypatch.setitem(xla_options.LEAN, "cpu", {"xla_cpu_of_another_year": "yes"})
-    xla_options.known.cache_clear()
-    assert xla_options.options() is None
+    xla_options.supported_options.cache_clear()
+    assert xla_options.compiler_options() is None
     monkeypatch.undo()
-    xla_options.known.cache_clear()
-    assert xla_options.options() == xla_options.LEAN["cpu"]
+    xla_options.supported_options.cache_clear()
+    assert xla_options.compiler_options() == xla_options.LEAN["cpu"]
 
 
 def resident():
@@ -55,5 +55,5 @@ def test_freed_memory_goes_back_to_the_system():
     pieces = [np.ones(100_000, np.uint8) for _ in range(1000)]  # small: on the heap
     last, full = pieces[-1], resident()  # the last stays on top, so nothing goes back by itself
     del pieces
-    xla_options.give_back()
+    xla_options.release_memory()
     assert resident() < full - 50_000_000 and last.all()

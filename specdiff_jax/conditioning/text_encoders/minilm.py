@@ -60,8 +60,8 @@ def wheel(cache=CACHE):
 
 
 def read_file(name, cache=CACHE):
-    """Return the bytes of one of the files in SHA256; see `wheels.read`."""
-    return wheels.read(wheel(cache), f"model/{name}")
+    """Return the bytes of one of the files in SHA256; see `wheels.read_file`."""
+    return wheels.read_file(wheel(cache), f"model/{name}")
 
 
 @functools.cache

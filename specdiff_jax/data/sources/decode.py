@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from specdiff_jax.audio.ingest import ingest
+from specdiff_jax.audio.decode import decode_audio
 from specdiff_jax.data import spool
 from specdiff_jax.data.sources.items import More, Skipped, Song
 
@@ -22,7 +22,7 @@ def decode_item(item, audio_format):
         raise ValueError(item.reason)
     if isinstance(item, More):
         return None
-    return ingest(item.audio, audio_format, item.start, item.end)
+    return decode_audio(item.audio, audio_format, item.start, item.end)
 
 
 def decode_to_spool(item, audio_format, folder):

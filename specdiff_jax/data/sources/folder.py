@@ -31,7 +31,7 @@ def iterate_songs(name, folder_labels=False):
     if not root.is_dir():
         raise ValueError(f"data.source: {name} is neither 'songbook', a folder nor a data set")
     unreadable = []
-    paths = files.find(root, SOUNDS, unreadable)
+    paths = files.find_files(root, SOUNDS, unreadable)
     if not paths:
         raise ValueError(f"data.source: no {', '.join(files.SUFFIXES)} file under {name}")
     listed = read_tables(root)
@@ -68,7 +68,7 @@ def build_song(path, root, fields, folder_labels):
 def read_tables(root):
     """Return {path: fields} of every metadata table under `root`; rows of one file are merged."""
     listed = {}
-    for table in [path for path in files.find(root, TABLES) if path.name in TABLES]:
+    for table in [path for path in files.find_files(root, TABLES) if path.name in TABLES]:
         rows = metadata.read_rows(table)
         metadata.warn_unused_columns(table, rows, "file_name")
         for number, row in enumerate(rows, 1):
@@ -109,9 +109,9 @@ def fingerprint_files(name, options=None):
     """Return names, sizes and modification times of the files; any folder may be fingerprinted."""
     root, stamps = pathlib.Path(name), []
     suffixes = SOUNDS + SIDECARS + (".csv", ".jsonl", ".parquet", ".arrow")
-    for path in files.find(root, suffixes):
+    for path in files.find_files(root, suffixes):
         relative = path.relative_to(root).as_posix().encode("utf-8", "surrogateescape").hex()
-        stamps.append((relative, *files.stamp(path)))
+        stamps.append((relative, *files.read_stamp(path)))
     return stamps
 
 
@@ -120,5 +120,5 @@ SOURCE = Source(
     matches=lambda name: bool(name) and pathlib.Path(name).is_dir(),
     songs=iterate_songs,
     fingerprint=fingerprint_files,
-    expected=lambda name: len(files.find(pathlib.Path(name), SOUNDS)),
+    expected=lambda name: len(files.find_files(pathlib.Path(name), SOUNDS)),
 )

@@ -24,7 +24,7 @@ def matches_local(name):
     if not name or not path.is_dir():
         return False
     saved = any((path / f"dataset_{kind}.json").exists() for kind in ("info", "dict"))
-    return saved or bool(files.find(path, TABLES) and not files.find(path))
+    return saved or bool(files.find_files(path, TABLES) and not files.find_files(path))
 
 
 def matches_hub(name):
@@ -219,7 +219,7 @@ def resolve_commit(name, revision):
 def fingerprint_local(name, options):
     """Return sizes and modification times of the files of a data set on disk."""
     path = pathlib.Path(name)
-    return list(files.stamp(path)) if path.is_file() else folder.fingerprint_files(path)
+    return list(files.read_stamp(path)) if path.is_file() else folder.fingerprint_files(path)
 
 
 def resolve_revision(name, options):

@@ -55,7 +55,10 @@ def fingerprint_files(name, options=None):
     path = pathlib.Path(name)
     texts = {metadata.parse_text(row.get("path")) for row in metadata.read_rows(path)}
     audio = sorted(text for text in texts if text)
-    return [files.stamp(path), *([text, files.stamp(path.parent / text)] for text in audio)]
+    return [
+        files.read_stamp(path),
+        *([text, files.read_stamp(path.parent / text)] for text in audio),
+    ]
 
 
 SOURCE = Source(

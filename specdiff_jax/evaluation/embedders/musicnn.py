@@ -68,7 +68,9 @@ def load_musicnn_tagger():
 @functools.cache
 def load_weights():
     """Return the weights by their names in the checkpoint, read once a process."""
-    tensors = tf_checkpoint.read_tensors(wheels.read(WHEEL, INDEX), wheels.read(WHEEL, DATA))
+    tensors = tf_checkpoint.read_tensors(
+        wheels.read_file(WHEEL, INDEX), wheels.read_file(WHEEL, DATA)
+    )
     return jax.device_put({name: x for name, x in tensors.items() if "Adam" not in name})
 
 

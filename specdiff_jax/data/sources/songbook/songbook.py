@@ -64,7 +64,7 @@ def render_songs(num_pieces=NUM_PIECES, seconds=SECONDS, seed=0, workers=None):
         raise ValueError(f"seconds={seconds} must be between 1 and 600")
     corpus = _find_corpus()
     read_soundfont()
-    return _render_pieces(corpus, num_pieces, seconds, seed, workers or worker_pool.cores())
+    return _render_pieces(corpus, num_pieces, seconds, seed, workers or worker_pool.count_cores())
 
 
 def parse_num_pieces(source):

@@ -17,7 +17,7 @@ LOUDNESS_SECONDS = 600.0  # LUFS are measured over at most so much
 
 
 @dataclasses.dataclass(frozen=True)
-class Intake:
+class AudioFormat:
     """How sounds are brought to one form."""
 
     sample_rate: int  # Hz
@@ -27,7 +27,7 @@ class Intake:
     trim_db: float | None = None  # windows below this at either end are cut off
 
 
-def ingest(audio, intake, start=None, end=None):
+def decode_audio(audio, audio_format, start=None, end=None):
     """One song's samples and what was found out about it.
 
     Args:
@@ -35,39 +35,39 @@ def ingest(audio, intake, start=None, end=None):
       start, end: seconds of it.
 
     Returns:
-      pcm [N, A] int16, facts (`inspect.combine`, gain_db, tags), landmarks (`fingerprint`).
+      pcm [N, A] int16, facts (`combine_blocks`, gain_db, tags), landmarks (`fingerprint`).
 
     Raises:
       ValueError: not usable; one line that says why.
     """
-    sound = opened(audio, start, end)
+    sound = open_audio(audio, start, end)
     seconds = sound.claimed / sound.sample_rate
-    size = 2 * intake.channels * intake.sample_rate * seconds
+    size = 2 * audio_format.channels * audio_format.sample_rate * seconds
     if seconds > MAX_SECONDS or size > MAX_BYTES:
         hours = seconds / 3600
         raise ValueError(f"{hours:.1f} hours long; cut it, or list parts of it in a manifest")
-    pcm, facts = decoded(sound, intake)
-    if not pcm.size or peak(pcm) < 10 ** (SILENCE_DB / 20):
+    pcm, facts = resample_blocks(sound, audio_format)
+    if not pcm.size or peak_level(pcm) < 10 ** (SILENCE_DB / 20):
         raise ValueError(f"silent: nothing above {SILENCE_DB:.0f} dB")
-    if intake.trim_db is not None:
-        pcm = trimmed(pcm, intake.sample_rate, intake.trim_db)
-    gain = loudness_gain(pcm, intake)
+    if audio_format.trim_db is not None:
+        pcm = trim_silence(pcm, audio_format.sample_rate, audio_format.trim_db)
+    gain = loudness_gain(pcm, audio_format)
     if gain != 1.0:
         pcm = files.to_int16(pcm.astype(np.float32) * np.float32(gain / 32768))
-    mono = pcm[:, 0] if intake.channels == 1 else pcm.mean(axis=1).astype(np.int16)
+    mono = pcm[:, 0] if audio_format.channels == 1 else pcm.mean(axis=1).astype(np.int16)
     facts |= {"gain_db": float(20 * np.log10(gain)), "tags": sound.tags}
-    return pcm, facts, fingerprint(mono, intake.sample_rate)
+    return pcm, facts, fingerprint(mono, audio_format.sample_rate)
 
 
-def opened(audio, start, end):
+def open_audio(audio, start, end):
     """Something that gives blocks [channels, n] and knows sample_rate and claimed."""
     if isinstance(audio, tuple):
-        return Held(*audio)
+        return ArraySound(*audio)
     return files.Sound(io.BytesIO(audio) if isinstance(audio, bytes) else audio, start, end)
 
 
 @dataclasses.dataclass
-class Held:
+class ArraySound:
     """Sound in memory that is read like a file."""
 
     wave: np.ndarray  # [channels, N]
@@ -85,33 +85,39 @@ class Held:
             yield self.wave[:, first : first + files.BLOCK]
 
 
-def decoded(sound, intake):
-    """pcm [N, A] int16 at the intake's rate and the facts of the sound at its own."""
+def resample_blocks(sound, audio_format):
+    """pcm [N, A] int16 at the audio_format's rate and the facts of the sound at its own."""
     resampler = soxr.ResampleStream(
-        sound.sample_rate, intake.sample_rate, intake.channels, dtype="float32", quality="HQ"
+        sound.sample_rate,
+        audio_format.sample_rate,
+        audio_format.channels,
+        dtype="float32",
+        quality="HQ",
     )
     measured, parts = [], []
     for block in sound:
-        measured.append(quality_checks.measure(block, sound.sample_rate))
+        measured.append(quality_checks.measure_block(block, sound.sample_rate))
         if measured[-1]["non_finite"]:
             raise ValueError(f"holds NaN or infinite samples in block {len(measured)}")
-        mixed = mix(block, intake.channels)
-        if sound.sample_rate != intake.sample_rate:
+        mixed = mix_channels(block, audio_format.channels)
+        if sound.sample_rate != audio_format.sample_rate:
             mixed = resampler.resample_chunk(mixed)
-        parts.append(numba_loops.rounded(mixed.reshape(-1)))
-    if sound.sample_rate != intake.sample_rate:
-        silence = np.zeros((0, intake.channels), np.float32)
-        parts.append(numba_loops.rounded(resampler.resample_chunk(silence, last=True).reshape(-1)))
+        parts.append(numba_loops.round_to_int16(mixed.reshape(-1)))
+    if sound.sample_rate != audio_format.sample_rate:
+        silence = np.zeros((0, audio_format.channels), np.float32)
+        parts.append(
+            numba_loops.round_to_int16(resampler.resample_chunk(silence, last=True).reshape(-1))
+        )
     if not measured:
         raise ValueError("holds no samples")
-    pcm = np.concatenate(parts).reshape(-1, intake.channels)
-    return pcm, quality_checks.combine(measured, sound.asked)
+    pcm = np.concatenate(parts).reshape(-1, audio_format.channels)
+    return pcm, quality_checks.combine_blocks(measured, sound.asked)
 
 
-def mix(block, channels):
+def mix_channels(block, channels):
     """[any, n] float32 -> [n, channels] float32."""
     if channels == 1 and len(block) == 2:
-        return numba_loops.means_of_pairs(block.T.reshape(-1))[:, None]
+        return numba_loops.average_pairs(block.T.reshape(-1))[:, None]
     if channels == 1:
         shares = np.full((len(block), 1), 1 / len(block), np.float32)
         return block.T @ shares  # mean() is slow
@@ -119,33 +125,37 @@ def mix(block, channels):
     return np.ascontiguousarray(chosen.T)
 
 
-def peak(pcm):
+def peak_level(pcm):
     """The loudest sample, full scale at one; without a copy of hours of sound."""
     return max(int(pcm.max()), -int(pcm.min())) / 32768
 
 
-def trimmed(pcm, sample_rate, trim_db):
+def trim_silence(pcm, sample_rate, trim_db):
     """pcm [N, A] without the silent windows at its ends."""
     window = round(TRIM_WINDOW * sample_rate)
     windows = (pcm[first : first + window] for first in range(0, len(pcm), window))
-    loud = np.flatnonzero([peak(part) >= 10 ** (trim_db / 20) for part in windows])
+    loud = np.flatnonzero([peak_level(part) >= 10 ** (trim_db / 20) for part in windows])
     if not len(loud):
         raise ValueError(f"silent: nothing above data.trim_db={trim_db}")
     return pcm[loud[0] * window : (loud[-1] + 1) * window]
 
 
-def loudness_gain(pcm, intake):
+def loudness_gain(pcm, audio_format):
     """The factor that brings a song to its level, held back where its peak would clip."""
-    if intake.loudness == "as_is":
+    if audio_format.loudness == "as_is":
         return 1.0
-    loudest = peak(pcm)
-    level = 20 * np.log10(loudest) if intake.loudness == "peak" else lufs(pcm, intake.sample_rate)
+    loudest = peak_level(pcm)
+    level = (
+        20 * np.log10(loudest)
+        if audio_format.loudness == "peak"
+        else measure_lufs(pcm, audio_format.sample_rate)
+    )
     if not np.isfinite(level):
         return 1.0
-    return min(10 ** ((intake.level_db - level) / 20), 1 / loudest)
+    return min(10 ** ((audio_format.level_db - level) / 20), 1 / loudest)
 
 
-def lufs(pcm, sample_rate):
+def measure_lufs(pcm, sample_rate):
     """Integrated loudness (ITU-R BS.1770-4) of pcm [N, A], of its middle where it is long."""
     import pyloudnorm  # scipy.signal is slow to import
 

@@ -137,7 +137,9 @@ def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
         runs.append(steps[0])
         return state, {}
 
-    measures = dict.fromkeys(("matmul_rate", "peak_bytes", "bytes_moved"), lambda given: 1.0)
+    measures = dict.fromkeys(
+        ("measure_matmul_rate", "peak_bytes", "count_bytes"), lambda given: 1.0
+    )
     monkeypatch.setattr(preflight, "roofline", types.SimpleNamespace(**measures))
     given = lambda job, count: (None, None, np.arange(count), None)
     monkeypatch.setattr(preflight, "first_dispatch", given)

@@ -30,9 +30,9 @@ RUNS = pathlib.Path(__file__).parents[2] / "runs" / "retrieval"
 GOALS = ("song", "label")
 
 
-def config_of(way, trunk, seed, args):
+def config_of(way, backbone, seed, args):
     """Return the config of one embedding."""
-    config = small(embedding.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
+    config = small(embedding.get_config(f"tiny,{WAYS[way]}"), backbone, seed, args)
     if way == "random frozen":
         config.head.trainable = "head"
     if args.t is not None:
@@ -97,10 +97,10 @@ def gain(ours, theirs):
     return bootstrap_interval(difference[~np.isnan(difference)])
 
 
-def row_of(way, seed, found):
+def row_of(way, seed, metrics):
     """Return the row of one way and seed."""
     row = {"way": way, "seed": seed}
-    for goal, values in found.items():
+    for goal, values in metrics.items():
         recall, average = np.nanmean(values, axis=0)
         row |= {f"{goal}_recall_1": recall, f"{goal}_map_10": average}
     return {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
@@ -108,22 +108,22 @@ def row_of(way, seed, found):
 
 def compared(args):
     """Train all ways and seeds, and write both tables."""
-    rows, found, scores = [], {}, None
+    rows, results, scores = [], {}, None
     for way in args.ways:
         for seed in args.seeds:
             scores, vectors = trained(config_of(way, args.backbone, seed, args))
-            found.setdefault(way, []).append(measure_precision(scores, vectors, args.kind))
-            rows.append(row_of(way, seed, found[way][-1]))
+            results.setdefault(way, []).append(measure_precision(scores, vectors, args.kind))
+            rows.append(row_of(way, seed, results[way][-1]))
             print(rows[-1], flush=True)
             write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
     for kind in PLAIN if args.musicnn else PLAIN[:1]:
-        found[kind] = [measure_precision(scores, plain(kind, scores), args.kind)]
-        rows.append(row_of(kind, "", found[kind][0]))
+        results[kind] = [measure_precision(scores, plain(kind, scores), args.kind)]
+        rows.append(row_of(kind, "", results[kind][0]))
         write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
     gains = []
-    for way in list(found)[1:]:
+    for way in list(results)[1:]:
         for goal in GOALS:
-            ours, theirs = ([one[goal] for one in found[name]] for name in ("pretrained", way))
+            ours, theirs = ([one[goal] for one in results[name]] for name in ("pretrained", way))
             estimate = gain(ours, theirs)
             songs = len(scores.songs.entries)
             gains.append({"pretrained_minus": way, "goal": goal, "songs": songs} | vars(estimate))

@@ -76,9 +76,9 @@ def synthetic(count, width, folder):
         sizes = sum(path.stat().st_size for path in folder.iterdir())
         rows[-1] |= {"build_s": seconds, "other_cores": others, "disk_mb": sizes / MB}
         rows[-1] |= {"peak_rss_added_mb": (peak_rss() - before) / MB}
-        found, times = answered(index, queries)
-        true = found if true is None else true
-        both = [len(set(a) & set(b)) / 10 for a, b in zip(found, true, strict=True)]
+        results, times = answered(index, queries)
+        true = results if true is None else true
+        both = [len(set(a) & set(b)) / 10 for a, b in zip(results, true, strict=True)]
         rows[-1] |= times | {"recall_10": float(np.mean(both))}
         print(rows[-1], flush=True)
     return rows
@@ -109,12 +109,12 @@ def gallery(count, width, folder):
 def answered(index, queries):
     """(rows of the first ten of each query, milliseconds of one query alone)."""
     vector_index.find_nearest(index, queries[:2], 10)  # the files are read once
-    found, times = [], []
+    results, times = [], []
     for query in queries:
         began = time.perf_counter()
-        found.append(vector_index.find_nearest(index, query[None], 10)[0][0].tolist())
+        results.append(vector_index.find_nearest(index, query[None], 10)[0][0].tolist())
         times.append(1000 * (time.perf_counter() - began))
-    return found, {
+    return results, {
         "query_ms": float(np.median(times)),
         "query_ms_95": float(np.quantile(times, 0.95)),
     }
@@ -142,12 +142,10 @@ def of_songs(workdir, count, embedders, label, folder):
     config, rows = trained_model.load(workdir).config, []
     seconds = exported(config, count, folder / "songs")
     for name in embedders:
-        made = config.copy_and_resolve_references()
-        made.data.source, made.workdir = str(folder / "songs"), str(workdir)
-        made.search = searching(name, folder)
-        rows += [
-            row | {"part": "songs", "embedder": name} for row in measured(made, seconds, label)
-        ]
+        own = config.copy_and_resolve_references()
+        own.data.source, own.workdir = str(folder / "songs"), str(workdir)
+        own.search = searching(name, folder)
+        rows += [row | {"part": "songs", "embedder": name} for row in measured(own, seconds, label)]
         for row in rows[-4:]:
             print(row, flush=True)
     return rows
@@ -164,7 +162,7 @@ def searching(name, folder):
 
 
 def measured(config, seconds, label):
-    """A row of times, and three of what is found."""
+    """Return a row of times, and three of matches."""
     began, others = time.perf_counter(), other_seconds()
     indexing.run(config)
     took = time.perf_counter() - began
@@ -173,12 +171,14 @@ def measured(config, seconds, label):
     if others is not None:
         row["other_cores"] = (other_seconds() - others) / took
     index = vector_index.read_index(indexing.index_folder(config))
-    row |= {"vectors": len(index.vectors), "width": index.about["width"]} | asked(config, index)
-    return [row, *found(index, label)]
+    row |= {"vectors": len(index.vectors), "width": index.about["width"]} | time_queries(
+        config, index
+    )
+    return [row, *count_matches(index, label)]
 
 
-def asked(config, index):
-    """Milliseconds of a query that is a vector, and of one that is five seconds of a file."""
+def time_queries(config, index):
+    """Return milliseconds of a query that is a vector, and of one that is five seconds of a file."""
     queries = np.array(index.vectors[:: max(1, len(index.vectors) // 50)])
     alone, whole = [], []
     for query in queries:
@@ -194,11 +194,11 @@ def asked(config, index):
     return {"query_ms": float(np.median(alone)), "file_query_ms": float(np.median(whole))}
 
 
-def found(index, label):
-    """Rows of retrieval by windows; see the top of this file."""
+def count_matches(index, label):
+    """Yield rows of retrieval by windows; see the top of this file."""
     parts = [np.arange(*index.firsts[song : song + 2]) for song in range(len(index.songs))]
     middles = np.array([rows[len(rows) // 2] for rows in parts])
-    # Every second window of half a window's hop: side by side, without the query's neighbours.
+    # Every second window of half a window's hop: side by side, without the query's neighbors.
     kept = [rows[abs(rows - middle) % 2 == 0] for rows, middle in zip(parts, middles, strict=True)]
     gallery = np.setdiff1d(np.concatenate(kept), middles)
     scores = np.asarray(index.vectors[middles]) @ np.asarray(index.vectors[gallery]).T

@@ -39,20 +39,20 @@ LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 PLAIN = ("log-mel statistics", "musicnn")
 
 
-def small(config, trunk, seed, args):
+def small(config, backbone, seed, args):
     """Return the config with the chosen songs and pretrained run."""
     config.seed = seed
     config.data.max_songs = args.songs
     if args.source is not None:  # a small collection
         config.data.update(source=args.source, valid_fraction=0.2, test_fraction=0.3)
     if config.finetune.init_from is not None:
-        config.finetune.init_from = trunk
+        config.finetune.init_from = backbone
     return config
 
 
-def config_of(way, trunk, seed, args, **fields):
+def config_of(way, backbone, seed, args, **fields):
     """Return the config of one tagger."""
-    config = small(tagging.get_config(f"tiny,{WAYS[way]}"), trunk, seed, args)
+    config = small(tagging.get_config(f"tiny,{WAYS[way]}"), backbone, seed, args)
     fields |= {"trainable": "head"} if way == "random frozen" else {}
     fields |= {"noise_level": args.t} if args.t is not None else {}
     config.tag.update(robustness=False, kinds=tuple(args.kinds))
@@ -65,13 +65,13 @@ def config_of(way, trunk, seed, args, **fields):
 
 
 def tagger(config):
-    """(truth, likely) of the test songs, [S, V] each, and the summary of what was found."""
+    """Return (targets, probabilities) of the test songs, [S, V] each, and the summary."""
     tag.run(config)
-    found = json.loads((pathlib.Path(config.workdir) / "tags.json").read_text())
+    results = json.loads((pathlib.Path(config.workdir) / "tags.json").read_text())
     job = tag_job.make_job(config)
     job.take_songs()
-    likely = np.array([song["probabilities"] for song in found["songs"]])
-    return job.task.tags.targets(job.load_songs("test")), likely, found
+    probabilities = np.array([song["probabilities"] for song in results["songs"]])
+    return job.task.tags.targets(job.load_songs("test")), probabilities, results
 
 
 def features(kind, waves, rate):
@@ -82,15 +82,15 @@ def features(kind, waves, rate):
 
 
 def plain(kind, config):
-    """(truth, likely) of the test songs by logistic regression on features of the same windows."""
+    """Return (targets, probabilities) of the test songs by logistic regression on features."""
     job = tag_job.make_job(config)
     job.take_songs()
-    vectors, truths = {}, {}
+    vectors, targets = {}, {}
     for split, songs in (("train", job.songs), ("test", job.load_songs("test"))):
         waves = crops.pcm_to_wave(tag_job.read_windows(job, songs))  # [S, W, N]
         flat = features(kind, waves.reshape(-1, waves.shape[-1]), job.rep.sample_rate)
         vectors[split] = flat.reshape(*waves.shape[:2], -1)
-        truths[split] = job.task.tags.targets(songs)
+        targets[split] = job.task.tags.targets(songs)
     windows = vectors["train"].shape[1]
     model = OneVsRestClassifier(
         LogisticRegression(C=label_classifier.INVERSE_PENALTY, max_iter=2000)
@@ -98,20 +98,22 @@ def plain(kind, config):
     model = make_pipeline(StandardScaler(), model)
     size = vectors["train"].shape[-1]
     model.fit(
-        vectors["train"].reshape(-1, size), np.repeat(truths["train"], windows, axis=0).astype(int)
+        vectors["train"].reshape(-1, size), np.repeat(targets["train"], windows, axis=0).astype(int)
     )
-    likely = model.predict_proba(vectors["test"].reshape(-1, size))
-    return truths["test"], tag_job.average_windows(likely.reshape(-1, windows, likely.shape[-1]))
+    probabilities = model.predict_proba(vectors["test"].reshape(-1, size))
+    return targets["test"], tag_job.average_windows(
+        probabilities.reshape(-1, windows, probabilities.shape[-1])
+    )
 
 
-def gain(truth, ours, theirs):
+def gain(targets, ours, theirs):
     """Return the mean difference of macro PR-AUC over seeds, with its paired interval over songs.
 
     Args:
-      truth: [S, V]; ours, theirs: probabilities [S, V] of each seed.
+      targets: [S, V]; ours, theirs: probabilities [S, V] of each seed.
     """
-    stacked = np.concatenate([truth, *ours, *theirs], axis=1)
-    tags = truth.shape[1]
+    stacked = np.concatenate([targets, *ours, *theirs], axis=1)
+    tags = targets.shape[1]
 
     def difference(rows):
         parts = np.split(rows, rows.shape[1] // tags, axis=1)
@@ -126,24 +128,24 @@ def gain(truth, ours, theirs):
 
 def compared(args):
     """Train all ways and seeds, and write both tables."""
-    rows, found, truth = [], {}, None
+    rows, values, targets = [], {}, None
     for way in args.ways:
         for seed in args.seeds:
-            truth, likely, results = tagger(config_of(way, args.backbone, seed, args))
-            found.setdefault(way, []).append(likely)
+            targets, probabilities, results = tagger(config_of(way, args.backbone, seed, args))
+            values.setdefault(way, []).append(probabilities)
             scores = {name: one["value"] for name, one in results["test"].items()}
             rows.append({"way": way, "seed": seed, "step": results["about"]["step"]} | scores)
             write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
     for kind in PLAIN if args.musicnn else PLAIN[:1]:  # the same for every seed
-        _, likely = plain(kind, config_of("scratch", None, args.seeds[0], args))
-        found[kind] = [likely]
-        area = classification.finite_mean(classification.pr_auc(truth, likely))
+        _, probabilities = plain(kind, config_of("scratch", None, args.seeds[0], args))
+        values[kind] = [probabilities]
+        area = classification.finite_mean(classification.pr_auc(targets, probabilities))
         rows.append({"way": kind, "seed": "", "pr_auc_macro": area})
         write_csv(RESULTS / "downstream" / f"{args.name}.csv", rows)
     gains = []
-    for way in list(found)[1:]:
-        estimate = gain(truth, found["pretrained"], found[way])
-        gains.append({"pretrained_minus": way, "songs": len(truth)} | vars(estimate))
+    for way in list(values)[1:]:
+        estimate = gain(targets, values["pretrained"], values[way])
+        gains.append({"pretrained_minus": way, "songs": len(targets)} | vars(estimate))
         print(gains[-1])
     write_csv(RESULTS / "downstream" / f"{args.name}_gains.csv", gains)
 

@@ -81,7 +81,7 @@ class Modulation(nn.Module):
         out = nn.Dense(size, kernel_init=zeros, name="time")(nn.silu(time))
         if condition is not None:
             condition = CONDITION_SCALE * condition
-            out += nn.Dense(size, use_bias=False, kernel_init=zeros, name="told")(condition)
+            out += nn.Dense(size, use_bias=False, kernel_init=zeros, name="condition")(condition)
         return [part.astype(self.dtype) for part in jnp.split(out[:, None], self.count, axis=-1)]
 
 

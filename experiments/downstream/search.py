@@ -178,7 +178,7 @@ def measured(config, seconds, label):
 
 
 def time_queries(config, index):
-    """Return milliseconds of a query that is a vector, and of one that is five seconds of a file."""
+    """Return milliseconds of a query by vector, and of one by five seconds of a file."""
     queries = np.array(index.vectors[:: max(1, len(index.vectors) // 50)])
     alone, whole = [], []
     for query in queries:

@@ -7,12 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from specdiff_jax.conditioning import prompts
-from specdiff_jax.conditioning.prompts import Prompt
+from specdiff_jax.conditioning.prompts import Prompt, condition_fields
 from specdiff_jax.downstream import embed_job, embedders, head_job, tag_job
 from specdiff_jax.evaluation.embedders.embedder import embed_clips, split_windows
-from specdiff_jax.sampling import options
-from specdiff_jax.sampling.generator import Generator, ProgramCache, lengthen, split_batches
+from specdiff_jax.sampling.generator import (
+    Generator,
+    ProgramCache,
+    lengthen,
+    split_batches,
+    with_settings,
+)
 from specdiff_jax.training import init_from, trained_model
 
 
@@ -103,7 +107,8 @@ class Model:
         requests = as_prompts(prompts, guidance_scale)
         own = {"nfe": nfe} if nfe is not None else {}
         own |= {"num_samples": num_samples, "seconds": seconds, "seed": seed, "prompts": None}
-        model = self.with_settings(own | dict.fromkeys(FIELDS_OF_PROMPTS) | fields)
+        unset = dict.fromkeys((*condition_fields(), "guidance_scale"))  # the prompts carry these
+        model = with_settings(self.trained, unset | own | fields)
         rep_out = lengthen(model.config, model.rep)
         program = self.programs.get(model, rep_out)
         generate = Generator(model, rep_out, requests, program=program)
@@ -111,18 +116,6 @@ class Model:
         batches = split_batches(clips, model.config.sample.batch_size)
         waves = np.concatenate([generate(batch) for batch in batches])
         return waves.reshape(len(clips), self.channels, -1)
-
-    def with_settings(self, fields):
-        """Return the TrainedModel with other fields of its sample section, checked."""
-        config = self.trained.config.copy_and_resolve_references()
-        for name in fields:
-            if name not in config.sample:
-                raise ValueError(f"sample has no field {name!r}; see configs/base.py")
-        config.sample.update(fields)
-        s = config.sample
-        s.batch_size = min(s.batch_size, s.num_samples)
-        options.check(config, self.trained.schedule)
-        return dataclasses.replace(self.trained, config=config)
 
     def encode(self, wave):
         """Encode waves, mono [N] or [B, N] or with channels [B, A, N], as x_0.  # [B, F, T, C]"""
@@ -184,9 +177,6 @@ class Model:
         if self.channels == 1:
             return wave.reshape(-1, wave.shape[-1])
         return wave.reshape(-1, self.channels, wave.shape[-1])
-
-
-FIELDS_OF_PROMPTS = (*prompts.FIELDS, "guidance_scale")  # set by the prompts themselves
 
 
 def as_prompts(given, guidance_scale):

@@ -14,14 +14,11 @@ import traceback
 from specdiff_jax.conditioning import prompts
 from specdiff_jax.config.fields import set_fields
 from specdiff_jax.diffusion.samplers import count_nfe
-from specdiff_jax.sampling import check_config, generator, sample, sidecars
+from specdiff_jax.sampling import generator, sample, sidecars
 from specdiff_jax.sampling.demo_fields import parse_request, read_upload
 
 LIMITS = {"num_samples": "max_clips", "nfe": "max_nfe", "seconds": "max_seconds"}
 NUM_SEEDS = 2**31
-MAX_PROGRAMS = 8  # compiled ones to keep
-DATA_FIELDS = (*prompts.condition_fields(), "guidance_scale", "seed", "num_samples")  # same program
-SHAPE_FIELDS = ("nfe", "time_grid", "batch_size", "seconds")  # jit compiles again by itself
 
 
 class Stopped(Exception):
@@ -74,7 +71,11 @@ class DemoServer:
         self.model, _ = sample.load_for_sampling(config)
         self.folder = self.model.workdir.absolute() / "demo"
         self.lock, self.request = threading.Lock(), None
-        self.programs, self.encoder = {}, None
+        self.programs, self.encoder = generator.ProgramCache(self.count_evaluation), None
+
+    def count_evaluation(self):
+        """Count a network evaluation of the running request; return whether to continue."""
+        return self.request.count_evaluation()
 
     def start(self, fields):
         """Return the Request of a page's fields (see `parse_request`), started in a thread."""
@@ -114,7 +115,7 @@ class DemoServer:
             encode_prompts = generator.prompt_encoder(
                 model, encoder=self.encoder, log=request.notes.append
             )
-            parts = {"program": self.program(model, rep_out), "encode_prompts": encode_prompts}
+            parts = {"program": self.programs.get(model, rep_out), "encode_prompts": encode_prompts}
             generate = generator.Generator(model, rep_out, [prompt], **parts)
             self.encoder = encode_prompts.encoder
             batches = generator.list_clips([prompt], s)
@@ -126,9 +127,8 @@ class DemoServer:
 
     def with_settings(self, settings):
         """Return (TrainedModel, Representation of its clips) with checked sample settings."""
-        config = self.model.config.copy_and_resolve_references()
-        config.sample.update(settings)
-        s = config.sample
+        s = self.initial.copy_and_resolve_references()
+        s.update(settings)
         for name, limit in LIMITS.items():
             if s[name] is not None and not 0 < s[name] <= self.limits[limit]:
                 raise ValueError(
@@ -136,21 +136,8 @@ class DemoServer:
                 )
         if not 0 <= s.seed < NUM_SEEDS:
             raise ValueError(f"seed={s.seed} is not at least 0 and below {NUM_SEEDS}")
-        s.batch_size = min(s.batch_size, s.num_samples)
-        check_config.check(config)
-        model = dataclasses.replace(self.model, config=config)
-        return model, generator.lengthen(config, model.rep)
-
-    def program(self, model, rep_out):
-        """Return the jitted sampler, shared by requests that differ in data alone."""
-        settings = set_fields(model.config.sample, *DATA_FIELDS, *SHAPE_FIELDS)
-        key = (rep_out.frames, *map(str, settings.items()))
-        if key not in self.programs:
-            while len(self.programs) >= MAX_PROGRAMS:
-                del self.programs[next(iter(self.programs))]
-            on_evaluation = lambda: self.request.count_evaluation()
-            self.programs[key] = generator.sampling_program(model, rep_out, on_evaluation)
-        return self.programs[key]
+        model = generator.with_settings(self.model, settings)
+        return model, generator.lengthen(model.config, model.rep)
 
     def make_folder(self):
         """Create and return the folder of one request's clips."""

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from specdiff_jax.conditioning import prompts
+from specdiff_jax.config import bounds
 from specdiff_jax.config.fields import set_fields
 from specdiff_jax.diffusion import editing, guidance
 from specdiff_jax.diffusion.samplers import item_keys, item_noise
@@ -102,10 +103,28 @@ def sampling_program(model, rep_out, on_evaluation=lambda: None, device=None):
     return functools.partial(jax.jit(program), *jax.device_put((params, worse_params), device))
 
 
+def with_settings(model, fields):
+    """Return a TrainedModel with other fields of its sample section, checked.
+
+    Raises:
+      ValueError: a field does not exist, or cannot be sampled with.
+    """
+    config = model.config.copy_and_resolve_references()
+    for name in fields:
+        if name not in config.sample:
+            raise ValueError(f"sample has no field {name!r}; see configs/base.py")
+    config.sample.update(fields)
+    s = config.sample
+    s.batch_size = min(s.batch_size, s.num_samples)
+    bounds.check(config)
+    options.check(config, model.schedule)
+    return dataclasses.replace(model, config=config)
+
+
 class ProgramCache:
     """Sampling programs of a model: requests that differ in data alone share one."""
 
-    DATA = (*prompts.FIELDS, "guidance_scale", "seed", "num_samples")  # of sample: any value
+    DATA = ("guidance_scale", "seed", "num_samples")  # of sample, and the prompt: any value
     SHAPE = ("nfe", "time_grid", "batch_size", "seconds")  # jit compiles again by itself
 
     def __init__(self, on_evaluation=lambda: None, size=8):
@@ -113,7 +132,8 @@ class ProgramCache:
 
     def get(self, model, rep_out):
         """Return the `sampling_program` for the sample section of a model's config."""
-        settings = set_fields(model.config.sample, *self.DATA, *self.SHAPE)
+        free = (*prompts.condition_fields(), *self.DATA, *self.SHAPE)
+        settings = set_fields(model.config.sample, *free)
         key = (rep_out.frames, *map(str, settings.items()))
         if key not in self.programs:
             while len(self.programs) >= self.size:

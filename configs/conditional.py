@@ -1,10 +1,11 @@
 """The base experiment with conditions: labels, captions, scalars. `:tiny` is the size for a CPU.
 
     --mode=sample --prompt "a slow organ chorale in a minor" --config.sample.guidance_scale=3
-    --mode=sample --labels "flute, ensemble:solo" --numbers "tempo=120"
+    --mode=sample --labels "flute, ensemble:solo" --scalars "tempo=120"
 
-Any collection with labels or captions will do; what it lacks is switched off by
---config.condition.labels=False or --config.condition.text=None.
+Switch off what a collection lacks:
+    --config.condition.labels=False --config.condition.min_songs=None
+    --config.condition.text=None --config.condition.max_tokens=None
 """
 
 from configs import base

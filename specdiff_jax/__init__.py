@@ -12,7 +12,7 @@ __all__ = ["load"]
 
 
 def load(place, **options):
-    """Load a trained model: a run "runs/tiny", a step of it "runs/tiny@5000", or an export folder.
+    """Load a trained model: a run "runs/tiny", a step of it "runs/tiny@6000", or an export folder.
 
     JAX is imported here, not with the package. See `downstream.api.load` for the options.
     """

@@ -32,7 +32,7 @@ def prefixed(section, prefix):
 def refuse_unused(path, fields, used, chosen):
     """Raise ValueError where the chosen function would ignore a set field.
 
-    `path` goes before a field's name in the message, as "schedule." or "diffusion.times_".
+    `path` goes before a field's name in the message, as "schedule." or "diffusion.loss_weighting_".
     """
     for name in sorted(set(fields) - set(used)):
         raise ValueError(f"{path}{name}={fields[name]!r} is not used by {chosen}; set it to None")

@@ -58,7 +58,7 @@ def log_normal_times(key, batch, schedule, mean=-0.5, std=1.2):
 
 
 # Weights of the squared x_0 error. With weight "v" any prediction has the loss of v-prediction,
-# down to sigma = SMALLEST; "velocity" on a rectified flow, prediction "x0", is Li & He's 2025.
+# down to sigma = MIN_SIGMA. "velocity" on a rectified flow with prediction "x0" is Li & He 2025's.
 
 
 def snr(alpha, sigma):

@@ -20,7 +20,7 @@ from specdiff_jax.training import init_from
 from specdiff_jax.training.train_state import init_params
 from specdiff_jax.training.trained_model import TrainedModel
 
-MAY_DIFFER = ("scan", "attention", "remat", "dtype")  # fields of model that change no weights
+MODEL_MAY_DIFFER = ("scan", "attention", "remat", "dtype")  # fields of model that change no weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ def refuse_other_model(source, config):
     for name, ours in config.model.items():
         theirs = source.model.get(name)
         same = tuple(theirs) == tuple(ours) if name == "patch" else theirs == ours
-        if not same and name not in MAY_DIFFER:
+        if not same and name not in MODEL_MAY_DIFFER:
             raise ValueError(
                 f"model.{name} is {theirs!r} in the run of finetune.init_from, {ours!r} here; "
                 f"set it to {theirs!r}"

@@ -1,6 +1,6 @@
-"""Random streams: the number that each use folds into its key, so that no two draw the same.
+"""Random streams: the number that each use folds into a key, so that no two draw the same.
 
-They begin at 2^30, because `jax.random.split` folds in small numbers.
+They begin at 2^30, far above the indices that `jax.random.split` counts with.
 """
 
 AUGMENTATION = 2**30  # of a training crop

@@ -124,7 +124,7 @@ class Writer:
     def _remove_old(self):
         for step in steps(self.workdir)[: -self.keep]:
             folder = folder_of(self.workdir, step)
-            (folder / MANIFEST).unlink()  # unlisted first: a kill here leaves nothing half listed
+            (folder / MANIFEST).unlink()  # first: a killed removal leaves no listed step
             shutil.rmtree(folder)
 
     def finish(self):

@@ -15,14 +15,14 @@ from specdiff_jax.models.weights import flatten_dict, unflatten_dict
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.training import checkpoints, finetuning, trained_model
 
-MAY_DIFFER = ("mean", "std", "frames")  # fields of a Representation
+REP_MAY_DIFFER = ("mean", "std", "frames")  # fields of a Representation
 LABEL_TABLES = ("labels", "label_tokens")  # parameters with a row for each label
 OUTCOMES = ("loaded", "resized", "new", "left out")
 MAX_NAMES = 12  # of one outcome that a line holds
 
 
 def load(place):
-    """Load the TrainedModel of 'runs/tiny', 'runs/tiny@5000' or a folder of --mode=export."""
+    """Load the TrainedModel of 'runs/tiny', 'runs/tiny@6000' or a folder of --mode=export."""
     return trained_model.load(*parse_place(place))
 
 
@@ -38,7 +38,7 @@ def parse_place(place):
         path = path.parent
     if not path.is_dir() or (step and not step.isdigit()):
         raise ValueError(
-            f"finetune.init_from={place!r} is no run (runs/tiny), step of one (runs/tiny@5000) or "
+            f"finetune.init_from={place!r} is no run (runs/tiny), step of one (runs/tiny@6000) or "
             "folder of --mode=export"
         )
     if not step:
@@ -70,7 +70,7 @@ def take_statistics(source, rep):
     """
     for field in dataclasses.fields(rep):
         theirs, ours = getattr(source, field.name), getattr(rep, field.name)
-        if field.name not in MAY_DIFFER and theirs != ours:
+        if field.name not in REP_MAY_DIFFER and theirs != ours:
             raise ValueError(
                 f"representation.{field.name} is {theirs!r} in the run of finetune.init_from, "
                 f"{ours!r} here; set it to {theirs!r}"
@@ -163,7 +163,7 @@ def describe_arrays(place, outcomes):
         names, total = [name for name, _ in arrays], sum(size for _, size in arrays)
         if names:
             shown = list_names(names) if outcome != "loaded" else ""
-            lines.append(f"finetune: {outcome} {len(names)} arrays, {total:,} numbers{shown}")
+            lines.append(f"finetune: {outcome} {len(names)} arrays, {total:,} parameters{shown}")
     return lines
 
 

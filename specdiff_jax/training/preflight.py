@@ -14,7 +14,7 @@ from specdiff_jax.runtime.files import write_json
 from specdiff_jax.runtime.logs import log
 from specdiff_jax.training.diffusion_job import DiffusionJob
 
-LONG = 20.0  # seconds of a dispatch: it is not run again to be timed
+MAX_TIMED_SECONDS = 20.0  # a longer dispatch is timed once
 SLOW_HOURS = 0.5  # of a CPU run: a longer one gets advice
 
 
@@ -89,7 +89,7 @@ def timing(job):
         jax.block_until_ready(metrics)
         seconds = min(seconds, time.perf_counter() - start)
         steps = steps + count
-        if distributed.max_over_processes(seconds > LONG):  # all processes run as many
+        if distributed.max_over_processes(seconds > MAX_TIMED_SECONDS):  # all processes run as many
             break
     rate = roofline.measure_matmul_rate(job.model.dtype)
     return {

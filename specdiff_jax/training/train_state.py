@@ -62,8 +62,8 @@ def make_train_step(loss_fn, tx, ema_update, grad_accum_steps=1):
             return jax.tree.map(jnp.add, total, part), None
 
         # Every so-many-th example, so that a batch split over devices stays where it is.
-        apart = lambda x: x.reshape(-1, grad_accum_steps, *x.shape[1:]).swapaxes(0, 1)
-        split = jax.tree.map(apart, batch)
+        micro_batches = lambda x: x.reshape(-1, grad_accum_steps, *x.shape[1:]).swapaxes(0, 1)
+        split = jax.tree.map(micro_batches, batch)
         first = jax.tree.map(lambda x: x[0], split)
         shapes = jax.eval_shape(jax.value_and_grad(loss_fn, has_aux=True), params, first, key)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -90,8 +90,8 @@ def make_train_step(loss_fn, tx, ema_update, grad_accum_steps=1):
 def update_if(finite, update, state, grads):
     """Return `update(state, grads)`, or the state exactly as it was.
 
-    A branch writes over a donated state, where XLA's CPU backend copies all of it to choose between
-    two; a GPU chooses for little, and would wait for the host at a branch.
+    On a CPU `cond` updates the donated state in place; `where` would copy it. On a GPU `where`
+    is cheap and needs no synchronization with the host.
     """
     if jax.default_backend() == "cpu":
         return jax.lax.cond(finite, update, lambda state, grads: state, state, grads)
@@ -99,12 +99,12 @@ def update_if(finite, update, state, grads):
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
 
 
-def make_dispatch(config, samples, targets, loss_fn, tx, ema_update):
+def make_dispatch(config, samples, draw, loss_fn, tx, ema_update):
     """Return the jitted (state, resident, steps [K], Batch [K, B]) -> (state, metrics of [K]).
 
     Args:
       samples: of a crop.
-      targets: (tables, Batch, key) -> what the loss gets beside the waves: a Condition, or targets.
+      draw: (tables, Batch, key) -> the loss's input beside the waves: a Condition, or targets.
       loss_fn: (params, (wave, those), key) -> (loss, {name: scalar}).
       tx, ema_update: as `make_train_step` takes them.
     """
@@ -114,16 +114,14 @@ def make_dispatch(config, samples, targets, loss_fn, tx, ema_update):
     def dispatch(state, resident, steps, batches):
         pcm, tables = resident
 
-        def one(state, inputs):
+        def scan_step(state, inputs):
             step, batch = inputs
             sound = batch.sound
             crops = sound if pcm is None else slice_crops(pcm, sound, samples)
             key = jax.random.fold_in(jax.random.key(config.seed), step)
             caption_key = jax.random.fold_in(key, random_streams.CAPTION)
-            return step_fn(
-                state, step, (pcm_to_wave(crops), targets(tables, batch, caption_key)), key
-            )
+            return step_fn(state, step, (pcm_to_wave(crops), draw(tables, batch, caption_key)), key)
 
-        return jax.lax.scan(one, state, (steps, batches))
+        return jax.lax.scan(scan_step, state, (steps, batches))
 
     return dispatch

@@ -163,7 +163,8 @@ def test_match_params_maps_labels_resizes_positions_and_reports(first):
     np.testing.assert_array_equal(params["same"], [7, 7])
     lines = "\n".join(init_from.describe_arrays("runs/first", outcomes))
     assert (
-        "new 1 arrays, 5 numbers: more" in lines and "left out 1 arrays, 3 numbers: gone" in lines
+        "new 1 arrays, 5 parameters: more" in lines
+        and "left out 1 arrays, 3 parameters: gone" in lines
     )
     assert "resized 2 arrays" in lines and "loaded 1 arrays" in lines
     lines = "\n".join(init_from.describe_labels(old.vocabulary, words))

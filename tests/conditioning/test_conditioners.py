@@ -81,9 +81,9 @@ def test_labels_are_ordered_by_frequency_then_name_without_rare_ones():
 
 
 def test_vocabulary_survives_json():
-    known = vocabulary.Vocabulary(ALL, {"labels": ["a"]})
-    assert vocabulary.from_dict(json.loads(json.dumps(known.to_dict()))) == known
-    assert hash(known.conditioners) == hash(ALL)
+    vocab = vocabulary.Vocabulary(ALL, {"labels": ["a"]})
+    assert vocabulary.from_dict(json.loads(json.dumps(vocab.to_dict()))) == vocab
+    assert hash(vocab.conditioners) == hash(ALL)
 
 
 def test_dropout_drops_items_kinds_and_elements_at_their_rates():
@@ -129,7 +129,7 @@ def build_model(conditioners, cross_heads, **fields):
 
 
 def conditional(conditioners, cross_heads=1, zeroed=None, **fields):
-    """condition -> output of a tiny model whose parameters all act but the one `zeroed`."""
+    """Return condition -> output of a tiny model whose parameters are nonzero but for `zeroed`."""
     model = build_model(conditioners, cross_heads, **fields)
     keys = jax.random.split(jax.random.key(0))
     x_t, t = jax.random.normal(keys[0], (3, 8, 16, 1)), jnp.array([0.2, 0.5, 0.9])
@@ -168,7 +168,7 @@ def with_text(condition, **fields):
 
 
 def change(model, before, after):
-    """How far the output of each item moves.  # [3]"""
+    """Return the largest change of the output of each item.  # [3]"""
     return np.abs(model(before) - model(after)).max(axis=(1, 2, 3))
 
 
@@ -179,8 +179,8 @@ def test_condition_changes_its_own_item_alone(model, field):
         other = condition | {field: condition[field].at[1].add(1.0)}
     else:
         other = with_text(condition, **{field: getattr(condition["text"], field).at[1].add(1.0)})
-    moved = change(model, condition, other)
-    assert moved[1] > 1e-3 and moved[0] < 1e-6 and moved[2] < 1e-6
+    changes = change(model, condition, other)
+    assert changes[1] > 1e-3 and changes[0] < 1e-6 and changes[2] < 1e-6
 
 
 def test_masked_tokens_and_texts_change_nothing(model):
@@ -248,8 +248,8 @@ def test_tokens_of_a_text_change_nothing_at_initialization():
 
 def test_model_without_conditioners_has_the_parameters_of_base():
     def count(conditioners):
-        known = vocabulary.Vocabulary(conditioners)
-        model = build.model(base.get_config(), (512, 1024, 2), known)
+        vocab = vocabulary.Vocabulary(conditioners)
+        model = build.model(base.get_config(), (512, 1024, 2), vocab)
         example = jnp.zeros((1, 512, 1024, 2)), jnp.zeros(1), null_condition(conditioners, 1)
         shapes = jax.eval_shape(model.init, jax.random.key(0), *example)
         return sum(x.size for x in jax.tree.leaves(shapes))

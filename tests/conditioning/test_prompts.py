@@ -80,9 +80,9 @@ def test_labels_are_inferred_from_a_text_unless_the_user_names_some():
     flutes = np.arange(30)[:, None] % 2 == 0
     vectors = np.where(flutes, [1.0, 0.0], [0.0, 1.0])
     reader = label_reader.fit(LABELS[:1], flutes, vectors, np.arange(30))
-    known, lines = with_text(pooled_width=2, reader=reader), []
+    vocab, lines = with_text(pooled_width=2, reader=reader), []
     for infer_labels in (True, False):
-        encoder = prompts.PromptEncoder(known, infer_labels=infer_labels, log=lines.append)
+        encoder = prompts.PromptEncoder(vocab, infer_labels=infer_labels, log=lines.append)
         tokens = np.zeros((3, 1), np.float16), np.ones(3, bool)
         encoder.texts["a flute"] = TextValue(*tokens, np.array([3.0, 0.0]))
         encoder.texts["a piano"] = TextValue(*tokens, np.array([0.0, 3.0]))

@@ -138,7 +138,7 @@ def test_name_that_the_hub_lacks_is_refused(monkeypatch):
         text_encoders.load("hf:owner/name")
 
 
-def test_hub_name_is_pinned_to_its_commit(tmp_path, monkeypatch):
+def test_hub_name_resolves_to_its_commit(tmp_path, monkeypatch):
     import huggingface_hub
 
     commit = "0123456789abcdef0123456789abcdef01234567"

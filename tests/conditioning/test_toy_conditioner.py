@@ -18,7 +18,7 @@ from specdiff_jax.training import train, trained_model
 
 @dataclasses.dataclass(frozen=True)
 class Artist:
-    """The artist of a song. A value is [B, A] float32, one-hot, zero where unknown."""
+    """The artist of a song; a value is [B, A] float32, one-hot, zero for other artists."""
 
     kind: ClassVar[str] = "artist"
     field: ClassVar[str] = "artist"
@@ -64,7 +64,7 @@ class Artist:
         return text, ()
 
     def encode(self, name, texts=None):
-        return np.array([name == known for known in self.names], np.float32)
+        return np.array([name == artist for artist in self.names], np.float32)
 
 
 def artist_of(entry):

@@ -1,4 +1,4 @@
-"""Embedders: TensorFlow's own output, librosa, layers written out, laws of windows and batches."""
+"""Embedders against TensorFlow, librosa and written-out layers; laws of windows and batches."""
 
 import dataclasses
 import io
@@ -19,7 +19,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "musicnn.npz"
 
 @pytest.fixture(scope="session")
 def weights():
-    """Of musicnn; its wheel is fetched once into the user's cache."""
+    """Return the weights of musicnn; its wheel is fetched once into the user's cache."""
     try:
         return musicnn.load_weights()
     except ValueError as error:
@@ -29,7 +29,7 @@ def weights():
 
 
 @pytest.fixture(params=["musicnn", "logmel"])
-def ear(request):
+def model(request):
     if request.param == "musicnn":
         request.getfixturevalue("weights")
     return embedders.load_embedder(request.param)
@@ -37,7 +37,7 @@ def ear(request):
 
 @pytest.fixture(scope="module")
 def clips():
-    """Six clips of chords, 2.5 s at 16 kHz.  # [6, N]"""
+    """Return six clips of chords, 2.5 s at 16 kHz.  # [6, N]"""
     roots = 110 * 2 ** (2 * np.random.default_rng(0).random((6, 5)))
     return np.stack([synth.chords(row, 0.5, 16000) for row in roots])
 
@@ -48,14 +48,14 @@ def varint(number):
 
 
 def field(number, value):
-    """One field of a protocol buffer, of an int or bytes."""
+    """Return one field of a protocol buffer, of an int or bytes."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value)
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def bundle(tensors, compression=0):
-    """(index, data) as tensorflow/core/util/tensor_bundle writes them, two entries a block."""
+    """Return (index, data) as TensorFlow's tensor_bundle writes them, two entries a block."""
     data = b"".join(x.tobytes() for x in tensors.values())
     entries, at = [(b"", field(1, 1))], 0
     for name, x in tensors.items():
@@ -93,7 +93,7 @@ TENSORS = {
 }
 
 
-def test_a_bundle_gives_what_was_written():
+def test_read_tensors_returns_the_written_tensors():
     read = tf_checkpoint.read_tensors(*bundle(TENSORS))
     assert list(read) == list(TENSORS)
     for name, x in TENSORS.items():
@@ -102,7 +102,7 @@ def test_a_bundle_gives_what_was_written():
 
 
 @pytest.mark.parametrize(
-    "harm, said",
+    "damage, message",
     [
         (lambda index, data: (index, data[:-1]), "does not fit its data"),
         (lambda index, data: (index[:-1], data), "no index"),
@@ -110,15 +110,15 @@ def test_a_bundle_gives_what_was_written():
         (lambda index, data: bundle(TENSORS, compression=1), "compressed"),
     ],
 )
-def test_a_bundle_that_cannot_be_read_is_refused(harm, said):
-    with pytest.raises(ValueError, match=said):
-        tf_checkpoint.read_tensors(*harm(*bundle(TENSORS)))
+def test_damaged_bundle_is_refused(damage, message):
+    with pytest.raises(ValueError, match=message):
+        tf_checkpoint.read_tensors(*damage(*bundle(TENSORS)))
 
 
 def test_musicnn_equals_the_original(weights):
     """GOLDEN holds the output of the original for these four patches.
 
-    Made with tensorflow-cpu 2.21.0 and tf_keras, on a CPU: `models.define_model(x, False,
+    Computed with tensorflow-cpu 2.21.0 and tf_keras, on a CPU: `models.define_model(x, False,
     'MTT_musicnn', 50)` of the musicnn 0.1.0 wheel, its checkpoint restored, float32.
     """
     k, t, f = np.ogrid[1:5, :187, :96]
@@ -139,7 +139,7 @@ def test_musicnn_spectrogram_equals_librosa():
 
 
 @pytest.mark.parametrize("frames", [4, 7])
-def test_a_convolution_is_the_one_written_out(frames):
+def test_conv_layer_equals_the_written_out_convolution(frames):
     rng = np.random.default_rng(2)
     kernel, x = rng.normal(size=(frames, 3, 1, 5)), rng.normal(size=(2, 10, 8))
     kinds = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -152,26 +152,28 @@ def test_a_convolution_is_the_one_written_out(frames):
     padded = np.pad(x, ((0, 0), (before, frames - 1 - before), (0, 0)))
     for t, f in np.ndindex(10, 6):
         piece = padded[:, t : t + frames, f : f + 3].reshape(2, -1)
-        heard = np.maximum(piece @ kernel.reshape(-1, 5) + bias[None], 0)
-        heard = (heard - norm["moving_mean"][None]) / np.sqrt(norm["moving_variance"] + 1e-3)[None]
-        expected = heard * norm["gamma"][None] + norm["beta"][None]
+        hidden = np.maximum(piece @ kernel.reshape(-1, 5) + bias[None], 0)
+        hidden = (hidden - norm["moving_mean"][None]) / np.sqrt(norm["moving_variance"] + 1e-3)[
+            None
+        ]
+        expected = hidden * norm["gamma"][None] + norm["beta"][None]
         np.testing.assert_allclose(ours[:, t, f], expected, atol=2e-5)
 
 
-def test_a_window_gives_the_same_vector_in_any_company(ear, clips):
-    rate = ear.sample_rate
-    together = embedder.embed_clips(ear, clips, rate)
-    assert together.shape == (6, 1, ear.width)
-    many = embedder.embed_clips(ear, np.concatenate([clips[::-1]] * 2), rate)  # two batches
+def test_embedding_of_a_window_depends_on_no_other_window(model, clips):
+    rate = model.sample_rate
+    together = embedder.embed_clips(model, clips, rate)
+    assert together.shape == (6, 1, model.width)
+    many = embedder.embed_clips(model, np.concatenate([clips[::-1]] * 2), rate)  # two batches
     np.testing.assert_allclose(many[-6:], together[::-1], atol=2e-5)
     assert np.ptp(together, axis=0).max() > 0.1
 
 
-def test_each_window_of_a_long_clip_has_its_own_vector(ear):
-    wave = np.random.default_rng(3).normal(size=2 * ear.window).astype(np.float32) / 10
-    wave[ear.window :] *= np.sin(np.arange(ear.window) / 900)
-    long = embedder.embed_clips(ear, wave[None], ear.sample_rate)
-    alone = embedder.embed_clips(ear, wave.reshape(2, -1), ear.sample_rate)
+def test_embedding_of_a_long_clip_has_a_vector_for_each_window(model):
+    wave = np.random.default_rng(3).normal(size=2 * model.window).astype(np.float32) / 10
+    wave[model.window :] *= np.sin(np.arange(model.window) / 900)
+    long = embedder.embed_clips(model, wave[None], model.sample_rate)
+    alone = embedder.embed_clips(model, wave.reshape(2, -1), model.sample_rate)
     np.testing.assert_allclose(long[0], alone[:, 0], atol=2e-5)
     assert np.abs(long[0, 0] - long[0, 1]).max() > 0.1
 
@@ -179,45 +181,45 @@ def test_each_window_of_a_long_clip_has_its_own_vector(ear):
 @pytest.mark.parametrize(
     "length, starts", [(10, [0]), (14, [0]), (15, [0, 5]), (20, [0, 10]), (27, [0, 10, 17])]
 )
-def test_windows_lie_side_by_side_and_the_last_ends_with_the_clip(length, starts):
+def test_split_windows_are_adjacent_and_the_last_ends_with_the_clip(length, starts):
     wave = np.arange(length)
     np.testing.assert_array_equal(embedder.split_windows(wave, 10)[:, 0], starts)
 
 
-def test_a_short_clip_is_repeated():
+def test_split_windows_repeats_a_short_clip():
     (window,) = embedder.split_windows(np.arange(4), 10)
     np.testing.assert_array_equal(window, [0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
 
 
-def test_embedder_distance_grows_with_noise(ear, clips):
+def test_embedder_distance_grows_with_noise(model, clips):
     rng = np.random.default_rng(4)
-    clean = embedder.embed_clips(ear, clips, 16000).mean(axis=(0, 1))
+    clean = embedder.embed_clips(model, clips, 16000).mean(axis=(0, 1))
     noise = rng.normal(size=clips.shape).astype(np.float32) * clips.std()
     away = []
     for decibels in (40, 20, 0):
         noisy = clips + noise * 10 ** (-decibels / 20)
         away.append(
-            np.linalg.norm(embedder.embed_clips(ear, noisy, 16000).mean(axis=(0, 1)) - clean)
+            np.linalg.norm(embedder.embed_clips(model, noisy, 16000).mean(axis=(0, 1)) - clean)
         )
     assert away == sorted(away) and away[-1] > 1.5 * away[0]
 
 
-def test_ten_times_louder_is_one_more_of_each_level():
+def test_logmel_level_rises_by_one_at_ten_times_the_gain():
     noise = np.random.default_rng(5).normal(size=(1, 65280)).astype(np.float32)
     soft, loud = (np.split(logmel.logmel_statistics(gain * noise)[0], 3) for gain in (1, 10))
     np.testing.assert_allclose(loud[0] - soft[0], 1, atol=2e-3)
     np.testing.assert_allclose(loud[1:], soft[1:], atol=2e-3)
 
 
-def test_the_sample_rate_of_a_clip_is_made_the_embedders():
+def test_embed_clips_resamples_to_the_rate_of_the_embedder():
     time = np.arange(3 * 44100) / 44100
     wave = sum(np.sin(2 * np.pi * hz * time) for hz in (220, 554, 1319)).astype(np.float32) / 4
-    ear = embedders.load_embedder("logmel")
-    double, single = embedder.embed_clips(ear, wave[None], 44100), wave[None, ::2]
-    np.testing.assert_allclose(double, embedder.embed_clips(ear, single, 22050), atol=0.02)
+    model = embedders.load_embedder("logmel")
+    double, single = embedder.embed_clips(model, wave[None], 44100), wave[None, ::2]
+    np.testing.assert_allclose(double, embedder.embed_clips(model, single, 22050), atol=0.02)
 
 
-def test_a_clip_that_is_not_finite_is_refused_by_its_place():
+def test_embed_clips_refuses_a_clip_that_is_not_finite_by_its_index():
     waves = np.zeros((3, 100))
     waves[1, 7] = np.nan
     with pytest.raises(ValueError, match="clip 1 holds"):
@@ -227,12 +229,12 @@ def test_a_clip_that_is_not_finite_is_refused_by_its_place():
 
 
 @pytest.mark.parametrize("name", ["vggish", "", "musicnn:big", "path", "path:", "logmel:64"])
-def test_an_unknown_embedder_is_refused(name):
+def test_unknown_embedder_is_refused(name):
     with pytest.raises(ValueError, match="is unknown: 'musicnn', 'logmel'"):
         embedders.load_embedder(name)
 
 
-def test_weights_are_known_by_their_hash(tmp_path):
+def test_weights_of_another_hash_are_refused(tmp_path):
     wheel = dataclasses.replace(musicnn.WHEEL, module="musicnn_elsewhere", cache=tmp_path)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
@@ -243,7 +245,7 @@ def test_weights_are_known_by_their_hash(tmp_path):
             wheels.read_file(wheel, musicnn.DATA)
 
 
-def test_without_a_network_one_line_says_what_to_put_where(tmp_path, monkeypatch):
+def test_missing_wheel_without_a_network_is_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     wheel = dataclasses.replace(musicnn.WHEEL, version="0.0.0", cache=tmp_path)
     with pytest.raises(ValueError, match=f"put {wheel.file} into {tmp_path}") as caught:

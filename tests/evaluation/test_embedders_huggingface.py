@@ -62,34 +62,34 @@ def save(kind, folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_embedder_says_what_the_model_itself_says(kind, tmp_path):
+def test_embedder_equals_the_model(kind, tmp_path):
     model, extractor = save(kind, tmp_path)
-    ear = embedders.load_embedder(f"path:{tmp_path}")
-    waves = np.random.default_rng(0).normal(size=(5, ear.window)).astype(np.float32) / 10
-    ours = embed_clips(ear, waves, ear.sample_rate)
-    assert ours.shape == (5, 1, ear.width) and ear.width == (8 if "clap" in kind else 16)
-    np.testing.assert_array_equal(ours, embed_clips(ear, waves, ear.sample_rate))
+    embedder = embedders.load_embedder(f"path:{tmp_path}")
+    waves = np.random.default_rng(0).normal(size=(5, embedder.window)).astype(np.float32) / 10
+    ours = embed_clips(embedder, waves, embedder.sample_rate)
+    assert ours.shape == (5, 1, embedder.width) and embedder.width == (8 if "clap" in kind else 16)
+    np.testing.assert_array_equal(ours, embed_clips(embedder, waves, embedder.sample_rate))
     for wave, got in zip(waves, ours[:, 0], strict=True):  # alone
-        given = extractor(wave, sampling_rate=ear.sample_rate, return_tensors="pt")
+        given = extractor(wave, sampling_rate=embedder.sample_rate, return_tensors="pt")
         given.pop("is_longer", None)
         with torch.no_grad():
             if "clap" in kind:
                 longer = torch.zeros(1, 1, dtype=torch.bool)
-                heard = model.audio_model(**given, is_longer=longer).pooler_output
-                plain = model.audio_projection(heard)
+                pooled = model.audio_model(**given, is_longer=longer).pooler_output
+                plain = model.audio_projection(pooled)
             else:
                 plain = model(**given).last_hidden_state.mean(1)
         np.testing.assert_allclose(got, plain[0], atol=1e-4)
 
 
-def test_clap_reads_where_its_tokenizer_lies_beside_it(tmp_path):
-    from tests.helpers.transformers_models import save as save_reader
+def test_clap_embeds_texts_only_with_its_tokenizer(tmp_path):
+    from tests.helpers.transformers_models import save as save_text_model
 
-    save_reader("clap", tmp_path)
+    save_text_model("clap", tmp_path)
     clap(False)[1].save_pretrained(tmp_path)
-    ear, texts = embedders.load_embedder(f"path:{tmp_path}"), ["a slow organ", "fast flute"]
-    read = ear.read(texts)
-    assert read.shape == (2, ear.width)
+    embedder, texts = embedders.load_embedder(f"path:{tmp_path}"), ["a slow organ", "fast flute"]
+    vectors = embedder.embed_text(texts)
+    assert vectors.shape == (2, embedder.width)
     model = transformers.ClapModel.from_pretrained(tmp_path).eval()
     tokens = transformers.AutoTokenizer.from_pretrained(tmp_path)(
         texts, return_tensors="pt", padding=True
@@ -100,13 +100,13 @@ def test_clap_reads_where_its_tokenizer_lies_beside_it(tmp_path):
         )
         plain = model.text_projection(half.pooler_output)
     plain = plain / plain.norm(dim=1, keepdim=True)
-    np.testing.assert_allclose(read, plain, atol=1e-5)
+    np.testing.assert_allclose(vectors, plain, atol=1e-5)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).unlink()
     assert embedders.load_embedder(f"path:{tmp_path}").embed_text is None
 
 
-def test_one_weight_or_setting_changes_the_hash(tmp_path):
+def test_sha256_depends_on_every_weight_and_setting(tmp_path):
     model, extractor = save("ast", tmp_path)
     before, again = (embedders.load_embedder(f"path:{tmp_path}").sha256 for _ in range(2))
     with torch.no_grad():
@@ -140,7 +140,7 @@ def keep_a_pickle_alone(folder):
 
 
 @pytest.mark.parametrize(
-    "harm, said",
+    "damage, message",
     [
         (lose_a_weight, "1 weights are missing"),
         (bring_code, "cannot be loaded"),
@@ -148,14 +148,14 @@ def keep_a_pickle_alone(folder):
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "lacks preprocessor_con"),
     ],
 )
-def test_a_model_that_cannot_be_trusted_is_refused(harm, said, tmp_path):
+def test_untrusted_model_is_refused(damage, message, tmp_path):
     save("ast", tmp_path)
-    harm(tmp_path)
-    with pytest.raises(ValueError, match=said) as caught:
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=message) as caught:
         embedders.load_embedder(f"path:{tmp_path}")
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_of_the_hub_is_no_folder():
+def test_hub_name_is_refused():
     with pytest.raises(ValueError, match="path:owner/name lacks config.json"):
         embedders.load_embedder("path:owner/name")

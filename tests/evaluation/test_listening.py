@@ -1,4 +1,4 @@
-"""A listening test is loud alike, whole and blind; what comes back is counted as it must be."""
+"""The page of a listening test is loudness-matched and blind; its results have exact statistics."""
 
 import collections
 import itertools
@@ -21,57 +21,59 @@ from tests.helpers.listening_clips import HOSTILE, RATE, write_clips
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """(sets with hostile names, reference)"""
-    found = write_clips(tmp_path_factory.mktemp("clips"), ["reference", *HOSTILE])
-    reference = found.pop("reference")
-    return found, reference
+    """Return (sets with hostile names, reference)."""
+    sets = write_clips(tmp_path_factory.mktemp("clips"), ["reference", *HOSTILE])
+    reference = sets.pop("reference")
+    return sets, reference
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["generated", "matched"])
 def page(request, clips, tmp_path_factory):
-    """(path, what write_page says, what read_page finds)"""
+    """Return (path, facts of the written page, contents that are read back)."""
     path = tmp_path_factory.mktemp("page") / "listening.html"
     options = {"title": HOSTILE[0], "seed": 4, "seconds": 0.9}
-    made = listening.write_listening_page(path, *clips, ("mushra", "abx"), request.param, **options)
-    return path, made, listening.read_listening_page(path)
+    facts = listening.write_listening_page(
+        path, *clips, ("mushra", "abx"), request.param, **options
+    )
+    return path, facts, listening.read_listening_page(path)
 
 
-def test_all_clips_are_equally_loud_and_none_clips(page):
-    _, made, test = page
+def test_listening_page_clips_are_equally_loud_and_none_clips(page):
+    _, facts, test = page
     for pcm in test["clips"].values():
         wave = pcm / 32768
-        assert listening.measure_loudness(wave, RATE) == pytest.approx(made["loudness"], abs=0.1)
+        assert listening.measure_loudness(wave, RATE) == pytest.approx(facts["loudness"], abs=0.1)
         assert 20 * np.log10(np.abs(wave).max()) <= listening.PEAK_DB + 0.01
-    assert made["loudness"] == listening.TARGET_LUFS and made["silent"] == []
+    assert facts["loudness"] == listening.TARGET_LUFS and facts["silent"] == []
 
 
-def test_a_peaky_clip_lowers_all_and_silence_is_named(tmp_path):
+def test_match_loudness_lowers_all_for_a_peak_and_names_silence(tmp_path):
     sets = write_clips(tmp_path, "ab", count=2)
     wave, _ = soundfile.read(sets["a"][0])
     wave[::4000] = 0.99
     files.write(sets["a"][0], wave, RATE)
     files.write(sets["b"][0], 0 * wave, RATE)
-    made = listening.write_listening_page(tmp_path / "page.html", sets, kinds=("abx",))
-    test = listening.read_listening_page(made["path"])
+    facts = listening.write_listening_page(tmp_path / "page.html", sets, kinds=("abx",))
+    test = listening.read_listening_page(facts["path"])
     levels = sorted(listening.measure_loudness(pcm / 32768, RATE) for pcm in test["clips"].values())
-    assert levels[0] == -np.inf and made["silent"] == [str(sets["b"][0])]
-    assert made["loudness"] < listening.TARGET_LUFS
-    assert levels[1:] == pytest.approx([made["loudness"]] * 3, abs=0.1)
+    assert levels[0] == -np.inf and facts["silent"] == [str(sets["b"][0])]
+    assert facts["loudness"] < listening.TARGET_LUFS
+    assert levels[1:] == pytest.approx([facts["loudness"]] * 3, abs=0.1)
     peak = max(np.abs(pcm).max() for pcm in test["clips"].values()) / 32768
     assert 20 * np.log10(peak) == pytest.approx(listening.PEAK_DB, abs=0.01)
 
 
-def test_a_trial_holds_each_stimulus_once(page):
-    _, made, test = page
+def test_trial_contains_each_stimulus_once(page):
+    _, facts, test = page
     roles, count = test["key"]["clips"], len(HOSTILE)
     rating = [trial for trial in test["trials"] if trial["kind"] == "mushra"]
     expected = sorted([("set", n) for n in range(count)] + [("reference", -1), ("anchor", -1)])
     for trial in rating:
-        found = [
+        actual = [
             (roles[one][0], -1 if roles[one][1] is None else roles[one][1])
             for one in trial["clips"]
         ]
-        assert sorted(found) == expected
+        assert sorted(actual) == expected
         assert len({roles[one][2] for one in trial["clips"]}) == 1
         assert (trial["open"] is None) == (not test["matched"])
         assert trial["open"] is None or roles[trial["open"]] == [
@@ -87,11 +89,11 @@ def test_a_trial_holds_each_stimulus_once(page):
     )
     both = itertools.product(itertools.combinations(range(count), 2), range(3))
     assert pairs == {((a, place), (b, place)): 1 for (a, b), place in both}
-    assert made["trials"] == len(test["trials"]) == 3 + 9
-    assert set(test["clips"]) == set(roles) and made["clips"] == len(roles)
+    assert facts["trials"] == len(test["trials"]) == 3 + 9
+    assert set(test["clips"]) == set(roles) and facts["clips"] == len(roles)
 
 
-def test_the_page_holds_the_very_sound_of_the_files(page, clips):
+def test_listening_page_contains_the_samples_of_the_files(page, clips):
     _, _, test = page
     sets, reference = clips
     assert test["key"]["sets"] == HOSTILE
@@ -105,7 +107,7 @@ def test_the_page_holds_the_very_sound_of_the_files(page, clips):
         np.testing.assert_allclose(pcm[inner], gain * wave[inner], atol=0.6)
 
 
-def test_nothing_in_the_page_meets_the_eye(page, clips):
+def test_listening_page_does_not_reveal_the_sets(page, clips):
     path, _, test = page
     text = path.read_text("utf-8")
     for name in [*HOSTILE[1:], *(file.name for paths in clips[0].values() for file in paths)]:
@@ -130,7 +132,7 @@ def test_listening_page_escapes_names(page):
     assert "'unsafe-inline'" not in policy.split("style-src")[0] and "connect" not in policy
 
 
-def test_equal_input_makes_an_equal_page_and_another_seed_another(page, clips, tmp_path):
+def test_listening_page_is_deterministic_and_depends_on_the_seed(page, clips, tmp_path):
     options = {"title": HOSTILE[0], "seconds": 0.9}
     again = [
         listening.write_listening_page(
@@ -148,7 +150,7 @@ def test_equal_input_makes_an_equal_page_and_another_seed_another(page, clips, t
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100])
-def test_the_anchor_is_the_low_pass_of_the_recommendation(rate):
+def test_low_pass_has_the_response_of_the_recommendation(rate):
     edge = min(3500, rate / 4)
     pulse = np.zeros((2, rate))
     pulse[:, rate // 2] = 1
@@ -158,7 +160,7 @@ def test_the_anchor_is_the_low_pass_of_the_recommendation(rate):
     assert decibels[hertz >= edge * 8 / 7].max() < -50
 
 
-def test_files_of_another_kind_are_brought_together(tmp_path):
+def test_read_waves_converts_rates_and_channels(tmp_path):
     sets = write_clips(tmp_path, "ab", count=1)
     wave = synth.chords([220, 330, 440], 0.5, 2 * RATE)
     files.write(sets["b"][0], np.stack([wave, wave]), 2 * RATE)
@@ -190,7 +192,7 @@ def test_files_of_another_kind_are_brought_together(tmp_path):
         ),
     ],
 )
-def test_a_set_that_cannot_be_used_is_named_and_writes_nothing(tmp_path, change, complaint):
+def test_unusable_set_is_refused_and_nothing_is_written(tmp_path, change, complaint):
     sets = write_clips(tmp_path, "ab", count=2)
     change(sets, sets["a"][0])
     with pytest.raises(ValueError) as caught:
@@ -199,7 +201,7 @@ def test_a_set_that_cannot_be_used_is_named_and_writes_nothing(tmp_path, change,
     assert not (tmp_path / "page.html").exists()
 
 
-def test_what_does_not_fit_is_refused(clips, tmp_path):
+def test_listening_page_refuses_inconsistent_sets(clips, tmp_path):
     sets, reference = clips
     path = tmp_path / "page.html"
     with pytest.raises(ValueError, match="3 real references, not 1"):
@@ -215,11 +217,11 @@ def test_what_does_not_fit_is_refused(clips, tmp_path):
         listening.read_listening_page(path)
 
 
-# ---- what comes back
+# ---- results
 
 
 def result(session, scores=(), abx=(), **fields):
-    """A result file's contents: scores [{name: score} a trial], abx [right a trial]."""
+    """Return a result file's contents from scores [{name: score}] and abx [right], by trial."""
     trials = []
     for clip, trial in enumerate(scores):
         ratings = [
@@ -257,7 +259,7 @@ def simulated(rng, p, q, reference=100, clips=10, listener=0.0):
     ]
 
 
-def test_simulated_listeners_give_their_means_and_no_more_certainty_than_they_have(saved):
+def test_score_rows_of_simulated_listeners_have_their_means_and_intervals(saved):
     rng = np.random.default_rng(0)
     biases = rng.normal(0, 5, 8)
     results = [result(f"l{i}", simulated(rng, 70, 50, listener=b)) for i, b in enumerate(biases)]
@@ -269,7 +271,7 @@ def test_simulated_listeners_give_their_means_and_no_more_certainty_than_they_ha
         assert rows[name]["mean"] == pytest.approx(exact, abs=1e-9)
         assert rows[name]["low"] < {"p": 70, "q": 50}[name] < rows[name]["high"]
         assert rows[name]["listeners"] == 8 and rows[name]["trials"] == 80
-        # Listeners differ by 5 points: eighty scores are worth little more than eight.
+        # Listeners differ by 5 points, so eighty scores count for little more than eight.
         width = rows[name]["high"] - rows[name]["low"]
         assert 0.6 * 3.92 * np.std(biases) / 8**0.5 < width < 1.5 * 3.92 * np.std(biases) / 8**0.5
     assert rows["hidden reference"]["mean"] == rows["hidden reference"]["low"] == 100
@@ -277,7 +279,7 @@ def test_simulated_listeners_give_their_means_and_no_more_certainty_than_they_ha
     assert len(gaps) == 6
     gap = gaps["p", "q"]
     assert gap["mean"] == pytest.approx(rows["p"]["mean"] - rows["q"]["mean"], abs=1e-9)
-    # What a listener adds to all scores is no part of a difference.
+    # A listener's bias is in all scores, so it cancels in a difference.
     assert gap["high"] - gap["low"] < rows["p"]["high"] - rows["p"]["low"]
     assert 0 < gap["low"] < 20 < gap["high"]
 
@@ -286,7 +288,7 @@ def simulated_scores(one):
     return [{r["set"]: r["score"] for r in trial["ratings"]} for trial in one["trials"]]
 
 
-def test_the_order_of_files_changes_nothing(saved):
+def test_analyze_results_ignores_the_order_of_files(saved):
     rng = np.random.default_rng(1)
     paths = saved(*(result(f"l{i}", simulated(rng, 60, 55), abx=[1, 0, 1]) for i in range(3)))
     both = [listening_results.analyze_results(order) for order in (paths, paths[::-1])]
@@ -323,7 +325,7 @@ def test_screening_excludes_only_listeners_who_miss_the_reference(saved):
     assert "every listener is screened out" in report.render_results(alone)
 
 
-def test_one_person_in_two_sessions_is_one_listener(saved):
+def test_sessions_of_one_name_are_one_listener(saved):
     rng = np.random.default_rng(3)
     first = result("s1", simulated(rng, 60, 50), listener="Ann")
     second = result("s2", simulated(rng, 70, 50), listener=" Ann ")
@@ -333,7 +335,7 @@ def test_one_person_in_two_sessions_is_one_listener(saved):
 
 
 @pytest.mark.parametrize("trials", [1, 7, 40])
-def test_abx_is_the_exact_binomial_test(trials):
+def test_binomial_interval_equals_the_exact_test(trials):
     for right in {0, 1, trials // 3, trials // 2 + 1, trials}:
         row = listening_results.binomial_interval(right, trials)
         test = scipy.stats.binomtest(right, trials, 0.5, alternative="greater")
@@ -342,12 +344,12 @@ def test_abx_is_the_exact_binomial_test(trials):
         assert (row["low"], row["high"]) == pytest.approx((both.low, both.high), abs=1e-9)
 
 
-def test_abx_counts_right_answers_of_all_and_each(saved):
+def test_abx_rows_count_right_answers_of_all_and_each(saved):
     paths = saved(result("ann", abx=[1, 1, 1, 0]), result("bob", abx=[0, 1]))
     analysis = listening_results.analyze_results(paths)
     rows = analysis["abx"]
-    found = [(row["listener"], row["right"], row["trials"]) for row in rows]
-    assert found == [(None, 4, 6), ("ann", 3, 4), ("bob", 1, 2)]
+    actual = [(row["listener"], row["right"], row["trials"]) for row in rows]
+    assert actual == [(None, 4, 6), ("ann", 3, 4), ("bob", 1, 2)]
     assert {(row["a"], row["b"]) for row in rows} == {("p", "q")}  # in the order of the sets
     assert analysis["scores"] == [] and "screened" not in report.render_results(analysis)
 
@@ -387,7 +389,7 @@ GOOD = {"p": 50, "q": 50, "reference": 100, "anchor": 10}
         (result("s", trials=[3]), "0.json"),
     ],
 )
-def test_a_foreign_file_is_named_with_its_remedy(tmp_path, content, complaint):
+def test_malformed_result_is_refused_with_the_remedy(tmp_path, content, complaint):
     path = tmp_path / "0.json"
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     with pytest.raises(ValueError) as caught:
@@ -397,7 +399,7 @@ def test_a_foreign_file_is_named_with_its_remedy(tmp_path, content, complaint):
     assert "save it again from the last screen" in line
 
 
-def test_files_that_do_not_belong_together_are_named(saved, tmp_path):
+def test_results_of_different_tests_are_refused(saved, tmp_path):
     one = result("s", abx=[1])
     with pytest.raises(ValueError, match=r"1\.json: the same session as .*0\.json; keep one"):
         listening_results.analyze_results(saved(one, one))

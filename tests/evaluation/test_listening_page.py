@@ -1,4 +1,4 @@
-"""A listener with a keyboard, and one with a phone; left out where selenium or Chromium is not."""
+"""Sessions by keyboard and by touch; skipped without selenium or Chromium."""
 
 import json
 import shutil
@@ -23,33 +23,33 @@ FLAGS = (
 @pytest.fixture
 def browser(tmp_path):
     webdriver = pytest.importorskip("selenium.webdriver")
-    found = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(found):
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if not all(programs):
         pytest.skip("needs chromium and chromedriver")
     options = webdriver.ChromeOptions()
-    options.binary_location = found[0]
+    options.binary_location = programs[0]
     for flag in FLAGS:
         options.add_argument(f"--{flag}")
     options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found[1]))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
     yield driver
     severe = [e["message"] for e in driver.get_log("browser") if e["level"] == "SEVERE"]
     complaints = [line for line in severe if "audio device" not in line]  # a machine has none
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     driver.quit()
-    asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    requests = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert not complaints
-    assert {a["request"]["url"].split(":")[0] for a in asked} <= {"file", "data", "blob"}
+    assert {a["request"]["url"].split(":")[0] for a in requests} <= {"file", "data", "blob"}
 
 
-def opened(browser, folder, kinds, matched=False, count=1):
-    """What a freshly written page holds, when the browser shows it."""
+def open_page(browser, folder, kinds, matched=False, count=1):
+    """Write a page, show it in the browser, and return its contents."""
     sets = write_clips(folder / "clips", ["reference", *HOSTILE[:2]], count)
     reference = sets.pop("reference")
-    made = page.write_listening_page(folder / "listening.html", sets, reference, kinds, matched)
-    browser.get(made["path"].as_uri())
-    return page.read_listening_page(made["path"])
+    facts = page.write_listening_page(folder / "listening.html", sets, reference, kinds, matched)
+    browser.get(facts["path"].as_uri())
+    return page.read_listening_page(facts["path"])
 
 
 def until(browser, condition):
@@ -79,14 +79,14 @@ def status(browser):
 
 
 def downloaded(browser, folder):
-    """The one result file, whole, when it has arrived."""
+    """Return the path of the one result file once it is downloaded whole."""
     (path,) = until(browser, lambda: list(folder.glob("listening-*.json")))
     assert path.read_text("utf-8") == element(browser, "#result").get_attribute("value")
     return path
 
 
-def test_two_trials_by_keyboard_give_the_result_that_was_meant(browser, tmp_path):
-    test = opened(browser, tmp_path, ("mushra", "abx"))
+def test_keyboard_session_saves_the_intended_result(browser, tmp_path):
+    test = open_page(browser, tmp_path, ("mushra", "abx"))
     element(browser, "#listener").send_keys("Ann <b>")
     press(browser, "enter")
     press(browser, "enter")  # too early
@@ -124,38 +124,38 @@ def test_two_trials_by_keyboard_give_the_result_that_was_meant(browser, tmp_path
     assert test["test"] == json.loads(path.read_text("utf-8"))["test"]
 
 
-def test_what_is_played_is_the_clip_that_is_rated(browser, tmp_path):
-    test = opened(browser, tmp_path, ("mushra",), matched=True)
+def test_played_clip_is_the_rated_clip(browser, tmp_path):
+    test = open_page(browser, tmp_path, ("mushra",), matched=True)
     press_begin(browser)
     press(browser, "0")
     assert playing(browser) == ["Reference"]
-    heard = {}
+    played = {}
     for number in "01234":
         press(browser, number)
-        heard[number] = browser.execute_script(
+        played[number] = browser.execute_script(
             "const one = voice.source.buffer, wave = one.getChannelData(0);"
             "return [voice.part.clip, one.sampleRate, one.length, one.numberOfChannels,"
             "...[777, 5000, 9001].map((i) => wave[i] * 32768)]"
         )
         if number != "0":
             press(browser, "right")
-    for clip, rate, length, channels, *values in heard.values():
+    for clip, rate, length, channels, *values in played.values():
         pcm = test["clips"][clip]
         assert (rate, channels, length) == (test["rate"], *pcm.shape)
         assert values == [pcm[0, i] for i in (777, 5000, 9001)]
     press(browser, "enter")
-    rated = json.loads(element(browser, "#result").get_attribute("value"))["trials"][0]["ratings"]
+    ratings = json.loads(element(browser, "#result").get_attribute("value"))["trials"][0]["ratings"]
     roles = test["key"]["clips"]
-    assert [one["role"] for one in rated] == [roles[heard[n][0]][0] for n in "1234"]
-    assert roles[heard["0"][0]][0] == "open"
+    assert [one["role"] for one in ratings] == [roles[played[n][0]][0] for n in "1234"]
+    assert roles[played["0"][0]][0] == "open"
 
 
 def press_begin(browser):
     element(browser, "#begin button").click()
 
 
-def test_a_session_left_behind_goes_on_where_it_was(browser, tmp_path):
-    opened(browser, tmp_path, ("mushra",), count=2)
+def test_interrupted_session_resumes(browser, tmp_path):
+    open_page(browser, tmp_path, ("mushra",), count=2)
     press_begin(browser)
     for number in "1234":
         press(browser, number, "right", "right")
@@ -182,17 +182,17 @@ def test_a_session_left_behind_goes_on_where_it_was(browser, tmp_path):
         for trial in json.loads(downloaded(browser, tmp_path).read_text("utf-8"))["trials"]
     ]
     assert scores == [[52] * 4, [51, 47, 51, 51]]
-    browser.refresh()  # the end stays, and gives no second file
+    browser.refresh()  # the last screen stays, and saves no second file
     assert element(browser, "#end").is_displayed()
     assert len(list(tmp_path.glob("listening-*.json"))) == 1
     element(browser, "#again").click()
     assert element(browser, "#begin").is_displayed()
 
 
-def test_a_phone_does_it_by_touch_without_scrolling_sideways(browser, tmp_path):
+def test_touch_session_fits_a_phone(browser, tmp_path):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    opened(browser, tmp_path, ("mushra", "abx"), matched=True)
+    open_page(browser, tmp_path, ("mushra", "abx"), matched=True)
 
     def fits():
         edges = "Array.from(document.querySelectorAll('body *'), (e) => e.getBoundingClientRect())"

@@ -7,7 +7,7 @@ from specdiff_jax.evaluation.metrics.ssim import ssim
 
 
 def pairs(count, seed=0, shape=(24, 31)):
-    """Spectrograms with structure, and noisy copies of them.  # [B, F, T] twice"""
+    """Return structured spectrograms and noisy versions of them.  # [B, F, T] twice"""
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((count, *shape)).cumsum(axis=1).cumsum(axis=2)
     a /= np.abs(a).max(axis=(1, 2), keepdims=True)
@@ -16,7 +16,7 @@ def pairs(count, seed=0, shape=(24, 31)):
 
 
 def by_hand(a, b, data_range):
-    """Wang et al. 2004, eq. 13, one 11 x 11 window after another, weighted sums written out."""
+    """Return SSIM by weighted sums over each 11 x 11 window (Wang et al. 2004, eq. 13)."""
     across = np.arange(-5, 6)[:, None] ** 2 + np.arange(-5, 6)[None, :] ** 2
     weights = np.exp(-across / (2 * 1.5**2))
     weights /= weights.sum()
@@ -33,14 +33,14 @@ def by_hand(a, b, data_range):
     return np.mean(values)
 
 
-def test_it_is_the_formula():
+def test_ssim_equals_the_formula():
     a, b = pairs(4)
     exact = [by_hand(*pair, 2.0) for pair in zip(a, b, strict=True)]
     np.testing.assert_allclose(ssim(a, b, 2.0), exact, atol=1e-12)
     assert np.ptp(exact) > 0.1
 
 
-def test_it_is_scikit_image_s():
+def test_ssim_equals_scikit_image():
     metrics = pytest.importorskip("skimage.metrics")
     a, b = pairs(100, seed=1)
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -51,7 +51,7 @@ def test_it_is_scikit_image_s():
     np.testing.assert_allclose(ssim(a, b, 2.0), theirs, atol=1e-5)
 
 
-def test_laws():
+def test_ssim_is_one_for_equals_symmetric_and_invariant_to_scale():
     a, b = pairs(6, seed=2)
     plain = ssim(a, b, 2.0)
     np.testing.assert_allclose(ssim(a, a, 2.0), 1.0, atol=1e-12)
@@ -61,13 +61,13 @@ def test_laws():
     assert (plain < 1).all() and (np.abs(ssim(a, b, 4.0) - plain) > 1e-4).all()
 
 
-def test_constants_differ_by_their_means_alone():
+def test_ssim_of_constants_depends_on_their_means_alone():
     a, b = np.full((1, 11, 11), 0.5), np.full((1, 11, 11), 0.25)
     exact = (2 * 0.125 + 1e-4) / (0.25 + 0.0625 + 1e-4)
     np.testing.assert_allclose(ssim(a, b, 1.0), exact, rtol=1e-9)
 
 
-def test_what_has_no_similarity_is_refused():
+def test_ssim_refuses_invalid_input():
     a = np.zeros((1, 16, 16))
     for x, y, data_range, line in (
         (a, a[:, :15], 1.0, "alike"),

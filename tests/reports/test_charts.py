@@ -1,4 +1,4 @@
-"""A chart draws each number where its axes say it lies, and says what it could not draw."""
+"""A chart draws each value at its place on the axes and counts the values it cannot draw."""
 
 import itertools
 import math
@@ -18,18 +18,18 @@ from specdiff_jax.reports.html import render_macro
 
 
 def draw(*curves):
-    """The page's HTML for curves named 0, 1, ..."""
+    """Return the HTML of curves named 0, 1, ..."""
     series = [(f"{index}", "model", points) for index, points in enumerate(curves)]
     return render_macro("curves", lay_out_curves(series, "step", "error"))
 
 
 def polylines(page):
-    """[(x, y), ...] of each polyline, the wide chart first; later series are drawn first."""
+    """Return [(x, y), ...] of each polyline, of the wide chart first, of later series first."""
     lines = re.findall(r'<polyline points="([^"]*)"', page)
     return [[tuple(map(float, pair.split(","))) for pair in line.split()] for line in lines]
 
 
-def test_the_x_axis_is_linear_and_the_y_axis_logarithmic():
+def test_chart_has_a_linear_x_axis_and_a_logarithmic_y_axis():
     page = draw([(0, 0.001), (1, 0.01), (2, 0.1), (3, 1.0)])
     for line in polylines(page):
         across = [b[0] - a[0] for a, b in itertools.pairwise(line)]
@@ -38,7 +38,7 @@ def test_the_x_axis_is_linear_and_the_y_axis_logarithmic():
         assert up == pytest.approx([up[0]] * 3, abs=0.2) and up[0] > 50
 
 
-def test_a_tick_stands_where_a_point_of_its_value_is_drawn():
+def test_chart_labels_lie_at_the_points_of_their_values():
     page = draw([(0, 0.01), (100, 0.1), (200, 1.0)])
     labels = dict(re.findall(r'<text x="[^"]*" y="([^"]*)" dy="4" text-anchor="end">([^<]*)', page))
     heights = {float(label): float(y) for y, label in labels.items()}
@@ -47,7 +47,7 @@ def test_a_tick_stands_where_a_point_of_its_value_is_drawn():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])
-def test_chart_counts_points_without_a_place(bad):
+def test_chart_counts_points_that_it_cannot_draw(bad):
     page = draw([(0, 1.0), (1, bad), (2, 0.5)], [(0, bad)])
     assert "2 points that are not finite and positive are not drawn" in page
     assert [len(line) for line in polylines(page)] == [2, 2]  # wide and narrow
@@ -62,7 +62,7 @@ def test_charts_escape_names():
 
 
 @pytest.mark.parametrize("count", [1, CURVE_POINTS, CURVE_POINTS + 1, 12_345])
-def test_groups_are_few_and_keep_the_mean(count):
+def test_group_points_are_few_and_keep_the_mean(count):
     points = [(step, math.sin(step)) for step in range(count)]
     groups, size = group_points(points)
     assert len(groups) == math.ceil(count / size) <= CURVE_POINTS
@@ -74,26 +74,26 @@ def test_groups_are_few_and_keep_the_mean(count):
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 7), (0, 123_456), (0.31, 0.42)])
 def test_ticks_are_even_few_and_inside(low, high):
-    found = ticks(low, high, 6)
-    gaps = [b - a for a, b in itertools.pairwise(found)]
-    assert 2 <= len(found) <= 7 and low <= found[0] and found[-1] <= high
+    values = ticks(low, high, 6)
+    gaps = [b - a for a, b in itertools.pairwise(values)]
+    assert 2 <= len(values) <= 7 and low <= values[0] and values[-1] <= high
     assert gaps == pytest.approx([gaps[0]] * len(gaps))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.9, 1.1), (0.01, 1), (1e-4, 3), (1e-20, 1e20)])
-def test_logarithmic_ticks_rise_and_are_few(low, high):
-    found = log_ticks(low, high)
-    assert 2 <= len(found) <= 9 and found == sorted(set(found))
-    assert low <= found[0] and found[-1] <= high
+def test_log_ticks_rise_and_are_few(low, high):
+    values = log_ticks(low, high)
+    assert 2 <= len(values) <= 9 and values == sorted(set(values))
+    assert low <= values[0] and values[-1] <= high
 
 
 @pytest.mark.parametrize("places", [[50, 50, 50], [10, 12, 99], [99, 98, 97], [20, 80, 50]])
-def test_labels_are_spread_apart_and_keep_their_order(places):
-    moved = spread(places, 15, 0, 100)
-    ranked = sorted(moved)
+def test_spread_separates_labels_and_keeps_their_order(places):
+    shifted = spread(places, 15, 0, 100)
+    ranked = sorted(shifted)
     assert all(b - a >= 15 for a, b in itertools.pairwise(ranked))
     assert ranked[0] >= 0 and ranked[-1] <= 100
     order = sorted(range(3), key=places.__getitem__)
-    assert [moved[index] for index in order] == ranked
+    assert [shifted[index] for index in order] == ranked
     if places == [20, 80, 50]:
-        assert moved == places
+        assert shifted == places

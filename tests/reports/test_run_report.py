@@ -1,4 +1,4 @@
-"""The listening page holds what the workdir holds, escaped, and nothing that reaches outside."""
+"""The page of a run shows what is in the workdir, escaped, and loads nothing from outside."""
 
 import base64
 import html.parser
@@ -51,7 +51,7 @@ def write_clip(folder, stem, seed):
 
 @pytest.fixture
 def workdir(tmp_path):
-    """A whole run in which every name is hostile."""
+    """Return the workdir of a whole run in which every name is hostile."""
     config = {"name": HOSTILE[0], "description": HOSTILE[1], HOSTILE[2]: HOSTILE}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "preflight.json").write_text(json.dumps({"lines": ["device: cpu", *HOSTILE]}))
@@ -121,7 +121,7 @@ class Page(html.parser.HTMLParser):
         return " ".join("".join(self.words).split())
 
 
-def test_hostile_names_are_text_and_never_tags(workdir):
+def test_run_report_escapes_names(workdir):
     page = Page(write_run_report(workdir))
     allowed = re.compile(
         "html|head|meta|title|style|body|header|main|footer|section|div|h[123]|p|b|bdi|span"
@@ -136,7 +136,7 @@ def test_hostile_names_are_text_and_never_tags(workdir):
         assert page.text().count(" ".join(name.split())) >= 4
 
 
-def test_the_page_reaches_nothing_outside_itself(workdir):
+def test_run_report_is_self_contained(workdir):
     path = write_run_report(workdir)
     page = Page(path)
     links = [
@@ -152,20 +152,20 @@ def test_the_page_reaches_nothing_outside_itself(workdir):
     assert not {"script-src", "connect-src", "frame-src"} & set(rules)
 
 
-def test_sound_and_pictures_are_the_very_bytes_newest_first(workdir):
+def test_run_report_embeds_the_bytes_of_media_newest_first(workdir):
     page = Page(write_run_report(workdir))
     folders = [workdir / "samples" / f"step_{step:08d}" for step in (3000, 200, 10)]
     stems = [folder / f"{index:03d}" for folder in folders for index in range(2)]
     for index in range(len(HOSTILE)):
         stems += [workdir / "reference" / f"{index:03d}_{part}" for part in ("real", "roundtrip")]
     for tag, suffix in (("audio", ".wav"), ("img", ".png")):
-        found = [base64.b64decode(a["src"].split(",")[1]) for a in page.named(tag)]
-        assert found == [stem.with_name(stem.name + suffix).read_bytes() for stem in stems]
+        media = [base64.b64decode(a["src"].split(",")[1]) for a in page.named(tag)]
+        assert media == [stem.with_name(stem.name + suffix).read_bytes() for stem in stems]
     opened = ["open" in attributes for attributes in page.named("details")]
     assert opened == [True, False, False, False]  # three steps and the configuration
 
 
-def test_the_ratio_table_divides_the_means(workdir):
+def test_ratio_table_divides_the_means(workdir):
     rows = {row[0].strip(): row[1:] for row in Page(write_run_report(workdir)).rows}
     model = sum(MODEL) / 4
     assert float(rows["model"][0]) == pytest.approx(model, abs=5e-4)
@@ -178,7 +178,7 @@ def test_the_ratio_table_divides_the_means(workdir):
 
 
 @pytest.mark.parametrize(("healthy", "tone"), [(True, "ok"), (False, "warn")])
-def test_the_verdict_comes_first_and_is_coloured(workdir, healthy, tone):
+def test_verdict_comes_first_and_is_colored(workdir, healthy, tone):
     write_health(workdir, healthy)
     page = Page(write_run_report(workdir))
     classes = [attributes.get("class") or "" for _, attributes in page.tags]
@@ -188,24 +188,24 @@ def test_the_verdict_comes_first_and_is_coloured(workdir, healthy, tone):
 
 
 def curves(path):
-    """[(width, height, points)] of every polyline of the page."""
-    found = []
+    """Return [(width, height, points)] of every polyline of the page."""
+    lines = []
     for svg in re.findall(r"<svg class=\"(?:wide|narrow)\".*?</svg>", path.read_text("utf-8")):
         width, height = map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
         for line in re.findall(r'<polyline points="([^"]*)"', svg):
             points = [tuple(map(float, pair.split(","))) for pair in line.split()]
-            found.append((width, height, points))
-    return found
+            lines.append((width, height, points))
+    return lines
 
 
-def test_curves_lie_inside_the_frame_and_follow_the_error(workdir):
-    found = curves(write_run_report(workdir))
-    assert len(found) == 2 * (2 + 1 + len(BASELINES))  # a wide and a narrow chart of each
-    for width, height, points in found:
+def test_run_report_curves_lie_inside_the_frame_and_follow_the_error(workdir):
+    lines = curves(write_run_report(workdir))
+    assert len(lines) == 2 * (2 + 1 + len(BASELINES))  # a wide and a narrow chart of each
+    for width, height, points in lines:
         xs, ys = zip(*points, strict=True)
         assert all(before < after for before, after in itertools.pairwise(xs))
         assert all(0 <= x <= width for x in xs) and all(0 <= y <= height for y in ys)
-    losses, held_out = [line for *_, line in found[:2]]
+    losses, held_out = [line for *_, line in lines[:2]]
     assert {len(losses), len(held_out)} == {10, 125}  # 500 records as means of four
     for line in (losses, held_out):  # y points down, so a falling loss has a growing y
         assert all(a[1] <= b[1] for a, b in itertools.pairwise(line))
@@ -221,16 +221,16 @@ def test_run_report_names_missing_files(workdir, name):
     assert f"{name} is missing" in Page(write_run_report(workdir)).text()
 
 
-def test_an_empty_workdir_still_makes_a_page(workdir, tmp_path_factory):
+def test_run_report_of_an_empty_workdir_names_every_missing_file(workdir, tmp_path_factory):
     page = Page(write_run_report(tmp_path_factory.mktemp("empty")))
-    assert page.text().count(" is missing") == 8  # each section says which file it waits for
+    assert page.text().count(" is missing") == 8  # each section names its file
     assert "samples/ holds no samples yet" in page.text()
     assert not page.named("audio") and not page.named("svg")
     with pytest.raises(ValueError, match="no such run directory"):
         write_run_report(workdir / "nowhere")
 
 
-def test_missing_media_are_named_on_their_card(workdir):
+def test_cards_name_missing_media(workdir):
     shutil.rmtree(workdir / "samples" / "step_00000200")
     newest = workdir / "samples" / "step_00003000"
     for name in ("000.png", "001.wav", "001.json"):
@@ -263,7 +263,7 @@ def test_missing_media_are_named_on_their_card(workdir):
         ("reference/000_real.png", b"<svg/>", "reference/000_real.png: not a PNG file"),
     ],
 )
-def test_a_malformed_file_is_named_and_the_old_page_kept(workdir, name, content, complaint):
+def test_malformed_file_is_refused_and_the_old_page_kept(workdir, name, content, complaint):
     before = write_run_report(workdir).read_bytes()
     (workdir / name).write_bytes(content)
     with pytest.raises(ValueError) as caught:
@@ -272,14 +272,14 @@ def test_a_malformed_file_is_named_and_the_old_page_kept(workdir, name, content,
     assert (workdir / "report.html").read_bytes() == before
 
 
-def test_a_clip_name_cannot_leave_its_folder(workdir):
+def test_clip_name_outside_its_folder_is_refused(workdir):
     path = workdir / "reference" / "reference.json"
     path.write_text(path.read_text().replace("000_real", "../samples/step_00003000/000"))
     with pytest.raises(ValueError, match="not the plain name of a clip"):
         write_run_report(workdir)
 
 
-def test_a_torn_last_line_is_dropped_and_a_repeated_step_replaced(workdir):
+def test_read_metrics_drops_a_torn_line_and_replaces_a_repeated_step(workdir):
     whole = curves(write_run_report(workdir))
     path = workdir / "metrics.jsonl"
     again = [line for line in path.read_text().splitlines() if '"step": 500,' in line]
@@ -287,7 +287,7 @@ def test_a_torn_last_line_is_dropped_and_a_repeated_step_replaced(workdir):
     assert curves(write_run_report(workdir)) == whole
 
 
-def test_too_much_sound_is_left_out_and_said(workdir):
+def test_run_report_counts_clips_left_out_for_size(workdir):
     clip = [workdir / "reference" / f"000_real{suffix}" for suffix in (".wav", ".png")]
     one = sum(len(base64.b64encode(file.read_bytes())) for file in clip)
     page = Page(write_run_report(workdir, max_bytes=4 * one + 100))

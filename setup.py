@@ -42,7 +42,7 @@ setup(
         "text": ["tokenizers>=0.20"],
         "demo": ["gradio>=6.31"],
         "search": ["usearch>=2.26"],
-        "test": ["pytest", "pytest-xdist", "ruff", "usearch>=2.26"],
+        "test": ["pytest", "pytest-xdist", "filelock", "ruff", "usearch>=2.26"],
         "benchmark": ["torch", "diffusers"],
     },
 )

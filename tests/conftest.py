@@ -1,10 +1,12 @@
 """What all tests share: strict broadcasting, a folder of known music, a config of seconds."""
 
 import os
+import shutil
 
 # The same programs from a quicker compiler: LLVM's passes were a fifth of the suite's time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import filelock
 import jax
 import numpy as np
 import pytest
@@ -14,37 +16,52 @@ from tests.helpers.nano import RATE, small_config
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory, request):
+    """A folder that all processes of a session share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if hasattr(request.config, "workerinput") else folder
+
+
+def build_once(folder, build):
+    """Return a folder that one process of the session builds and the others wait for."""
+    with filelock.FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            partial = folder.with_name(f"{folder.name}.partial")
+            build(partial)
+            partial.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory, request):
-    """Equal programs of different tests are compiled once a session, whichever process asks."""
-    session = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):
-        session = session.parent  # of all processes of xdist
-    jax.config.update("jax_compilation_cache_dir", str(session / "xla"))
+def compilation_cache(shared):
+    """Equal programs of different tests are compiled once a session."""
+    jax.config.update("jax_compilation_cache_dir", str(shared / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="session")
-def music(tmp_path_factory):
+def music(shared):
     """A folder of eight artists' chord sequences, 4 s each."""
     from specdiff_jax.audio import files
     from tests.helpers import synth
 
-    folder = tmp_path_factory.mktemp("music")
-    for artist in range(8):
-        for song in range(2):
-            rng = np.random.default_rng(10 * artist + song)
-            roots = 110 * 2 ** (2 * rng.random(8))  # no scale: no two songs share a chord
-            wave = synth.chords(roots, 0.5, RATE)
-            files.write(folder / f"artist {artist}" / f"{song}.wav", wave, RATE)
-    return folder
+    def write(folder):
+        for artist in range(8):
+            for song in range(2):
+                rng = np.random.default_rng(10 * artist + song)
+                roots = 110 * 2 ** (2 * rng.random(8))  # no scale: no two songs share a chord
+                wave = synth.chords(roots, 0.5, RATE)
+                files.write(folder / f"artist {artist}" / f"{song}.wav", wave, RATE)
+
+    return build_once(shared / "music", write)
 
 
 @pytest.fixture(scope="session")
-def caches(tmp_path_factory):
+def caches(shared):
     """Where `nano` keeps prepared songs: the music is decoded once for all tests."""
-    return tmp_path_factory.mktemp("caches")
+    return shared / "caches"
 
 
 @pytest.fixture
@@ -61,15 +78,19 @@ def fresh(nano, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained_nano(music, caches, tmp_path_factory):
+def trained_nano(music, caches, shared, tmp_path_factory):
     """A workdir with `nano`'s checkpoint of step 6, trained once; only add to it."""
     from specdiff_jax.data import prepare
     from specdiff_jax.training import train
 
-    config = small_config(music, caches, tmp_path_factory.mktemp("trained"))
-    prepare.run(config)
-    train.run(config)
-    return config.workdir
+    def fit(folder):
+        config = small_config(music, caches, folder)
+        prepare.run(config)
+        train.run(config)
+
+    own = tmp_path_factory.mktemp("trained") / "run"  # tests add to it
+    shutil.copytree(build_once(shared / "trained", fit) / "run", own)
+    return str(own)
 
 
 @pytest.fixture(scope="session")

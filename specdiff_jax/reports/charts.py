@@ -10,6 +10,7 @@ CURVE_POINTS = 160  # a longer curve is drawn as means of as many groups
 
 
 def mean(values):
+    """Return the mean of an iterable of numbers."""
     values = list(values)
     return sum(values) / len(values)
 
@@ -99,10 +100,10 @@ def lay_out_panel(series, x_label, kind, size):
         "right": right,
         "bottom": bottom,
         "y_ticks": [
-            {"y": f"{place_y(math.log(tick)):.1f}", "text": f"{tick:.10g}"}
-            for tick in log_ticks(y_low, y_high)
+            {"y": f"{place_y(math.log(value)):.1f}", "text": f"{value:.10g}"}
+            for value in log_ticks(y_low, y_high)
         ],
-        "x_ticks": [{"x": f"{place_x(tick):.1f}", "text": f"{tick:,.10g}"} for tick in across],
+        "x_ticks": [{"x": f"{place_x(value):.1f}", "text": f"{value:,.10g}"} for value in across],
         "curves": [lay_out_curve(*curve, right, x_label) for curve in curves][::-1],
     }
 

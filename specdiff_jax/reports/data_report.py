@@ -1,7 +1,7 @@
 """The page of a data report: plain counts and lists -> one self-contained HTML file.
 
-Names, labels, captions and reasons were written by strangers: each is shortened to one line here,
-and the template escapes it and isolates its writing direction.
+Names, labels, captions and reasons are untrusted: each is shortened to one line here, and the
+template escapes it and isolates its writing direction.
 """
 
 import base64
@@ -23,7 +23,7 @@ def count_noun(count, noun):
 
 
 def shorten(value, most=MAX_WORDS):
-    """Return a stranger's string on one line, without control characters, cut with an ellipsis."""
+    """Return an untrusted string on one line, without control characters, cut with an ellipsis."""
     line = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", one_line(str(value)[: 4 * most]))
     return line if len(line) <= most else line[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
@@ -97,7 +97,7 @@ def tabulate_findings(rejects, songs):
 
 
 def tabulate_duplicates(groups):
-    """Return groups of songs that are copies of each other."""
+    """Return groups of songs that duplicate each other."""
     rows = []
     for group in groups:
         names = [(shorten(one["name"]), (one["split"],)) for one in group["songs"]]

@@ -113,7 +113,7 @@ def describe_evaluation(about):
 def tabulate_distances(sets, embedder, facts):
     """Return the distances of all sets to real music, controls included, by one embedder."""
     scores = [row["scores"][embedder] for row in sets]
-    everywhere = [flag for flag in scores[0]["flags"] if all(flag in s["flags"] for s in scores)]
+    shared = [flag for flag in scores[0]["flags"] if all(flag in s["flags"] for s in scores)]
     columns = {key: column for key, column in COLUMNS.items() if any(key in s for s in scores)}
     rows = []
     for row, score in zip(sets, scores, strict=True):
@@ -121,14 +121,14 @@ def tabulate_distances(sets, embedder, facts):
         for key, (_, places) in columns.items():
             cells.append(format_estimate(score.get(key), places, 1000.0 if key == "kad" else 1.0))
         cells.append(format_estimate(row["memorized"], 3))
-        flags = [*row["flags"], *(flag for flag in score["flags"] if flag not in everywhere)]
+        flags = [*row["flags"], *(flag for flag in score["flags"] if flag not in shared)]
         strong = row["kind"] == "generated"
         rows.append(Row(row["name"], tuple(cells), flag="; ".join(flags), strong=strong))
     note = (
         f"{facts['name']}: {facts['width']} numbers, {facts['sample_rate']:,} Hz, weights "
         f"{(facts['sha256'] or 'none')[:10]}. Do not compare with values of other embedders."
     )
-    note += f" All sets: {'; '.join(everywhere)}." if everywhere else ""
+    note += f" All sets: {'; '.join(shared)}." if shared else ""
     heads = ("", "clips", *(head for head, _ in columns.values()), "memorized")
     return Table(note, heads, rows)
 

@@ -18,7 +18,7 @@ RATES = ("grad_norm", "learning_rate", "steps_per_second", "audio_per_second")
 
 
 def read_run(workdir):
-    """All that a run has written, by name; None for a file that is not there, [] for no samples."""
+    """Return the checked files of a run by name: None for a missing file, [] without samples."""
     if not workdir.is_dir():
         raise ValueError(f"{workdir}: no such run directory")
     return {
@@ -32,10 +32,12 @@ def read_run(workdir):
 
 
 def parse_preflight(data):
+    """Return the lines of preflight.json."""
     return [str(line) for line in data["lines"]]
 
 
 def parse_health(data):
+    """Return the checked values of health.json."""
     if not isinstance(data["healthy"], bool):
         raise ValueError("healthy must be true or false")
     health = {
@@ -53,6 +55,7 @@ def parse_health(data):
 
 
 def parse_reference(data):
+    """Return the checked clips and means of reference.json."""
     clips = [
         {
             "name": str(clip["name"]),
@@ -70,8 +73,19 @@ def parse_reference(data):
     return {"representation": str(data["representation"]), "clips": clips, **means}
 
 
+def parse_sidecar(data):
+    """Return {"lines": prompt, inferred labels and edit, "facts": settings} of a sample."""
+    lines = [f"{name}: {value}" for name, value in data["request"].items()]
+    for text, labels in data["inferred_labels"].items():
+        lines.append(f"labels inferred from {text!r}: {', '.join(labels)}")
+    lines += [f"edit.{name}: {value}" for name, value in data.get("edit", {}).items()]
+    facts = [f"seed {data['seed']}", f"{data['sampler']} sampler", f"{data['nfe']} NFE"]
+    facts += ["EMA" if data["ema"] else "no EMA", f"checkpoint {data['checkpoint_sha256'][:10]}"]
+    return {"lines": lines, "facts": facts}
+
+
 def parse_metric(data):
-    """(kind, step, value, rates); kind is None for a record this page does not show."""
+    """Return (kind, step, value, rates); kind is None for a record that the page does not show."""
     field = {"train": "loss", "valid": "x0_error"}.get(data.get("kind"))
     if field is None:
         return None, 0, 0.0, {}
@@ -80,7 +94,7 @@ def parse_metric(data):
 
 
 def read_metrics(path):
-    """{"train": {step: loss}, "valid": {step: x0 error}, "rates": the last ones}, or None.
+    """Return {"train": {step: loss}, "valid": {step: x0 error}, "rates": the last}, or None.
 
     A resumed run may log a step twice: the later line counts. A torn last line is dropped.
     """
@@ -103,7 +117,7 @@ def read_metrics(path):
 
 
 def find_samples(folder):
-    """[(step, step folder, [stem, ...])], newest first, at most STEPS_SHOWN of them."""
+    """Return [(step, step folder, [stem, ...])], newest first, at most STEPS_SHOWN of them."""
     steps = []
     for path in folder.glob("step_*") if folder.is_dir() else ():
         match = re.fullmatch(r"step_(\d+)", path.name)
@@ -114,7 +128,7 @@ def find_samples(folder):
 
 
 def order_clips(steps, folder, reference):
-    """Clips as (folder, stem), most wanted first: newest samples and real clips in turn."""
+    """Return (folder, stem) of clips by priority: newest samples and real clips in turn."""
     newest = [(path, stem) for _, path, stems in steps[:1] for stem in stems]
     older = [(path, stem) for _, path, stems in steps[1:] for stem in stems]
     clips = (reference or {"clips": []})["clips"]
@@ -124,7 +138,7 @@ def order_clips(steps, folder, reference):
 
 
 def select_clips(clips, max_bytes):
-    """The clips whose files, in this order, fit into max_bytes of base64."""
+    """Return the clips whose files, in this order, fit into max_bytes of base64."""
     kept, left = set(), max_bytes
     for folder, stem in clips:
         files = [folder / (stem + suffix) for suffix in MEDIA]
@@ -136,21 +150,24 @@ def select_clips(clips, max_bytes):
 
 
 def check_clip_name(stem):
+    """Return a clip's name, or raise ValueError where it contains a folder."""
     if not isinstance(stem, str) or pathlib.PurePath(stem).name != stem:
         raise ValueError(f"{stem!r} is not the plain name of a clip")
     return stem
 
 
 def parse_number(value):
+    """Return a float, NaN for None."""
     return math.nan if value is None else float(value)
 
 
 def parse_numbers(values):
+    """Return floats, NaN for None."""
     return [parse_number(value) for value in values]
 
 
 def encode_data_uri(path):
-    """The very bytes of a WAV or PNG file as a data: URI; '' where there is no file."""
+    """Return the bytes of a WAV or PNG file as a data: URI, '' where there is no file."""
     if not path.is_file():
         return ""
     mime, magic = MEDIA[path.suffix]

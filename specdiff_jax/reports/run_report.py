@@ -20,7 +20,12 @@ from specdiff_jax.reports.html import (
     render,
     write_page,
 )
-from specdiff_jax.reports.run_files import order_clips, read_run, select_clips
+from specdiff_jax.reports.run_files import (
+    order_clips,
+    parse_sidecar,
+    read_run,
+    select_clips,
+)
 from specdiff_jax.runtime.files import read_json
 from specdiff_jax.runtime.text import one_line
 
@@ -90,14 +95,11 @@ def load_sample(folder, stem, kept):
     """Return the Card of a sample with its prompt and the facts of its sidecar."""
     path = folder / f"{stem}.json"
     heading = f"Sample {stem}"
-    sidecar = read_json(path)
+    sidecar = read_json(path, parse_sidecar)
     if sidecar is None:
         return load_card(folder, stem, kept, heading, [("absent", f"{path.name} is missing.")])
-    facts = [f"seed {sidecar.get('seed', '?')}", f"{sidecar.get('sampler', '?')} sampler"]
-    facts += [f"{sidecar.get('nfe', '?')} NFE", "EMA" if sidecar.get("ema") else "no EMA"]
-    facts += [f"checkpoint {str(sidecar.get('checkpoint_sha256', '?'))[:10]}"]
-    prompt = [("", f"{name}: {value}") for name, value in (sidecar.get("request") or {}).items()]
-    return load_card(folder, stem, kept, heading, [*prompt, ("meta", " · ".join(facts))])
+    lines = [("", line) for line in sidecar["lines"]]
+    return load_card(folder, stem, kept, heading, [*lines, ("meta", " · ".join(sidecar["facts"]))])
 
 
 def lay_out_reference(folder, reference, kept):
@@ -117,11 +119,11 @@ def lay_out_reference(folder, reference, kept):
 
 def load_pair(folder, clip, kept):
     """Return the Cards of a held-out clip and of its round trip."""
-    words = [("meta", clip["artist"]), *(("", caption) for caption in clip["captions"][:1])]
+    lines = [("meta", clip["artist"]), *(("", caption) for caption in clip["captions"][:1])]
     trip = f"SNR {format_number(clip['snr_db'], 1)} dB · "
     trip += f"spectral distance {format_number(clip['log_spectral_distance_db'], 1)} dB"
     return [
-        load_card(folder, clip["real"], kept, clip["name"], words, clip["labels"]),
+        load_card(folder, clip["real"], kept, clip["name"], lines, clip["labels"]),
         load_card(folder, clip["roundtrip"], kept, "Its round trip", [("meta", trip)]),
     ]
 

@@ -1,4 +1,4 @@
-"""Spectrograms to look at: level in dB over time and a logarithmic frequency axis."""
+"""Pictures of spectrograms: level in dB over time and a logarithmic frequency axis."""
 
 import io
 import pathlib
@@ -12,7 +12,7 @@ LOWEST_HZ, RANGE_DB = 50.0, 80.0
 
 
 def draw_spectrogram(axes, wave, sample_rate, title=""):
-    """Draws a wave [N], or the mean of [A, N], on matplotlib axes."""
+    """Draw a wave [N], or the mean of [A, N], on matplotlib axes."""
     wave = np.atleast_2d(np.asarray(wave, np.float32)).mean(axis=0, keepdims=True)
     spec = np.abs(np.asarray(stft(wave, N_FFT, HOP)[0]))  # [F, T]
     level = 20 * np.log10(np.maximum(spec / (N_FFT / 4), 1e-6))
@@ -21,13 +21,13 @@ def draw_spectrogram(axes, wave, sample_rate, title=""):
     style = {"vmin": -RANGE_DB, "vmax": 0, "cmap": "magma", "shading": "nearest"}
     axes.pcolormesh(times, hertz, level[1:], **style)
     axes.set(yscale="log", ylim=(LOWEST_HZ, sample_rate / 2), xlabel="s", ylabel="Hz", title=title)
-    ticks = [tick for tick in (100, 200, 500, 1000, 2000, 5000, 10000) if tick < sample_rate / 2]
-    axes.set_yticks(ticks, [f"{tick // 1000}k" if tick >= 1000 else str(tick) for tick in ticks])
+    ticks = [hz for hz in (100, 200, 500, 1000, 2000, 5000, 10000) if hz < sample_rate / 2]
+    axes.set_yticks(ticks, [f"{hz // 1000}k" if hz >= 1000 else str(hz) for hz in ticks])
     axes.minorticks_off()
 
 
 def spectrogram_figure(wave, sample_rate, title=""):
-    """A drawn figure with its canvas."""
+    """Return a figure of a wave with its canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def spectrogram_figure(wave, sample_rate, title=""):
 
 
 def save_spectrogram(path, wave, sample_rate, title=""):
-    """Writes the PNG and returns its pixels.  # [H, W, 3] uint8"""
+    """Write the PNG of a wave and return its pixels.  # [H, W, 3] uint8"""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = spectrogram_figure(wave, sample_rate, title)
@@ -48,7 +48,7 @@ def save_spectrogram(path, wave, sample_rate, title=""):
 
 
 def spectrogram_png(wave, sample_rate):
-    """The PNG's bytes."""
+    """Return the bytes of the PNG of a wave."""
     buffer = io.BytesIO()
     spectrogram_figure(wave, sample_rate).savefig(buffer, format="png")
     return buffer.getvalue()

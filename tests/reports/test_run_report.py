@@ -1,7 +1,6 @@
 """The page of a run shows what is in the workdir, escaped, and loads nothing from outside."""
 
 import base64
-import html.parser
 import itertools
 import json
 import re
@@ -13,6 +12,7 @@ import zlib
 import pytest
 
 from specdiff_jax.reports.run_report import write_run_report
+from tests.helpers.html_page import Page
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</script>'&\"", "\ud800"]
 LEVELS = [0.125, 0.375, 0.625, 0.875]
@@ -77,6 +77,12 @@ def workdir(tmp_path):
             folder = tmp_path / "samples" / f"step_{step:08d}"
             write_clip(folder, f"{index:03d}", 100 + step + index)
             sidecar = {"seed": 7, "index": index, "sampler": HOSTILE[0], "nfe": HOSTILE[1]}
+            sidecar |= {
+                "ema": True,
+                "checkpoint_sha256": "0" * 64,
+                "request": {"prompt": HOSTILE[0]},
+            }
+            sidecar |= {"inferred_labels": {HOSTILE[0]: [HOSTILE[1]]}}
             (folder / f"{index:03d}.json").write_text(json.dumps(sidecar))
     return tmp_path
 
@@ -85,40 +91,6 @@ def write_health(workdir, healthy):
     health = {"step": 500, "healthy": healthy, "verdict": f"fine {HOSTILE[0]}", "levels": LEVELS}
     health |= {"x0_error": MODEL, "baselines": BASELINES}
     (workdir / "health.json").write_text(json.dumps(health))
-
-
-class Page(html.parser.HTMLParser):
-    """A page as a flat list: tags = [(name, attributes)], rows = table rows, words = all text."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.rows, self.words, self.where = [], [], [], []
-        self.feed(path.read_text("utf-8"))
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.where.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_data(self, data):
-        if self.where[-1:] != ["style"]:
-            self.words.append(data)
-        if self.rows and {"td", "th"} & set(self.where):
-            self.rows[-1][-1] += data
-
-    def handle_endtag(self, tag):
-        while self.where and self.where.pop() != tag:
-            pass
-
-    def named(self, name):
-        return [attributes for tag, attributes in self.tags if tag == name]
-
-    def text(self):
-        return " ".join("".join(self.words).split())
 
 
 def test_run_report_escapes_names(workdir):

@@ -1,4 +1,4 @@
-"""Embedders: frozen networks and statistics that turn sound into vectors."""
+"""Embedders: frozen networks and statistics that map sound to vectors."""
 
 from specdiff_jax.evaluation.embedders import huggingface, logmel, musicnn
 

@@ -55,7 +55,7 @@ def embed_clips(embedder, waves, sample_rate):
       [M, W, d] float32.
 
     Raises:
-      ValueError: there are no clips, or one holds something else than finite numbers.
+      ValueError: there are no clips, or one holds numbers that are not finite.
     """
     waves = np.asarray(waves, np.float32)
     if waves.ndim != 2 or not waves.size:
@@ -71,8 +71,8 @@ def embed_clips(embedder, waves, sample_rate):
 def split_windows(wave, size):
     """Return windows side by side from the beginning; a shorter clip is repeated to fill one.
 
-    What is left at the end is dropped while it is shorter than half a window; else a last window
-    ends where the clip does.  # [N, ...] -> [W, size, ...]
+    A remainder shorter than half a window is dropped; a longer one has a window that ends with the
+    clip.  # [N, ...] -> [W, size, ...]
     """
     if len(wave) < size:
         return np.resize(wave, (1, size, *wave.shape[1:]))
@@ -84,9 +84,9 @@ def split_windows(wave, size):
 def embed_windows(embedder, pieces):
     """Return the vectors of windows, the last batch filled up with silence.  # [K, n] -> [K, d]"""
     starts = range(0, len(pieces), embedder.batch)
-    done = []
+    vectors = []
     for start in tqdm.tqdm(starts, embedder.name, unit=" batches", disable=len(starts) < 8):
         batch = pieces[start : start + embedder.batch]
         padding = ((0, embedder.batch - len(batch)), (0, 0))
-        done.append(np.asarray(embedder.embed(np.pad(batch, padding)))[: len(batch)])
-    return np.concatenate(done)
+        vectors.append(np.asarray(embedder.embed(np.pad(batch, padding)))[: len(batch)])
+    return np.concatenate(vectors)

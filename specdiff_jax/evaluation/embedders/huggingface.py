@@ -71,6 +71,7 @@ def embeds_text(folder):
 
 
 def _embed_text(place, texts):
+    """Return the vectors of texts.  # [K, d]"""
     return huggingface.load(place, None).encode(texts, MAX_TOKENS).pooled
 
 
@@ -83,7 +84,7 @@ def load_audio_model(transformers, folder):
     options = {"local_files_only": True, "trust_remote_code": False}
     config = transformers.AutoConfig.from_pretrained(folder, **options)
     kind = getattr(transformers, MODELS.get(config.model_type, "AutoModel"))
-    transformers.logging.set_verbosity_error()  # it lists every weight of the other halves
+    transformers.logging.set_verbosity_error()  # it would list every weight of the text half
     model, info = kind.from_pretrained(
         folder, use_safetensors=True, output_loading_info=True, **options
     )
@@ -99,13 +100,14 @@ def window_samples(extractor):
 
 
 def _embed_audio(model, extractor, waves):
+    """Return the vectors of windows.  # [B, N] -> [B, d]"""
     import torch
 
-    given = extractor(list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt")
-    if "is_longer" in given:  # of equal windows CLAP would call one longer, drawn at random
-        given["is_longer"] = torch.zeros_like(torch.as_tensor(given["is_longer"]))
+    inputs = extractor(list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    if "is_longer" in inputs:  # CLAP would mark one of equal windows at random
+        inputs["is_longer"] = torch.zeros_like(torch.as_tensor(inputs["is_longer"]))
     with torch.inference_mode():
-        out = model(**given)
+        out = model(**inputs)
     projected = getattr(out, "audio_embeds", None)
     return (out.last_hidden_state.mean(1) if projected is None else projected).float().numpy()
 

@@ -76,7 +76,10 @@ def load_weights():
 
 @jax.jit
 def apply_musicnn(weights, waves):
-    """[B, WINDOW] -> ([B, 200] before the last layer, [B, 50] probabilities of TAGS)."""
+    """Return the vectors before the last layer and the probabilities of TAGS.
+
+    [B, WINDOW] -> ([B, 200], [B, 50])
+    """
     return network(weights, log_mel_spectrogram(waves))
 
 
@@ -137,11 +140,13 @@ def conv_layer(weights, i, x):
 
 
 def dense_layer(weights, name, x):
+    """Apply a dense layer.  # [..., C] -> [..., C']"""
     x = x @ weights[f"{name}/kernel"]
     return x + broadcast_bias(weights, name, x)
 
 
 def broadcast_bias(weights, name, x):
+    """Return a layer's bias with as many axes as x."""
     return jnp.expand_dims(weights[f"{name}/bias"], range(x.ndim - 1))
 
 

@@ -1,13 +1,12 @@
-"""A blind listening test: one offline listening.html from sets of clips, their key out of sight.
+"""A blind listening test: one offline listening.html from sets of clips, with a masked key.
 
 Two kinds of trial. "mushra" rates all stimuli of a trial from 0 to 100, the hidden real reference
 and the hidden anchor (the reference low-passed) among them, after ITU-R BS.1534-3. In "abx" the
 listener chooses which of two clips a third one repeats. The page shuffles, plays and saves;
 results.py analyzes.
 
-Blind means blind to a glance: neither names, sizes nor order in the page identify the sets, and
-clips and key are masked. Whoever undoes the mask on purpose can read the key, as
-`read_listening_page` does.
+Neither names, sizes nor order in the page identify the sets; clips and key are masked. The mask is
+no encryption: `read_listening_page` removes it.
 """
 
 import base64
@@ -27,9 +26,9 @@ FORMAT = "specdiff_jax listening 1"  # of the page's result files
 TEMPLATE, SCRIPT = "listening_test.html", "listening_test.js"
 TARGET_LUFS = -23.0  # as loud as broadcasting, EBU R 128
 PEAK_DB = -1.0  # dBFS, what no sample may exceed
-MIN_LUFS = -35.0  # what peaks more above its loudness is a click, not a sound
+MIN_LUFS = -35.0  # a clip whose peak allows only less has a click
 ANCHOR_HZ = 3500  # BS.1534-3: flat below, at least 25 dB down at 4 kHz and 50 dB at 4.5 kHz
-MIN_SECONDS = 0.5  # seconds
+MIN_SECONDS = 0.5  # of a clip
 FADE = 0.01  # seconds at both ends, against clicks
 MAX_STIMULI = 9  # that number keys reach
 QUESTIONS = {
@@ -85,6 +84,7 @@ def write_listening_page(path, sets, reference=(), kinds=("mushra",), matched=Fa
 
 
 def check_sets(sets, reference, kinds, matched):
+    """Raise ValueError where the sets, the reference and the kinds of trial do not fit together."""
     counts = {name: len(paths) for name, paths in sets.items()}
     if len(sets) < 2 or len(set(counts.values())) != 1 or not all(counts.values()):
         raise ValueError(f"two or more sets of equally many clips are needed, not {counts}")
@@ -160,7 +160,7 @@ def low_pass(wave, rate):
     edge = min(ANCHOR_HZ, rate / 4)
     taps, beta = scipy.signal.kaiserord(62, (edge / 7) / (rate / 2))
     kernel = scipy.signal.firwin(taps | 1, edge * 15 / 14, window=("kaiser", beta), fs=rate)
-    # mode="same" keeps the first input's length, which a clip of SHORTEST always exceeds
+    # mode="same" keeps the first input's length; a clip of MIN_SECONDS is longer than the kernel.
     return scipy.signal.oaconvolve(wave, kernel[None], mode="same", axes=-1)
 
 
@@ -181,7 +181,7 @@ def match_loudness(waves, rate, names):
     silent = sorted({name for name, one in zip(names, audible, strict=True) if not one})
     if not audible.any():
         raise ValueError(f"{names[0]}: silent, as is every other clip: nothing to listen to")
-    # Twice: a gain moves quiet parts across the absolute gate of the measure.
+    # Twice: a gain shifts quiet parts across the absolute gate of the measure.
     for _ in range(2):
         levels[audible] = [measure_loudness(wave, rate) for wave in waves[audible]]
         peaks = 20 * np.log10(np.abs(waves[audible]).max(axis=(1, 2)))
@@ -242,7 +242,7 @@ def list_trials(at, kinds, count):
 def mask_bytes(raw, salt):
     """Return the bytes XOR a stream that grows from the salt (8 hex digits); its own inverse.
 
-    The stream is murmur3's finalizer of salt, salt + 1, ...: a veil, not a cipher.
+    The stream is murmur3's finalizer of salt, salt + 1, ...; it is no cipher.
     """
     x = np.arange(math.ceil(len(raw) / 4), dtype=np.uint32) + np.uint32(int(salt, 16))
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
@@ -252,6 +252,7 @@ def mask_bytes(raw, salt):
 
 
 def mask_base64(raw, salt):
+    """Return masked bytes as base64."""
     return base64.b64encode(mask_bytes(raw, salt)).decode("ascii")
 
 
@@ -274,9 +275,9 @@ def read_listening_page(path):
     if not match:
         raise ValueError(f"{path}: not a page of a listening test")
     test = json.loads(match[1])
-    opened = lambda body, salt: mask_bytes(base64.b64decode(body), salt)
-    test["key"] = json.loads(opened(test["key"], test["salt"]))
+    unmask = lambda body, salt: mask_bytes(base64.b64decode(body), salt)
+    test["key"] = json.loads(unmask(test["key"], test["salt"]))
     for one, body in test["clips"].items():
-        pcm = np.frombuffer(opened(body, one), "<i2")
+        pcm = np.frombuffer(unmask(body, one), "<i2")
         test["clips"][one] = pcm.reshape(-1, test["channels"]).T
     return test

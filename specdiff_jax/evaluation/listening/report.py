@@ -31,8 +31,8 @@ def run(patterns):
 
 def render_results(analysis):
     """Return the page of the rows of `analyze_results`."""
-    rated = any(row["trials"] for row in analysis["listeners"])
-    empty = ["No ratings are left: every listener is screened out."] if rated else []
+    has_ratings = any(row["trials"] for row in analysis["listeners"])
+    empty = ["No ratings are left: every listener is screened out."] if has_ratings else []
     return render(
         "listening_results.html",
         title="Listening test",

@@ -1,8 +1,8 @@
-"""Results of listeners: the result files of listening.html -> rows with intervals.
+"""Analyze the result files of listening.html: rows with intervals.
 
 Ratings: means and differences with 95% intervals by a bootstrap that resamples listeners and
-clips at once (Owen 2007, "The pigeonhole bootstrap"): a listener's scores belong together, and so
-do all scores of the same music. Listeners are screened as in ITU-R BS.1534-3, 4.1.2.
+clips at once (Owen 2007, "The pigeonhole bootstrap"): scores of one listener are correlated, and so
+are scores of the same music. Listeners are screened as in ITU-R BS.1534-3, 4.1.2.
 ABX: exact binomial test against guessing, Clopper-Pearson intervals.
 """
 
@@ -56,7 +56,7 @@ def analyze_results(paths, screen=True, seed=0):
 
 
 def read_results(paths):
-    """[{"test", "session", "listener", "matched", "trials"}, ...], checked."""
+    """Return [{"test", "session", "listener", "matched", "trials"}, ...], checked."""
     sessions, seen = [], {}
     for path in map(pathlib.Path, paths):
         try:
@@ -77,6 +77,7 @@ def read_results(paths):
 
 
 def parse_result(data):
+    """Return the checked session of a result file; see `read_results`."""
     if data.get("format") != FORMAT:
         raise ValueError(f"not a result of a listening test, its format is {data.get('format')!r}")
     session, sets = str(data["session"]), [str(name) for name in data["sets"]]
@@ -86,7 +87,7 @@ def parse_result(data):
     return {
         "test": str(data["test"]),
         "session": session,
-        # One name is one listener, in however many sessions; without a name each is another.
+        # Sessions of one name are one listener; each session without a name is another.
         "listener": one_line(data["listener"]) or f"session {session[:8]}",
         "matched": bool(data["matched"]),
         "trials": trials,
@@ -94,7 +95,7 @@ def parse_result(data):
 
 
 def parse_trial(trial, sets):
-    """{"kind", "clip", "scores": {(role, name): 0..100}} or {"kind", "clip", "pair", "right"}"""
+    """Return {"kind", "clip"} with "scores": {(role, name): 0..100}, or with "pair" and "right"."""
     kind, clip = trial["kind"], int(trial["clip"])
     if kind == "mushra":
         scores = {}
@@ -119,7 +120,7 @@ def parse_trial(trial, sets):
 
 
 def screen_listeners(sessions):
-    """[{"listener", "trials", "below": rated the reference under 90, "excluded"}, ...]"""
+    """Return [{"listener", "trials", "below": references scored under 90, "excluded"}, ...]."""
     below = {session["listener"]: [] for session in sessions}
     for listener, _, (role, _), score in list_ratings(sessions):
         if role == "reference":
@@ -129,7 +130,7 @@ def screen_listeners(sessions):
 
 
 def list_ratings(sessions):
-    """[(listener, clip, (role, name), score), ...]"""
+    """Return [(listener, clip, (role, name), score), ...]."""
     return [
         (session["listener"], trial["clip"], stimulus, score)
         for session in sessions
@@ -139,7 +140,7 @@ def list_ratings(sessions):
 
 
 def score_table(sessions):
-    """{(role, name): scores [listeners, clips], nan where none, of several the mean}"""
+    """Return {(role, name): scores [listeners, clips]}: the mean of several, NaN without any."""
     scored = list_ratings(sessions)
     listeners, clips, stimuli = (sorted({row[axis] for row in scored}) for axis in range(3))
     cells = {}
@@ -153,7 +154,7 @@ def score_table(sessions):
 
 
 def score_rows(table, seed):
-    """[{"name", "role", "mean", "low", "high", "listeners", "trials"}, ...], best first."""
+    """Return [{"name", "role", "mean", "low", "high", "listeners", "trials"}, ...], best first."""
     rows = [
         {"name": name, "role": role, **mean_with_interval(scores, seed)}
         for (role, name), scores in table.items()
@@ -162,9 +163,9 @@ def score_rows(table, seed):
 
 
 def difference_rows(table, seed):
-    """[{"a", "b", "mean": of a - b, "low", "high", "listeners", "trials"}, ...] of all pairs.
+    """Return [{"a", "b", "mean", "low", "high", "listeners", "trials"}, ...] of all pairs.
 
-    The intervals are not widened for the number of pairs.
+    The mean is that of the scores of a less those of b. The intervals are not widened for the number of pairs.
     """
     order = sorted(table, key=lambda stimulus: -np.nanmean(table[stimulus]))
     return [
@@ -190,11 +191,11 @@ def mean_with_interval(scores, seed):
 
 
 def abx_rows(sessions):
-    """[{"a", "b", "listener", "right", "trials", "share", "low", "high", "p"}, ...]
+    """Return [{"a", "b", "listener", "right", "trials", "share", "low", "high", "p"}, ...].
 
-    For each pair a row of all listeners (None), then one each. p: chance to be right so often by
-    guessing, one-sided. The pooled interval takes answers as independent, which those of one
-    listener are not quite; its p does not need to: guesses are.
+    Each pair has a row of all listeners (None), then one each. p is the one-sided probability of
+    as many right answers by guessing. The pooled interval assumes independent answers, which those
+    of one listener are not quite; p assumes guesses, which are independent.
     """
     answers = {}
     for session in sessions:

@@ -1,6 +1,6 @@
 """95% intervals of statistics: bootstrap, jackknife, Student's t and Wilson's.
 
-The rows that vary together, such as the clips of one song, are drawn together as a group.
+Rows that vary together, such as the clips of one song, are resampled together as a group.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def number_groups(groups, count):
       groups: None, or N hashable labels (song names, clip numbers), one a row.
 
     Raises:
-      ValueError: when there are not N labels, or fewer than two groups: nothing varies then.
+      ValueError: there are not N labels, or fewer than two groups.
     """
     if groups is None:
         number, total = np.arange(count), count
@@ -112,7 +112,7 @@ def bootstrap_interval(values, statistic=None, groups=None, resamples=2000, seed
 
 
 def bootstrap_two_samples(a, b, statistic, rng, resamples):
-    """Return statistic(a, b) with its interval; the values of both are drawn with replacement."""
+    """Return statistic(a, b) with its interval by resampling the values of both."""
     draw = lambda values: rng.choice(values, len(values))
     resampled = [statistic(draw(a), draw(b)) for _ in range(resamples)]
     return percentile_interval(statistic(a, b), resampled, method="nearest")
@@ -143,7 +143,7 @@ def bootstrap_table_mean(table, seed, resamples):
 def jackknife_error(statistic, count, groups=None, folds=20, seed=0):
     """Return standard errors of a statistic by leaving out each of `folds` parts of its rows once.
 
-    For statistics that repeated rows would break, such as nearest neighbors (Efron 1982,
+    It serves statistics that repeated rows would break, such as nearest neighbors (Efron 1982,
     section 3). On average not below the true error (Efron & Stein 1981).
 
     Args:

@@ -92,8 +92,8 @@ METRICS = {  # name: (targets, probabilities, predictions) -> float
 def average_precision_recall_f1(targets, predictions, average):
     """Return (precision, recall, F1) over tags; a tag that is never predicted counts as 0.
 
-    The mean over tags ("macro") is of those that some song has: else a draw of the bootstrap would
-    be the worse for each rare tag that it misses.
+    The mean over tags ("macro") is over those that some song has: otherwise each rare tag that a
+    bootstrap draw misses would lower the draw's mean.
     """
     if average == "macro":
         present = targets.any(axis=0)
@@ -106,10 +106,9 @@ def average_precision_recall_f1(targets, predictions, average):
 
 
 def compute_metrics(targets, probabilities, predictions):
-    """{measure: float}: MEASURES, and precision and recall, micro and macro."""
+    """Return {metric: float}: METRICS, and precision and recall, micro and macro."""
     results = {
-        name: float(measure(targets, probabilities, predictions))
-        for name, measure in METRICS.items()
+        name: float(metric(targets, probabilities, predictions)) for name, metric in METRICS.items()
     }
     return results | precision_recall(targets, predictions)
 
@@ -133,7 +132,7 @@ def summarize_metrics(targets, probabilities, predictions, resamples=RESAMPLES):
     parts = lambda drawn: (drawn[:, :tags] > 0.5, drawn[:, tags : 2 * tags], drawn[:, -tags:] > 0.5)
     results = {}
     for name, metric in METRICS.items():
-        # A draw without any song of two kinds has no area: as good as a guess.
+        # A draw without any tag of both classes has no area: 0.5, as by guessing.
         statistic = lambda drawn, of=metric: np.nan_to_num(of(*parts(drawn)), nan=DEFAULT_THRESHOLD)
         estimate = bootstrap_interval(rows, statistic, resamples=resamples)
         results[name] = dataclasses.asdict(estimate)

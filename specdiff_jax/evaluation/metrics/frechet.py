@@ -6,7 +6,7 @@ Fréchet Audio Distance (Kilgour et al. 2019, arXiv 1812.08466) of two sets of e
 
 of their means and covariances. From N and M vectors it comes out too large, by close to
 c / N + c / M with c = d (d + 5) / 4 for white vectors: 3.7 instead of 0 for N = M = 600, d = 64.
-`fad_inf` takes that away. It can be negative, as every unbiased estimate of zero must.
+`fad_inf` removes this bias. It can be negative, as every unbiased estimate of zero must.
 """
 
 import numpy as np
@@ -63,7 +63,7 @@ def fad(generated, reference, groups=None, reference_groups=None):
     Args:
       generated: [N, d] embeddings.
       reference: [M, d] embeddings of real music.
-      groups: N labels when vectors of one clip (or song) hang together; None: none do.
+      groups: N labels of the clips or songs whose vectors are correlated; None: independent.
       reference_groups: M labels, likewise.
 
     Returns:
@@ -89,15 +89,15 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
     - Both sets shrink by the same factor u = N / n = M / m. A reference of M clips has a bias of
       its own, c / M, which no extrapolation of the generated set alone can see. Along u all terms
       of both biases are one series in u; its quadratic part is below the noise down to n = d + 1.
-    - Each split deals the clips into 12 parts and averages over all windows of k neighboring
-      parts, so every clip weighs the same at every size and no noise of choosing is left but
-      in products of clips. What is left is measured between splits.
+    - Each split divides the clips into 12 parts and averages over all windows of k neighboring
+      parts. Every clip then has the same weight at every size, and sampling noise remains only
+      in products of clips. The variance between splits measures it.
 
     Subsets overlap, so residuals of the regression do not measure its error. The interval is
-    that of the infinitesimal jackknife (`standard_error`) over clips of both sets. It counts the
-    second-order part of the variance twice: where the distance is zero, and this part is all
-    there is, it is wider than need be, by sqrt(2) or a little more, and covers in 97 to 99% of
-    draws.
+    that of the infinitesimal jackknife (`fad_standard_error`) over clips of both sets. It counts
+    the second-order part of the variance twice. Where the distance is zero, this part is the
+    whole variance, and the interval is too wide by sqrt(2) or a little more: it covers in 97 to
+    99% of draws.
 
     Args and returns: as `fad`.
       seed: of the splits; the same seed gives the same result to the bit.
@@ -108,7 +108,7 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
     """
     generated, reference = check_pair(generated, reference, MARGIN, (groups, reference_groups))
     error, total = fad_standard_error(generated, reference, groups, reference_groups)
-    middle = reference.mean(axis=0)  # taken off, so that sums of products lose no digits
+    middle = reference.mean(axis=0)  # subtracted, so that sums of products lose no digits
     sides = (generated - middle, groups), (reference - middle, reference_groups)
     rng = np.random.default_rng(seed)
     ends = []
@@ -125,10 +125,10 @@ def fad_inf(generated, reference, groups=None, reference_groups=None, seed=0):
 def sum_parts(vectors, groups, rng):
     """Return groups, vectors, sums of v and v v^T in each part.  # [Q], [Q], [Q, d], [Q, d, d]"""
     number, total = bootstrap.number_groups(groups, len(vectors))
-    dealt = rng.permutation(total) % FOLDS
-    part = dealt[number]
+    part_of_group = rng.permutation(total) % FOLDS
+    part = part_of_group[number]
     cut = [vectors[part == k] for k in range(FOLDS)]
-    songs = np.bincount(dealt, minlength=FOLDS).astype(np.float64)
+    songs = np.bincount(part_of_group, minlength=FOLDS).astype(np.float64)
     counts = np.array([len(of_part) for of_part in cut], np.float64)
     sums = np.stack([of_part.sum(axis=0) for of_part in cut])
     return songs, counts, sums, np.stack([of_part.T @ of_part for of_part in cut])

@@ -5,10 +5,9 @@ eq. 3) with the Gaussian kernel k(x, y) = exp(-|x - y|^2 / (2 s^2)):
 
     mean of k over pairs of X + mean of k over pairs of Y - 2 mean of k over X x Y
 
-pairs being of vectors of two different songs: those of one song are more alike than songs are, and
-would hold every set that has none of them apart from the reference. It needs no Gaussian, no
-minimum of d + 1 and no extrapolation, and can be negative. It is printed as it is, without the
-factor 100 of some tools.
+over pairs of vectors of two different songs: vectors of one song are more alike and would bias the
+mean of their set. The estimate needs no Gaussian assumption, no minimum of d + 1 vectors and no
+extrapolation. It can be negative. It is reported without the factor 100 of some tools.
 """
 
 import dataclasses
@@ -24,7 +23,7 @@ BANDWIDTH_VECTORS = 2000  # vectors of the reference whose pairs give the bandwi
 
 @dataclasses.dataclass(frozen=True)
 class KadResult:
-    """MMD^2 with its interval, the bandwidth, and how often chance alone gives as much."""
+    """MMD^2 with its interval, the bandwidth, and the p-value of the permutation test."""
 
     estimate: bootstrap.Estimate
     bandwidth: float
@@ -34,7 +33,7 @@ class KadResult:
 def median_bandwidth(reference, seed=0):
     """Return the median distance of two reference vectors, of at most BANDWIDTH_VECTORS of them.
 
-    The reference alone determines it: a bandwidth that depends on the generated set hides faults.
+    The reference alone determines it: a bandwidth that follows the generated set hides its faults.
 
     Raises:
       ValueError: when more than half of the pairs are equal.
@@ -63,7 +62,7 @@ def kad(generated, reference, permutations=1000, seed=0, groups=None, reference_
       reference: [M, d] embeddings of real music.
       permutations: P; the p-value is at least 1 / (1 + P).
       seed: of the relabeling; the same seed gives the same result to the bit.
-      groups: N labels when clips of one song hang together; None: none do.
+      groups: N labels of the songs whose clips are correlated; None: independent.
       reference_groups: M labels, likewise.
 
     Raises:
@@ -76,7 +75,7 @@ def kad(generated, reference, permutations=1000, seed=0, groups=None, reference_
         raise ValueError(f"{n} generated and {m} reference clips: give at least three of each")
     number = np.concatenate([fake, n + real])  # the group of each vector
     width = median_bandwidth(reference, seed)
-    middle = reference.mean(axis=0)  # taken off, so that squares lose no digits
+    middle = reference.mean(axis=0)  # subtracted, so that squares lose no digits
     pooled = np.concatenate([generated, reference]) - middle
     labels = np.zeros((n + m, 1 + permutations))  # 1 where generated; column 0 is the actual sets
     labels[:n] = 1

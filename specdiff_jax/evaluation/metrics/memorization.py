@@ -1,17 +1,18 @@
 """Memorization: the nearest training excerpt of each generated clip, at any offset and any gain.
 
 A clip is compared with every excerpt of its length of every training song, by the correlation of
-what its spectrum does over time. Held-out music, which is real and no copy, sets
-the threshold: a clip is flagged where at most 1 % of held-out clips come so near (after Carlini
-et al. 2023, "Extracting Training Data from Diffusion Models", arXiv 2301.13188, whose
+the changes of their spectra over time. Held-out music, which is real and not memorized, sets the
+threshold: a clip is flagged where at most 1 % of held-out clips are as similar (after Carlini et
+al. 2023, "Extracting Training Data from Diffusion Models", arXiv 2301.13188, whose
 distances are calibrated by other training images; the p-value is that of Vovk et al. 2005,
 "Algorithmic Learning in a Random World", section 2.2).
 
-Out of scope: copies that are transposed, played faster or slower by more than a few percent, mixed
-with as loud other music, or half a clip long (experiments/generation/memorization.py measures the
-limits).
-A steady or silent clip has nothing that could be recognised and is never near anything; a single
-sustained note is near its like.
+Out of scope: excerpts that are transposed, played faster or slower by more than a few percent,
+mixed with other music of equal level, or half a clip long
+(experiments/generation/memorization.py measures the limits).
+
+A steady or silent clip has no changes to compare and is similar to nothing; a single sustained note
+is similar to other such notes.
 """
 
 import functools
@@ -21,11 +22,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft
 
-HOP = 1024 / 22_050  # seconds between frames; half of it is the worst misalignment of a copy
-OVERLAP = 4  # frames over each sample: what half a hop of misalignment costs falls with it
-LOWEST, HIGHEST, BANDS = 100.0, 4000.0, 64  # Hz: where music is louder than a copy's noise
-POWER = 0.25  # of the power spectrum: near loudness, and a gain remains a factor (not so a log)
-STEADY = 1e-3  # of a clip's sum of squares: less movement than this is taken for none
+HOP = 1024 / 22_050  # seconds between frames; half of it is the largest misalignment of an excerpt
+OVERLAP = 4  # frames over each sample: more of them reduce the cost of misalignment
+LOWEST, HIGHEST, BANDS = (
+    100.0,
+    4000.0,
+    64,
+)  # Hz: where music is louder than the noise of generated clips
+POWER = 0.25  # of the power spectrum: near loudness; a gain remains a factor, unlike in a log
+STEADY = 1e-3  # of a clip's sum of squares: a smaller change counts as none
 SILENCE = 1e-3  # rms, -60 dBFS
 BLOCK = 720  # frames transformed at once: 33 s of a song
 MIN_FRAMES = 16  # frames of a clip, 0.9 s: fewer do not identify music
@@ -60,7 +65,7 @@ def find_memorized(generated, held_out, songs, sample_rate, false_positives=FALS
       sample_rate: Hz, of all of them.
 
     Returns:
-      Nearest of the generated clips, Nearest of the held-out clips, Verdict on the former.
+      Nearest of the generated clips, Nearest of the held-out clips, Ranking of the former.
     """
     check_held_out_count(len(held_out), false_positives)  # fail before the long scan
     both = find_nearest(np.concatenate([generated, held_out]), songs, sample_rate)
@@ -115,19 +120,19 @@ def most_similar(nearest, count=20):
 def find_nearest(clips, songs, sample_rate):
     """Return the nearest of all excerpts of all songs, one every HOP.
 
-    The similarity is the correlation of `features`, each band's mean over the excerpt removed, as
-    one long vector: of M clips with all excerpts of a song by the Fourier transform over frames.
-    Songs are read once, in turn; memory is 190 kB a clip and
-    one song's samples, however many there are.
+    The similarity is the correlation of `band_features`, each band's mean over the excerpt
+    removed, as one long vector. The Fourier transform over frames correlates M clips with all
+    excerpts of a song.
+    Songs are read once, in turn; memory is 190 kB a clip and one song's samples.
 
     Args:
       clips: [M, N] float waves in [-1, 1], mono. songs: iterable of [n] float waves.
 
     Returns:
-      Nearest. Songs shorter than N are passed over.
+      Nearest. Songs shorter than N are left out.
 
     Raises:
-      ValueError: clips of under FEWEST frames, samples that are not finite, or no song that
+      ValueError: clips of under MIN_FRAMES frames, samples that are not finite, or no song that
         is as long as a clip.
     """
     clips = np.asarray(clips, np.float32)
@@ -147,7 +152,7 @@ def find_nearest(clips, songs, sample_rate):
 
 
 def check_clips(clips, sample_rate):
-    """Raise ValueError where `nearest` cannot compare clips [M, N]."""
+    """Raise ValueError where `find_nearest` cannot compare clips [M, N]."""
     least = (OVERLAP + MIN_FRAMES - 1) * round(HOP * sample_rate)
     if sample_rate < 2 * HIGHEST:
         raise ValueError(
@@ -210,10 +215,10 @@ def _transform_clips(clips, sample_rate):
 
 def _normalize_features(vectors):
     """Return [L, BANDS] without each band's mean, of norm one unless it is nearly steady."""
-    moving = vectors - vectors.mean(axis=0, keepdims=True)
-    squares = np.square(moving, dtype=np.float64).sum()
+    centered = vectors - vectors.mean(axis=0, keepdims=True)
+    squares = np.square(centered, dtype=np.float64).sum()
     squares += STEADY * np.square(vectors, dtype=np.float64).sum()
-    return moving / np.float32(np.sqrt(squares) or 1.0)
+    return centered / np.float32(np.sqrt(squares) or 1.0)
 
 
 def _iterate_blocks(songs, samples, frames, size, sample_rate):
@@ -248,11 +253,14 @@ def _update_best(best, spectra, frames, size, batch):
 
 
 def _excerpt_norms(block, frames):
-    """`_unit`'s norm of each excerpt of `frames` frames, by running sums.  # [T, BANDS] -> [.]"""
+    """Return the norm of each excerpt of `frames` frames by running sums.  # [T, BANDS] -> [.]
+
+    It is the norm by which `_normalize_features` divides.
+    """
     start = np.zeros((1, block.shape[1]))
     sums = np.cumsum(np.concatenate([start, block]), axis=0)
     squares = np.cumsum(np.concatenate([start[:, 0], np.square(block).sum(axis=1)]))
     sums, squares = sums[frames:] - sums[:-frames], squares[frames:] - squares[:-frames]
-    moving = np.maximum(squares - np.square(sums).sum(axis=1) / frames, 0) + STEADY * squares
-    # Digital silence: a correlation with it would be rounding error.
-    return np.sqrt(np.where(squares > 0, np.maximum(moving, 1e-12), np.inf))
+    energy = np.maximum(squares - np.square(sums).sum(axis=1) / frames, 0) + STEADY * squares
+    # A correlation with digital silence would be rounding error.
+    return np.sqrt(np.where(squares > 0, np.maximum(energy, 1e-12), np.inf))

@@ -11,9 +11,9 @@ real vectors, and B_i the closed ball of the real vector i:
 
 the last two by Naeem et al. (2020, arXiv 2002.09797, eqs. 3 and 4; k = 5 there). When both sets
 come from one continuous distribution, whatever it is and in any dimension, the expected density is
-1 (a generated vector is equally likely to be any of the M nearest of a real one, so each ball holds
-it with probability k / M) and `expected_coverage` is exact; precision and recall have no such
-value, so set a real half beside.
+1 (a generated vector has each of the M ranks of nearness to a real one with equal probability, so
+each ball holds it with probability k / M) and `expected_coverage` is exact. Precision and recall
+have no such value; compare them with those of a second set of real music.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ def prdc(generated, reference, k=5, groups=None, reference_groups=None, seed=0):
 
     Errors are the jackknife's over 20 parts of the clips of each set in turn, since resampled
     clips would be their own nearest neighbors; those of the shares become Wilson's intervals.
-    They are of the value that N and M clips give, not of endless clips. Where a few outlying clips
+    They cover the value of N and M clips, not its limit for many clips. Where a few outlying clips
     span most of the manifold the errors are rough: of 60 clips an interval of precision or recall
     covered in 89% of simulated draws, elsewhere in 96% and more.
 

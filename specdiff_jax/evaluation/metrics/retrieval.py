@@ -1,7 +1,7 @@
 """Recall, MRR and MAP of retrieval, in expectation over all orders of equal scores.
 
-A cut through items of the same score would make a number depend on how they happen to be sorted;
-its mean over all their orders does not (McSherry & Najork 2008, "Computing Information Retrieval
+A cut through items of equal score depends on how they happen to be sorted; the mean over all their
+orders does not (McSherry & Najork 2008, "Computing Information Retrieval
 Performance Measures Efficiently in the Presence of Tied Scores").
 """
 
@@ -16,7 +16,7 @@ MAP_DEPTH = 10  # of the mean average precision
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
-    """Means over the queries that something relevant exists for.
+    """Means over the queries that have a relevant item.
 
     Attributes:
       recall: {k: share of queries with something relevant among the first k}.
@@ -110,8 +110,8 @@ def expected_recall(before, size, hits, depth):
 def expected_reciprocal_rank(before, size, hits):
     """Return the expected 1 / rank of the first of `hits` among `size` in any order."""
     place = np.arange(1, size - hits + 2)
-    goes_on = (size - place - hits + 1) / np.maximum(size - place, 1)  # none at `place` either
-    share = hits / size * np.cumprod(np.append(1.0, goes_on[:-1]))
+    continues = (size - place - hits + 1) / np.maximum(size - place, 1)  # none at `place` either
+    share = hits / size * np.cumprod(np.append(1.0, continues[:-1]))
     return float((share / (before + place)).sum())
 
 

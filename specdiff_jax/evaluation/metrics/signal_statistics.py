@@ -12,13 +12,10 @@ from scipy import fft, signal, stats
 from specdiff_jax.evaluation.metrics.bootstrap import bootstrap_two_samples
 
 FRAME, HOP = 2048, 512  # samples: 93 ms and 23 ms at 22.05 kHz
-LONG = 8192  # samples of a frame for pitch: two notes a semitone apart part above 400 Hz
+LONG = 8192  # samples of a frame for pitch: resolves semitones above 400 Hz
 BANDS = 128  # of the bandwidth, each a 128th of the Nyquist frequency
-NOISE, BELOW_LOUDEST, MIN_SHARE = (
-    1e-9,
-    1e-8,
-    0.02,
-)  # as in audio/quality_checks.py, which measures files
+# Of power, of the loudest band, of frames: as in audio/quality_checks.py, which measures files.
+NOISE, BELOW_LOUDEST, MIN_SHARE = 1e-9, 1e-8, 0.02
 FULL_SCALE, CLIPPED_RUN = 0.999, 3
 SILENCE, SILENT_SECONDS = 1e-3, 0.05
 QUIETEST_DB = -120.0
@@ -54,9 +51,8 @@ def measure_statistics(waves, sample_rate):
     wrong = [clip for clip, wave in enumerate(waves) if not np.isfinite(wave).all()]
     if wrong:
         raise ValueError(f"signals: clips {wrong} hold NaN or infinite samples")
-    rows = [
-        _measure_clip(np.atleast_2d(wave), sample_rate) for wave in waves
-    ]  # one at a time: memory
+    # One clip at a time limits memory.
+    rows = [_measure_clip(np.atleast_2d(wave), sample_rate) for wave in waves]
     return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
 
 
@@ -229,6 +225,7 @@ def stereo_width(wave):
 
 
 def _decibels(power):
+    """Return power in dB, at least QUIETEST_DB."""
     return float(10 * np.log10(np.maximum(power, 10 ** (QUIETEST_DB / 10))))  # NaN stays NaN
 
 
@@ -261,12 +258,12 @@ def _compare_statistic(name, ours, theirs, rng, resamples):
     unit = theirs.std(ddof=1)
 
     def distance(a, b):
-        far = stats.wasserstein_distance(a, b)
-        return float(far / unit if unit else np.inf if far else 0.0)
+        gap = stats.wasserstein_distance(a, b)
+        return float(gap / unit if unit else np.inf if gap else 0.0)
 
     estimate = bootstrap_two_samples(ours, theirs, distance, rng, resamples)
-    dealt = (rng.permutation(np.concatenate([ours, theirs])) for _ in range(resamples))
-    chance = [distance(both[: len(ours)], both[len(ours) :]) for both in dealt]
+    pooled = (rng.permutation(np.concatenate([ours, theirs])) for _ in range(resamples))
+    chance = [distance(both[: len(ours)], both[len(ours) :]) for both in pooled]
     return row | {
         "mean": float(ours.mean()),
         "std": float(ours.std(ddof=1)),

@@ -19,8 +19,8 @@ def ssim(a, b, data_range):
     Args:
       a: [B, F, T] real.
       b: [B, F, T], as a.
-      data_range: largest minus smallest possible value, the same for all pairs of a table, never
-        that of the pair at hand.
+      data_range: largest minus smallest possible value, the same for all pairs of a table, not
+        that of one pair.
 
     Returns:
       [B] float64, 1 for equal pairs.
@@ -42,9 +42,9 @@ def ssim(a, b, data_range):
     m_a, m_b = window_means(a), window_means(b)
     var_a, var_b = window_means(a * a) - m_a**2, window_means(b * b) - m_b**2
     cov = window_means(a * b) - m_a * m_b
-    likeness = (2 * m_a * m_b + c_1) * (2 * cov + c_2)
-    likeness /= (m_a**2 + m_b**2 + c_1) * (var_a + var_b + c_2)
-    return likeness.mean(axis=(1, 2))
+    similarity = (2 * m_a * m_b + c_1) * (2 * cov + c_2)
+    similarity /= (m_a**2 + m_b**2 + c_1) * (var_a + var_b + c_2)
+    return similarity.mean(axis=(1, 2))
 
 
 def window_means(x):

@@ -165,7 +165,8 @@ def score_rows(table, seed):
 def difference_rows(table, seed):
     """Return [{"a", "b", "mean", "low", "high", "listeners", "trials"}, ...] of all pairs.
 
-    The mean is that of the scores of a less those of b. The intervals are not widened for the number of pairs.
+    The mean is that of the scores of a less those of b. The intervals are not widened for the
+    number of pairs.
     """
     order = sorted(table, key=lambda stimulus: -np.nanmean(table[stimulus]))
     return [

@@ -24,11 +24,7 @@ from scipy import fft
 
 HOP = 1024 / 22_050  # seconds between frames; half of it is the largest misalignment of an excerpt
 OVERLAP = 4  # frames over each sample: more of them reduce the cost of misalignment
-LOWEST, HIGHEST, BANDS = (
-    100.0,
-    4000.0,
-    64,
-)  # Hz: where music is louder than the noise of generated clips
+LOWEST, HIGHEST, BANDS = 100.0, 4000.0, 64  # Hz: where music is louder than generated noise
 POWER = 0.25  # of the power spectrum: near loudness; a gain remains a factor, unlike in a log
 STEADY = 1e-3  # of a clip's sum of squares: a smaller change counts as none
 SILENCE = 1e-3  # rms, -60 dBFS

@@ -5,16 +5,16 @@ const store = "listening " + test.test;
 const LABELS = test.matched ? ["bad", "poor", "fair", "good", "excellent"] : ["not at all", "a little", "partly", "mostly", "entirely"];
 let state = null, view = null, shown = 0;
 
-// ---- small tools
+// ---- elements and random numbers
 
-function make(tag, attributes, ...children) {
+function makeElement(tag, attributes, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
 }
 
-function unmasked(body, salt) {  // the inverse of page.mask_bytes
+function unmask(body, salt) {  // the inverse of page.mask_bytes
   const raw = atob(body), bytes = new Uint8Array(raw.length), start = parseInt(salt, 16);
   for (let i = 0, word = 0; i < raw.length; i++) {
     if (i % 4 === 0) {
@@ -28,7 +28,7 @@ function unmasked(body, salt) {  // the inverse of page.mask_bytes
   return bytes;
 }
 
-function drawer(seed) {  // mulberry32: numbers in [0, 1) that a seed repeats
+function makeRandom(seed) {  // mulberry32: numbers in [0, 1), the same for the same seed
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
     let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
@@ -37,7 +37,7 @@ function drawer(seed) {  // mulberry32: numbers in [0, 1) that a seed repeats
   };
 }
 
-function shuffled(list, draw) {
+function shuffle(list, draw) {
   const out = list.slice();
   for (let i = out.length - 1; i > 0; i--) {
     const j = Math.floor(draw() * (i + 1));
@@ -46,27 +46,27 @@ function shuffled(list, draw) {
   return out;
 }
 
-function dealt(seed) {  // the trials in this session's order; one kind after the other
-  const draw = drawer(seed), kinds = [...new Set(test.trials.map((trial) => trial.kind))];
-  return kinds.flatMap((kind) => shuffled(test.trials.filter((trial) => trial.kind === kind), draw)).map((trial) => {
-    const clips = shuffled(trial.clips, draw);
+function orderTrials(seed) {  // the trials in this session's order; one kind after the other
+  const draw = makeRandom(seed), kinds = [...new Set(test.trials.map((trial) => trial.kind))];
+  return kinds.flatMap((kind) => shuffle(test.trials.filter((trial) => trial.kind === kind), draw)).map((trial) => {
+    const clips = shuffle(trial.clips, draw);
     return trial.kind === "abx" ? {...trial, clips, x: clips[draw() < 0.5 ? 0 : 1]} : {...trial, clips};
   });
 }
 
-// ---- what is kept
+// ---- the saved session
 
-function fresh() {
+function createSession() {
   const [seed, a, b] = crypto.getRandomValues(new Uint32Array(3));
   const session = [a, b].map((word) => word.toString(16).padStart(8, "0")).join("");
   return {test: test.test, seed, session, listener: "", started: new Date().toISOString(), finished: null, answers: [], current: null};
 }
 
-function save() {
+function saveState() {
   try { localStorage.setItem(store, JSON.stringify(state)); } catch (error) { /* private windows keep nothing */ }
 }
 
-function saved() {
+function loadState() {
   try {
     const stored = JSON.parse(localStorage.getItem(store));
     return stored && stored.test === test.test ? stored : null;
@@ -78,9 +78,9 @@ function saved() {
 let context = null, voice = null;
 const buffers = new Map();
 
-function bufferOf(id) {
+function loadBuffer(id) {
   if (!buffers.has(id)) {
-    const bytes = unmasked(test.clips[id], id), pcm = new DataView(bytes.buffer);
+    const bytes = unmask(test.clips[id], id), pcm = new DataView(bytes.buffer);
     const frames = bytes.length / 2 / test.channels, buffer = context.createBuffer(test.channels, frames, test.rate);
     for (let c = 0; c < test.channels; c++) {
       const wave = buffer.getChannelData(c);
@@ -91,11 +91,11 @@ function bufferOf(id) {
   return buffers.get(id);
 }
 
-function elapsed() {
+function measurePosition() {
   return voice ? (context.currentTime - voice.start) % voice.source.buffer.duration : 0;
 }
 
-function silence() {
+function stopSound() {
   if (!voice) return;
   const {source, gain, part} = voice, now = context.currentTime;
   gain.gain.setTargetAtTime(0, now, 0.004);  // no click
@@ -106,13 +106,13 @@ function silence() {
   voice = null;
 }
 
-function play(part) {
+function playPart(part) {
   context = context || new AudioContext();
   context.resume();
-  const from = test.matched ? elapsed() : 0;  // the same music is compared at the same place
-  silence();
+  const from = test.matched ? measurePosition() : 0;  // matched clips are compared at the same position
+  stopSound();
   const source = context.createBufferSource(), gain = context.createGain();
-  source.buffer = bufferOf(part.clip);
+  source.buffer = loadBuffer(part.clip);
   source.loop = true;
   source.connect(gain).connect(context.destination);
   source.start(0, from);
@@ -121,145 +121,145 @@ function play(part) {
   part.button.setAttribute("aria-pressed", "true");
   state.current.plays[part.name] = (state.current.plays[part.name] || 0) + 1;
   view.last = part;
-  requestAnimationFrame(follow);
-  changed();
+  requestAnimationFrame(showPosition);
+  updateTrial();
 }
 
-function follow() {
+function showPosition() {
   if (!voice) return;
-  voice.part.element.style.setProperty("--at", elapsed() / voice.source.buffer.duration);
-  requestAnimationFrame(follow);
+  voice.part.element.style.setProperty("--at", measurePosition() / voice.source.buffer.duration);
+  requestAnimationFrame(showPosition);
 }
 
-function toggle(part) {
-  if (voice && voice.part === part) silence(); else play(part);
+function togglePart(part) {
+  if (voice && voice.part === part) stopSound(); else playPart(part);
 }
 
 // ---- a trial
 
-function part(element, button, name, clip) {
+function addPart(element, button, name, clip) {
   const one = {element, button, name, clip};
   if (state.current.plays[name]) element.classList.add("played");
   button.setAttribute("aria-pressed", "false");
   button.addEventListener("click", (event) => {
-    toggle(one);
+    togglePart(one);
     if (one.slider && event.detail) one.slider.focus({preventScroll: true});  // arrows at once
   });
   view.parts.push(one);
   return one;
 }
 
-function rated(one, value) {
+function setRating(one, value) {
   state.current.ratings[one.name] = value;
   one.slider.value = value;
-  paint(one);
-  changed();
+  showRating(one);
+  updateTrial();
 }
 
-function paint(one) {
+function showRating(one) {
   const value = state.current.ratings[one.name];
   one.element.classList.toggle("unrated", value === undefined);
   one.output.textContent = value === undefined ? "\u2013" : value;
   one.slider.setAttribute("aria-valuetext", value === undefined ? "not rated yet" : value + ", " + LABELS[Math.min(4, Math.floor(value / 20))]);
 }
 
-function rateRow(clip, index) {
-  const number = String(index + 1), button = make("button", {class: "play", type: "button", "aria-label": "Play clip " + number}, number);
-  const slider = make("input", {type: "range", min: 0, max: 100, step: 1, value: 50, "aria-label": "Rating of clip " + number});
-  const output = make("output", {"aria-hidden": "true"}), row = make("div", {class: "row"}, button, slider, output);
-  const one = Object.assign(part(row, button, number, clip), {slider, output});
+function makeRatingRow(clip, index) {
+  const number = String(index + 1), button = makeElement("button", {class: "play", type: "button", "aria-label": "Play clip " + number}, number);
+  const slider = makeElement("input", {type: "range", min: 0, max: 100, step: 1, value: 50, "aria-label": "Rating of clip " + number});
+  const output = makeElement("output", {"aria-hidden": "true"}), row = makeElement("div", {class: "row"}, button, slider, output);
+  const one = Object.assign(addPart(row, button, number, clip), {slider, output});
   slider.value = state.current.ratings[number] === undefined ? 50 : state.current.ratings[number];
-  slider.addEventListener("input", () => rated(one, Number(slider.value)));
+  slider.addEventListener("input", () => setRating(one, Number(slider.value)));
   slider.addEventListener("focus", () => { view.active = one; });
-  slider.addEventListener("pointerup", () => rated(one, Number(slider.value)));  // a tap on 50 counts too
-  paint(one);
+  slider.addEventListener("pointerup", () => setRating(one, Number(slider.value)));  // a tap on 50 counts too
+  showRating(one);
   return row;
 }
 
-function mushra(trial) {
-  const rows = trial.clips.map(rateRow);
-  const scale = make("div", {class: "scale", "aria-hidden": "true"}, make("div", {}, ...LABELS.map((label) => make("span", {}, label))));
+function layOutMushra(trial) {
+  const rows = trial.clips.map(makeRatingRow);
+  const scale = makeElement("div", {class: "scale", "aria-hidden": "true"}, makeElement("div", {}, ...LABELS.map((label) => makeElement("span", {}, label))));
   if (trial.open) {
-    const button = make("button", {class: "play", type: "button"}, "Reference");
-    const row = make("div", {class: "row open"}, button, make("span", {}, "what the others should sound like"));
-    part(row, button, "0", trial.open);
+    const button = makeElement("button", {class: "play", type: "button"}, "Reference");
+    const row = makeElement("div", {class: "row open"}, button, makeElement("span", {}, "what the others should sound like"));
+    addPart(row, button, "0", trial.open);
     rows.unshift(row);
   }
   if (trial.open) rows.splice(1, 0, scale); else rows.unshift(scale);
   byId("question").textContent = test.question;
   byId("hint").textContent = "Play every clip, and rate it. " +
     (trial.open ? "One of them is the reference itself." : "One of them is a real recording, one a muffled one.");
-  byId("keys").append(...keys([[trial.open ? "0 1 2 \u2026" : "1 2 \u2026", "play"], ["Space", "stop, play"], ["\u2190 \u2192", "rate (with Shift by 10)"], ["Enter", "next"]]));
+  byId("keys").append(...listKeys([[trial.open ? "0 1 2 \u2026" : "1 2 \u2026", "play"], ["Space", "stop, play"], ["\u2190 \u2192", "rate (with Shift by 10)"], ["Enter", "next"]]));
   return rows;
 }
 
-function abx(trial) {
+function layOutAbx(trial) {
   const labels = ["A", "B", "X"], clips = [...trial.clips, trial.x];
   const buttons = labels.map((label, index) => {
-    const button = make("button", {type: "button", "aria-label": "Play " + label}, label, make("small", {}, "play"));
-    part(button, button, label, clips[index]);
+    const button = makeElement("button", {type: "button", "aria-label": "Play " + label}, label, makeElement("small", {}, "play"));
+    addPart(button, button, label, clips[index]);
     return button;
   });
   const radios = ["A", "B"].map((label) => {
-    const radio = make("input", {type: "radio", name: "answer", value: label});
+    const radio = makeElement("input", {type: "radio", name: "answer", value: label});
     radio.checked = state.current.answer === label;
-    radio.addEventListener("change", () => { state.current.answer = label; changed(); });
+    radio.addEventListener("change", () => { state.current.answer = label; updateTrial(); });
     return radio;
   });
   view.radios = radios;
-  const lines = radios.map((radio) => make("label", {}, radio, "X is " + radio.value));
+  const lines = radios.map((radio) => makeElement("label", {}, radio, "X is " + radio.value));
   byId("question").textContent = "Which one is X: A or B?";
   byId("hint").textContent = "X is exactly one of the two. If you are not sure, guess.";
-  byId("keys").append(...keys([["1 2 3", "play A, B, X"], ["Space", "stop, play"], ["\u2190 \u2192", "answer A, B"], ["Enter", "next"]]));
-  return [make("div", {class: "choices"}, ...buttons), make("fieldset", {}, make("legend", {}, "Your answer"), ...lines)];
+  byId("keys").append(...listKeys([["1 2 3", "play A, B, X"], ["Space", "stop, play"], ["\u2190 \u2192", "answer A, B"], ["Enter", "next"]]));
+  return [makeElement("div", {class: "choices"}, ...buttons), makeElement("fieldset", {}, makeElement("legend", {}, "Your answer"), ...lines)];
 }
 
-function keys(pairs) {
-  return pairs.flatMap(([key, does], index) => [index ? " \u00a0 " : "", make("kbd", {}, key), " " + does]);
+function listKeys(pairs) {
+  return pairs.flatMap(([key, does], index) => [index ? " \u00a0 " : "", makeElement("kbd", {}, key), " " + does]);
 }
 
-function missing() {  // what the trial still waits for, in words
-  const current = state.current, unheard = view.parts.filter((one) => !current.plays[one.name]).map((one) => one.name === "0" ? "the reference" : one.name);
+function listMissing() {  // one line on what the trial still needs, else empty
+  const current = state.current, unplayed = view.parts.filter((one) => !current.plays[one.name]).map((one) => one.name === "0" ? "the reference" : one.name);
   const unrated = view.parts.filter((one) => one.slider && current.ratings[one.name] === undefined).map((one) => one.name);
   const lines = [];
-  if (unheard.length) lines.push("play " + unheard.join(", "));
+  if (unplayed.length) lines.push("play " + unplayed.join(", "));
   if (unrated.length) lines.push("rate " + unrated.join(", "));
   if (view.radios && !current.answer) lines.push("choose A or B");
   return lines.length ? "Still to do: " + lines.join("; ") + "." : "";
 }
 
-function changed() {
+function updateTrial() {
   const now = Date.now();
-  state.current.seconds += Math.min(120, (now - shown) / 1000);  // a long pause is a pause
+  state.current.seconds += Math.min(120, (now - shown) / 1000);  // longer pauses do not count
   shown = now;
-  save();
-  const todo = missing();
+  saveState();
+  const todo = listMissing();
   byId("next").setAttribute("aria-disabled", todo ? "true" : "false");
   byId("status").textContent = todo;
 }
 
-function next() {
-  if (missing()) {
-    byId("status").textContent = missing();
+function finishTrial() {
+  if (listMissing()) {
+    byId("status").textContent = listMissing();
     return;
   }
-  changed();
-  silence();
+  updateTrial();
+  stopSound();
   buffers.clear();
   state.answers.push(state.current);
   state.current = null;
   if (state.answers.length === test.trials.length) state.finished = new Date().toISOString();
-  save();
-  show();
+  saveState();
+  showScreen();
 }
 
 // ---- the screens
 
-function show() {
+function showScreen() {
   for (const id of ["start", "trial", "end"]) byId(id).hidden = true;
-  if (state && state.finished) return finish();
-  if (!state || !state.running) return start();
-  const trials = dealt(state.seed), done = state.answers.length, trial = trials[done];
+  if (state && state.finished) return showEnd();
+  if (!state || !state.running) return showStart();
+  const trials = orderTrials(state.seed), done = state.answers.length, trial = trials[done];
   state.current = state.current || {plays: {}, ratings: {}, answer: null, seconds: 0};
   view = {parts: [], last: null, active: null, radios: null};
   shown = Date.now();
@@ -269,19 +269,19 @@ function show() {
   byId("progress").value = done;
   byId("next").textContent = done + 1 === trials.length ? "Finish" : "Next";
   byId("keys").replaceChildren();
-  byId("stage").replaceChildren(...(trial.kind === "abx" ? abx(trial) : mushra(trial)));
+  byId("stage").replaceChildren(...(trial.kind === "abx" ? layOutAbx(trial) : layOutMushra(trial)));
   byId("trial").hidden = false;
-  changed();
+  updateTrial();
   byId("question").focus({preventScroll: true});
   scrollTo(0, 0);
 }
 
-function start() {
+function showStart() {
   const kinds = test.trials.map((trial) => trial.kind), rate = kinds.filter((kind) => kind === "mushra").length;
   const lines = [];
   if (rate) lines.push(rate + (rate > 1 ? " times" : " time") + " you hear a few short clips and rate each of them from 0 to 100.");
-  if (kinds.length > rate) lines.push(kinds.length - rate + (kinds.length - rate > 1 ? " times" : " time") + " you hear clips A, B and X, and say which of the two X is.");
-  byId("instructions").replaceChildren(...lines.map((line) => make("p", {}, line)));
+  if (kinds.length > rate) lines.push(kinds.length - rate + (kinds.length - rate > 1 ? " times" : " time") + " you hear clips A, B and X, and choose which of the two X is.");
+  byId("instructions").replaceChildren(...lines.map((line) => makeElement("p", {}, line)));
   const done = state ? state.answers.length : 0;
   byId("resume").hidden = !state;
   byId("begin").hidden = Boolean(state);
@@ -289,10 +289,10 @@ function start() {
   byId("start").hidden = false;
 }
 
-function outcome() {  // the session in the words of its key
-  const key = JSON.parse(new TextDecoder().decode(unmasked(test.key, test.salt)));
+function collectResults() {  // the result file: answers by set name
+  const key = JSON.parse(new TextDecoder().decode(unmask(test.key, test.salt)));
   const set = (id) => key.sets[key.clips[id][1]], place = (id) => key.clips[id][2];
-  const trials = dealt(state.seed).map((trial, index) => {
+  const trials = orderTrials(state.seed).map((trial, index) => {
     const {plays, ratings, answer, seconds} = state.answers[index], kind = trial.kind, [a, b] = trial.clips;
     const head = {kind, clip: place(a), seconds: Math.round(10 * seconds) / 10};
     if (kind === "abx") return {...head, a: set(a), b: set(b), x: set(trial.x), answer: set(answer === "A" ? a : b), plays};
@@ -305,8 +305,8 @@ function outcome() {  // the session in the words of its key
   return {format: test.format, test: test.test, session, seed, listener, started, finished, matched: test.matched, sets: key.sets, trials};
 }
 
-function finish() {
-  const result = JSON.stringify(outcome(), null, 1), link = byId("download");
+function showEnd() {
+  const result = JSON.stringify(collectResults(), null, 1), link = byId("download");
   link.href = URL.createObjectURL(new Blob([result], {type: "application/json"}));
   link.download = "listening-" + state.session + ".json";
   byId("result").value = result;
@@ -315,10 +315,10 @@ function finish() {
   byId("thanks").focus({preventScroll: true});
   if (!state.delivered) link.click();
   state.delivered = true;
-  save();
+  saveState();
 }
 
-async function copy() {
+async function copyResult() {
   const area = byId("result");
   area.select();
   try { await navigator.clipboard.writeText(area.value); } catch (error) { document.execCommand("copy"); }  // a local file has no clipboard
@@ -327,20 +327,20 @@ async function copy() {
 
 // ---- keys
 
-function pressed(event) {
+function handleKey(event) {
   if (byId("trial").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.repeat && !event.key.startsWith("Arrow")) return;
   const onButton = event.target.tagName === "BUTTON", key = event.key;
   const named = view.parts.find((one, index) => view.radios ? String(index + 1) === key : one.name === key);
   const step = {ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1}[key];
   if (named) {
-    play(named);
+    playPart(named);
     if (named.slider) named.slider.focus({preventScroll: true});
     named.element.scrollIntoView({block: "nearest"});
   } else if (key === " " && !onButton) {
-    if (voice) silence(); else play(view.last || view.parts[0]);
+    if (voice) stopSound(); else playPart(view.last || view.parts[0]);
   } else if (key === "Enter" && !onButton) {
-    next();
+    finishTrial();
   } else if (step && view.radios) {
     const radio = view.radios[step < 0 ? 0 : 1];
     radio.focus();
@@ -348,34 +348,34 @@ function pressed(event) {
     radio.dispatchEvent(new Event("change"));
   } else if (step && view.active) {
     const before = state.current.ratings[view.active.name], from = before === undefined ? 50 : before;
-    rated(view.active, Math.max(0, Math.min(100, from + step * (event.shiftKey ? 10 : 1))));
+    setRating(view.active, Math.max(0, Math.min(100, from + step * (event.shiftKey ? 10 : 1))));
     view.active.slider.focus({preventScroll: true});
   } else return;
   event.preventDefault();
 }
 
-function begin() {
-  state = fresh();
+function beginSession() {
+  state = createSession();
   state.listener = byId("listener").value.trim();
   state.running = true;
-  save();
-  show();
+  saveState();
+  showScreen();
 }
 
-function forget() {
+function resetSession() {
   state = null;
-  save();
+  saveState();
   byId("listener").value = "";
-  show();
+  showScreen();
 }
 
-document.addEventListener("keydown", pressed);
-byId("next").addEventListener("click", next);
-byId("begin").addEventListener("submit", (event) => { event.preventDefault(); begin(); });
-byId("go-on").addEventListener("click", () => { state.running = true; show(); });
-byId("start-over").addEventListener("click", forget);
-byId("copy").addEventListener("click", copy);
-byId("again").addEventListener("click", forget);
-state = saved();
+document.addEventListener("keydown", handleKey);
+byId("next").addEventListener("click", finishTrial);
+byId("begin").addEventListener("submit", (event) => { event.preventDefault(); beginSession(); });
+byId("go-on").addEventListener("click", () => { state.running = true; showScreen(); });
+byId("start-over").addEventListener("click", resetSession);
+byId("copy").addEventListener("click", copyResult);
+byId("again").addEventListener("click", resetSession);
+state = loadState();
 if (state) state.running = false;
-show();
+showScreen();

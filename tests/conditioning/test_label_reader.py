@@ -1,4 +1,4 @@
-"""Labels inferred from texts: those that captions name are, others never."""
+"""Labels are inferred from texts where captions name them, and never otherwise."""
 
 import json
 
@@ -12,9 +12,10 @@ NAMES = ("mode:major", "mode:minor", "instrument:flute", "instrument:harp", "key
 
 @pytest.fixture(scope="module")
 def captions():
-    """(labels [N, V], vectors [N, P], songs [N]): of three captions a song, one names no mode.
+    """Return (labels [N, V], vectors [N, P], songs [N], directions [V, P]) of captions.
 
-    A direction stands for each label but the key, which no caption names.
+    Each label but the key, which no caption names, adds its direction to the vector. One of three
+    captions of a song names no mode.
     """
     rng = np.random.default_rng(0)
     songs = np.repeat(np.arange(150), 3)
@@ -59,7 +60,7 @@ def test_exclusive_kind_has_its_best_label_alone(captions, reader):
 
 
 def test_labels_of_other_songs_are_inferred_with_the_promised_precision(captions):
-    """Each caption has its own amount of noise."""
+    """Evaluate on captions with noise of different levels."""
     rng = np.random.default_rng(2)
     labels, vectors, songs, _ = captions
     vague = vectors + rng.exponential(2.0, (len(vectors), 1)) * rng.standard_normal(vectors.shape)

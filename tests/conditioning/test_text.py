@@ -43,7 +43,7 @@ def tensors(encoder):
 
 @pytest.fixture
 def random_bert():
-    """A BERT of two layers with random weights, and its tensors by their usual names."""
+    """Return the tensors of a BERT of two random layers by their usual names."""
     rng = np.random.default_rng(0)
     width = 8
     shapes = {"weight": (width, width), "bias": (width,)}
@@ -63,7 +63,7 @@ def random_bert():
 
 
 def plain_bert(tensors, ids, heads):
-    """The paper's encoder for one text, in float64, a head at a time.  # [N] -> [N, E]"""
+    """Return BERT's output for one text, in float64, head by head.  # [N] -> [N, E]"""
     w = {name: x.astype(np.float64) for name, x in tensors.items() if "pooler" not in name}
 
     def linear(x, name):
@@ -282,9 +282,9 @@ def test_paraphrases_name_what_the_songbook_has_without_its_templates():
 
 
 def templates():
-    """The songbook's own ways of speaking, any word in each place.
+    """Yield the songbook's caption templates as patterns with any word in each slot.
 
-    Those of slots and punctuation alone are no way of speaking: they would match any prompt.
+    Templates of slots and punctuation alone are left out: they would match any prompt.
     """
     for template in itertools.chain(*captions.TEMPLATES.values()):
         if re.search(r"\w", re.sub(r"\{\w+\}", "", template)):

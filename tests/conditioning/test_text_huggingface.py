@@ -66,7 +66,7 @@ def test_pickle_is_read_without_safetensors(tmp_path):
 
 
 def lose(folder, end):
-    """Takes the weight whose name ends so out of a model's file."""
+    """Remove the weight whose name ends with `end` from a model's file."""
     import safetensors.torch
 
     path = folder / "model.safetensors"

@@ -1,4 +1,4 @@
-"""A new kind of condition costs one class and one dict entry: here, whose music a song is."""
+"""A new kind of condition takes one class and one dict entry: here, the artist of a song."""
 
 import dataclasses
 from typing import ClassVar
@@ -73,7 +73,7 @@ def artist_of(entry):
 
 @pytest.fixture
 def config(nano, monkeypatch):
-    """A config with a field of its own for the toy kind, as configs/base.py would have it."""
+    """Return a config with the field of the toy kind, as configs/base.py would have it."""
     monkeypatch.setitem(CONDITIONERS, "artist", Artist)
     nano.condition.artist = True
     nano.condition.update(cross_heads=1, dropout=0.1, token_dropout=0.1)

@@ -78,7 +78,7 @@ class ArraySound:
     def claimed(self):
         return self.wave.shape[1]
 
-    asked = claimed
+    requested = claimed
 
     def __iter__(self):
         for first in range(0, self.claimed, files.BLOCK):
@@ -111,7 +111,7 @@ def resample_blocks(sound, audio_format):
     if not measured:
         raise ValueError("holds no samples")
     pcm = np.concatenate(parts).reshape(-1, audio_format.channels)
-    return pcm, quality_checks.combine_blocks(measured, sound.asked)
+    return pcm, quality_checks.combine_blocks(measured, sound.requested)
 
 
 def mix_channels(block, channels):

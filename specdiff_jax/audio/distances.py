@@ -31,13 +31,13 @@ def log_spectral_distance_db(reference, estimate, n_fft=1024, hop=256):
     return float(jnp.mean(jnp.sqrt(jnp.mean(difference**2, axis=1))))
 
 
-def spectral_loss(found, real):
+def spectral_loss(estimate, real):
     """Multi-resolution STFT loss (Yamamoto et al. 2020, arXiv 1910.11480, eq. 3 to 6).
 
     Spectral convergence plus the mean difference of log-magnitudes, averaged over SIZES.
 
     Args:
-      found, real: [B, A, N] waves.
+      estimate, real: [B, A, N] waves.
 
     Returns:
       [B].
@@ -45,8 +45,8 @@ def spectral_loss(found, real):
     total = 0.0
     for size in SIZES:
         hop = size // 4
-        length = found.shape[-1] // hop * hop
-        a, b = (magnitudes(wave[..., :length], size, hop) for wave in (found, real))
+        length = estimate.shape[-1] // hop * hop
+        a, b = (magnitudes(wave[..., :length], size, hop) for wave in (estimate, real))
         axes = (1, 2, 3)
         # Magnitudes are never under FLOOR, so nothing is divided by zero.
         off = jnp.sqrt((jnp.mean((a - b) ** 2, axes) + 1e-12) / jnp.mean(b**2, axes))

@@ -47,38 +47,38 @@ class Sound:
         self.first = round((start or 0) * self.sample_rate)
         last = self.file.frames if end is None else round(end * self.sample_rate)
         self.claimed = min(last, self.file.frames) - self.first  # frames
-        self.asked = last - self.first  # a list can ask for more than there is
-        told = count_claimed_frames(self.file)
-        if end is None and self.file.frames < 0.99 * told:
-            raise ValueError(f"truncated, {self.file.frames} of {told} samples are there")
+        self.requested = last - self.first  # a list may name more than the file holds
+        stated = count_claimed_frames(self.file)
+        if end is None and self.file.frames < 0.99 * stated:
+            raise ValueError(f"truncated, {self.file.frames} of {stated} samples are there")
         if self.claimed <= 0:
             raise ValueError(f"holds no samples between start={start} and end={end}")
 
     def __iter__(self):
-        found = 0
+        read = 0
         try:
             if self.first:
                 self.file.seek(self.first)
-            while found < self.claimed:
-                size = min(BLOCK, self.claimed - found)
+            while read < self.claimed:
+                size = min(BLOCK, self.claimed - read)
                 block = self.file.read(size, dtype="float32", always_2d=True)
                 if not block.size:
                     break
-                found += len(block)
+                read += len(block)
                 yield block.T
         except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise ValueError(f"damaged after {found} samples ({one_line(error)})") from error
+            raise ValueError(f"damaged after {read} samples ({one_line(error)})") from error
         finally:
             self.file.close()
-        if found < 0.99 * self.claimed:
-            raise ValueError(f"truncated, {found} of {self.claimed} samples decode")
+        if read < 0.99 * self.claimed:
+            raise ValueError(f"truncated, {read} of {self.claimed} samples decode")
 
 
 def count_claimed_frames(file):
     """Frames that the header claims: libsndfile counts what is left of a WAV that was cut."""
-    found = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    told, there = map(int, found.groups()) if found else (0, 0)
-    return file.frames * told // there if 0 < there < told < STREAMED else file.frames
+    match = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    stated, actual = map(int, match.groups()) if match else (0, 0)
+    return file.frames * stated // actual if 0 < actual < stated < STREAMED else file.frames
 
 
 def clean_tag(value):
@@ -111,13 +111,13 @@ def find_files(folder, suffixes=SUFFIXES, unreadable=None):
     Args:
       unreadable: a list that gets the OSError of each folder that cannot be listed.
     """
-    found = []
+    paths = []
     for root, _, names in os.walk(
         folder, onerror=None if unreadable is None else unreadable.append
     ):
         chosen = (name for name in names if name.lower().endswith(suffixes))
-        found += [pathlib.Path(root) / name for name in chosen]
-    return sorted(found)
+        paths += [pathlib.Path(root) / name for name in chosen]
+    return sorted(paths)
 
 
 def read_stamp(path):

@@ -136,16 +136,16 @@ def _loudest_of_each_second(peaks):
 
 def _landmarks(frame, bin_):
     """Each peak with its next PARTNERS that are GAP later.  # [P], [P] -> [K, 2] int32"""
-    found = [np.zeros((0, 2), np.int32)]
+    landmarks = [np.zeros((0, 2), np.int32)]
     partners = np.zeros(len(frame), np.int32)
     for lag in range(1, min(3 * PEAKS, len(frame))):
         gap = frame[lag:] - frame[:-lag]
         pair = (gap >= GAP[0]) & (gap <= GAP[1]) & (partners[:-lag] < PARTNERS)
         partners[:-lag] += pair
         hashes = bin_[:-lag] << 16 | bin_[lag:] << 8 | gap // SLACK
-        found.append(np.stack([hashes[pair], frame[:-lag][pair]], axis=1))
-    found = np.concatenate(found)
-    return found[np.lexsort(found.T)]
+        landmarks.append(np.stack([hashes[pair], frame[:-lag][pair]], axis=1))
+    landmarks = np.concatenate(landmarks)
+    return landmarks[np.lexsort(landmarks.T)]
 
 
 def find_duplicates(fingerprints, min_score=MIN_SCORE, min_votes=MIN_VOTES):

@@ -74,15 +74,15 @@ def resample(padded, taps, rate, new_rate):
       [N * new_rate // rate] float32.
     """
     phases, size = taps.shape
-    made = np.empty((len(padded) - size + 1) * new_rate // rate, np.float32)
+    output = np.empty((len(padded) - size + 1) * new_rate // rate, np.float32)
     step, more, fine = rate // new_rate, rate % new_rate, phases / new_rate
     whole, rest = 0, 0  # the place is whole + rest / new_rate; a division each would be slow
-    for place in range(len(made)):
+    for place in range(len(output)):
         phase, total = int(rest * fine), np.float32(0)
         for tap in range(size):  # no slices, unsigned: numba would look for negative places
             total += np.float32(padded[np.uint64(whole + tap)]) * taps[phase, tap]
-        made[place] = total
+        output[place] = total
         whole, rest = whole + step, rest + more
         if rest >= new_rate:
             whole, rest = whole + 1, rest - new_rate
-    return made
+    return output

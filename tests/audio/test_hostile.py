@@ -49,26 +49,30 @@ def outcomes(sounds):
     """Return [(decoded, reason)] of sounds; workers that import this file would import JAX too."""
     jobs = [Song("song", None, (), (), sound) for sound in sounds]
     one = functools.partial(decode_item, audio_format=AudioFormat(RATE))
-    return [(made, reason) for _, made, reason in worker_pool.in_order(one, jobs, 60.0, count=2)]
+    return [
+        (output, reason) for _, output, reason in worker_pool.in_order(one, jobs, 60.0, count=2)
+    ]
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_125_damaged_files_of_each_kind(suffix):
     data = encoded(format=FORMATS[suffix])
-    found = outcomes([mutated(data, seed) for seed in range(125)])
-    assert len(found) == 125
-    for made, reason in found:
-        assert (made is None) != (reason is None)
-        if made:
-            pcm, facts, _ = made
+    result = outcomes([mutated(data, seed) for seed in range(125)])
+    assert len(result) == 125
+    for output, reason in result:
+        assert (output is None) != (reason is None)
+        if output:
+            pcm, facts, _ = output
             length = facts["seconds"] * RATE
             assert (
                 abs(len(pcm) - length) <= 2 and facts["seconds"] >= 0.99 * facts["claimed_seconds"]
             )
         else:
             assert reason and "\n" not in reason
-    assert any(reason for _, reason in found)
-    assert any(made for made, _ in found) or suffix == "flac"  # whose every frame has a checksum
+    assert any(reason for _, reason in result)
+    assert (
+        any(output for output, _ in result) or suffix == "flac"
+    )  # whose every frame has a checksum
 
 
 def lying_header(frames):
@@ -90,7 +94,7 @@ def with_header(rate=RATE, channels=1):
     return head + b"data" + struct.pack("<I", len(data)) + data
 
 
-HAND_MADE = {
+MALFORMED = {
     "zero length": b"",
     "header only": encoded(np.zeros(0, np.float32)),
     "half a header": encoded()[:20],
@@ -107,9 +111,9 @@ HAND_MADE = {
 }
 
 
-def test_each_hand_made_file_is_left_out_with_a_reason():
-    for name, (made, reason) in zip(HAND_MADE, outcomes(HAND_MADE.values()), strict=True):
-        assert made is None and reason, name
+def test_decode_rejects_each_malformed_file_with_a_reason():
+    for name, (output, reason) in zip(MALFORMED, outcomes(MALFORMED.values()), strict=True):
+        assert output is None and reason, name
 
 
 @pytest.mark.slow
@@ -120,8 +124,8 @@ def test_two_hours_of_silence_in_a_small_flac_cost_little_memory():
         for _ in range(120):
             sound.write(minute)
     assert len(buffer.getvalue()) < 2_000_000
-    [(made, reason)] = outcomes([buffer.getvalue()])  # the worker may take 1.6 GB, no more
-    assert made is None and "silent" in reason
+    [(output, reason)] = outcomes([buffer.getvalue()])  # the worker may take 1.6 GB, no more
+    assert output is None and "silent" in reason
 
 
 def forbid(monkeypatch, closed):

@@ -38,10 +38,10 @@ def test_each_new_sample_is_the_weighted_sum_from_its_place_on(rates, kind):
     rng = np.random.default_rng(0)
     taps = rng.standard_normal((8, 6)).astype(np.float32)
     wave = (100 * rng.standard_normal(999)).astype(kind)
-    made = numba_loops.resample(np.pad(wave, (0, 5)), taps, rate, new_rate)
-    assert len(made) == 999 * new_rate // rate
+    output = numba_loops.resample(np.pad(wave, (0, 5)), taps, rate, new_rate)
+    assert len(output) == 999 * new_rate // rate
     wave = np.append(wave, np.zeros(5, kind)).astype(float)
-    for index, value in enumerate(made):
+    for index, value in enumerate(output):
         whole, rest = divmod(index * rate, new_rate)
         near = wave[whole : whole + 6]
         assert value == pytest.approx(near @ taps[rest * 8 // new_rate], abs=1e-3)

@@ -112,7 +112,7 @@ def test_white_noise_fills_the_band_and_has_no_findings():
 
 @pytest.mark.parametrize("dither", [0, 1])
 @pytest.mark.parametrize("rate", [11025, 16000, 22050])
-def test_up_sampling_is_found(rate, dither):
+def test_quality_checks_detect_upsampling(rate, dither):
     """Also under the noise that storing the up-sampled sound in 16 bits adds."""
     wave = soxr.resample(noise(5, rate)[0], rate, RATE, quality="HQ")
     floor = np.subtract(*np.random.default_rng(2).random((2, wave.size)))
@@ -127,7 +127,7 @@ def test_clicks_are_no_bandwidth():
     assert facts_of(wave)["bandwidth_hz"] == pytest.approx(5512, abs=200)
 
 
-def test_the_low_pass_of_a_lossy_file_is_told_and_is_no_finding():
+def test_low_pass_of_a_lossy_file_is_measured_and_no_problem():
     file = io.BytesIO()
     settings = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.7}
     soundfile.write(file, noise(5, channels=2).T, RATE, **settings)
@@ -150,7 +150,7 @@ def test_half_a_silence_is_half_silent():
 
 
 @pytest.mark.parametrize(
-    "wave, claimed, said",
+    "wave, claimed, problem",
     [
         (0.02 * noise(1)[0], None, "very quiet: -54 dBFS"),
         (20 * noise(1)[0].clip(-0.2, 0.2), None, "peaks 12.0 dB over full scale"),
@@ -158,8 +158,8 @@ def test_half_a_silence_is_half_silent():
         (np.append(noise(1)[0], [np.nan, np.inf]), None, "2 samples are NaN or infinite"),
     ],
 )
-def test_a_fault_is_named(wave, claimed, said):
-    assert said in quality_checks.list_problems(facts_of(wave, claimed=claimed))
+def test_list_problems_names_a_fault(wave, claimed, problem):
+    assert problem in quality_checks.list_problems(facts_of(wave, claimed=claimed))
 
 
 def test_a_graver_fault_outweighs_all_lighter_ones():

@@ -61,10 +61,10 @@ def sampled(config, name):
     everywhere = [waves for _, waves in run_on_devices(makers, jobs)]
     alone = [makers[0](*job) for job in jobs]
     same = all((a == b).all() for a, b in zip(everywhere, alone, strict=True))
-    held = [
+    resident = [
         generator.sampling_program(trained, rep_out, device=d).args[0] for d in jax.devices()[:4]
     ]
-    devices = {leaf.device.id for params in held for leaf in jax.tree.leaves(params)}
+    devices = {leaf.device.id for params in resident for leaf in jax.tree.leaves(params)}
     return {"same": same, "makers": len(makers), "devices": len(devices)}
 
 
@@ -73,17 +73,17 @@ def main(workdir, music, caches):
     config = small_config(pathlib.Path(music), pathlib.Path(caches), folder)
     config.train.update(batch_size=8, num_steps=3)
     prepare.run(config)
-    told = {"x".join(map(str, m)): trained(config, m, f"{workdir}/{m}") for m in MESHES}
+    lines = {"x".join(map(str, m)): trained(config, m, f"{workdir}/{m}") for m in MESHES}
     one, _ = restored(config, f"{workdir}/(1, 8)", (1, 1))
     eight, split = restored(config, f"{workdir}/(1, 8)", (1, 8))
-    told["same"] = all((a == b).all() for a, b in zip(one, eight, strict=True))
-    told["split"] = split
-    told["sampled"] = sampled(config, f"{workdir}/(8, 1)")
-    told["program"] = {"data": program(config, (8, 1)), "fsdp": program(config, (1, 8))}
+    lines["same"] = all((a == b).all() for a, b in zip(one, eight, strict=True))
+    lines["split"] = split
+    lines["sampled"] = sampled(config, f"{workdir}/(8, 1)")
+    lines["program"] = {"data": program(config, (8, 1)), "fsdp": program(config, (1, 8))}
     config.model.attention = "blockwise"
-    told["blockwise"] = trained(config, (8, 1), f"{workdir}/blockwise")
-    told["program"]["blockwise"] = program(config, (8, 1))
-    print(json.dumps(told))
+    lines["blockwise"] = trained(config, (8, 1), f"{workdir}/blockwise")
+    lines["program"]["blockwise"] = program(config, (8, 1))
+    print(json.dumps(lines))
 
 
 if __name__ == "__main__":

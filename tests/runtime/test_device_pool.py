@@ -42,21 +42,21 @@ def test_each_maker_has_one_job_at_a_time_and_all_have_some():
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_fails_ends_it_and_the_jobs_behind_are_left_out(count):
-    made = []
+    output = []
 
     def make(job):
-        made.append(job)
+        output.append(job)
         if job == 1:
             raise ValueError("out of notes")
 
     with pytest.raises(ValueError, match="out of notes"):
         list(run_on_devices([make] * count, [(k,) for k in range(1000)]))
-    assert len(made) < 1000
+    assert len(output) < 1000
 
 
-def test_one_maker_makes_only_what_is_asked_for():
-    made = []
-    results = run_on_devices([made.append], [(k,) for k in range(5)])
-    assert not made
+def test_one_generator_makes_only_what_is_requested():
+    output = []
+    results = run_on_devices([output.append], [(k,) for k in range(5)])
+    assert not output
     next(results)
-    assert made == [0]
+    assert output == [0]

@@ -40,10 +40,10 @@ def started(port, process, workdir, music, caches, devices, steps=3):
 
 def finished(children):
     """What each printed last."""
-    told = [child.communicate(timeout=600) for child in children]
-    for child, (_, errors) in zip(children, told, strict=True):
+    lines = [child.communicate(timeout=600) for child in children]
+    for child, (_, errors) in zip(children, lines, strict=True):
         assert child.returncode == 0, errors[-2000:]
-    return [out.split()[-1] for out, _ in told], [errors for _, errors in told]
+    return [out.split()[-1] for out, _ in lines], [errors for _, errors in lines]
 
 
 def logged(workdir, kind, name):
@@ -57,20 +57,20 @@ def test_two_processes_are_one_job(music, caches, tmp_path):
     alone = finished([started("none", 0, tmp_path / "one", *where, devices=4)])
     port = free_port()
     both = [started(port, p, tmp_path / "two", *where, devices=2) for p in (0, 1)]
-    digests, said = finished(both)
+    digests, printed = finished(both)
     for kind, name in (("train", "loss"), ("valid", "x0_error")):
-        found = logged(tmp_path / "two", kind, name)
-        assert len(found)
-        np.testing.assert_allclose(found, logged(tmp_path / "one", kind, name), rtol=2e-5)
+        result = logged(tmp_path / "two", kind, name)
+        assert len(result)
+        np.testing.assert_allclose(result, logged(tmp_path / "one", kind, name), rtol=2e-5)
     assert digests[0] == digests[1]
-    assert "2 processes, 4 devices" in said[0] and "processes" not in said[1]
+    assert "2 processes, 4 devices" in printed[0] and "processes" not in printed[1]
 
     # What two processes wrote is the same to the bit on one, and back.
-    for made, of_one in (("two", digests[0]), ("one", alone[0][0])):
-        shutil.copytree(tmp_path / made, tmp_path / f"{made} copied")
-        one = finished([started("none", 0, tmp_path / f"{made} copied", *where, devices=4)])
+    for output, of_one in (("two", digests[0]), ("one", alone[0][0])):
+        shutil.copytree(tmp_path / output, tmp_path / f"{output} copied")
+        one = finished([started("none", 0, tmp_path / f"{output} copied", *where, devices=4)])
         port = free_port()
-        pair = [started(port, p, tmp_path / made, *where, devices=2) for p in (0, 1)]
+        pair = [started(port, p, tmp_path / output, *where, devices=2) for p in (0, 1)]
         assert one[0] == [of_one] and finished(pair)[0] == [of_one] * 2
 
 
@@ -104,27 +104,27 @@ def test_a_process_that_dies_ends_the_job_and_the_next_start_goes_on(music, cach
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, True),
     ],
 )
-def test_a_launcher_is_known_by_what_it_sets(environ, expected):
+def test_is_launched_reads_the_environment_of_launchers(environ, expected):
     assert distributed.is_launched(environ) is expected
 
 
 @pytest.mark.parametrize(
-    ("told", "field"),
+    ("flags", "field"),
     [
         (("host:1", None, 0), "--processes"),
         ((None, 2, None), "--coordinator"),
         (("host:1", 2, 2), "--process=2"),
     ],
 )
-def test_half_told_jobs_are_refused(told, field):
+def test_join_job_refuses_incomplete_flags(flags, field):
     with pytest.raises(ValueError, match=field):
-        distributed.join_job(*told)
+        distributed.join_job(*flags)
 
 
 @pytest.mark.parametrize("slow_somewhere", [False, True])
 def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
     """One that ran a dispatch less would sum its gradients with those of other steps, for ever."""
-    runs, asked = [], []
+    runs, requested = [], []
     program = types.SimpleNamespace(lower=lambda *given: program, compile=lambda: run)
     job = types.SimpleNamespace(
         config=base.get_config("tiny"),
@@ -133,7 +133,7 @@ def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
         model=types.SimpleNamespace(dtype="float32"),
     )
 
-    def run(state, held, steps, batch):
+    def run(state, resident, steps, batch):
         runs.append(steps[0])
         return state, {}
 
@@ -143,11 +143,11 @@ def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
     monkeypatch.setattr(preflight, "roofline", types.SimpleNamespace(**measures))
     given = lambda job, count: (None, None, np.arange(count), None)
     monkeypatch.setattr(preflight, "first_dispatch", given)
-    monkeypatch.setattr(preflight, "LONG", 0.0)  # this process finds every dispatch slow
-    agree = lambda slow: asked.append(slow) or slow_somewhere
+    monkeypatch.setattr(preflight, "MAX_TIMED_SECONDS", 0.0)  # this process finds every dispatch slow
+    agree = lambda slow: requested.append(slow) or slow_somewhere
     monkeypatch.setattr(distributed, "max_over_processes", agree)
     preflight.timing(job)
-    assert runs == ([0] if slow_somewhere else [0, 20]) and asked[0]
+    assert runs == ([0] if slow_somewhere else [0, 20]) and requested[0]
 
 
 def test_processes_agree_on_a_signal_when_nothing_is_under_way(monkeypatch):

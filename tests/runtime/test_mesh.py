@@ -18,7 +18,7 @@ CHILDREN = pathlib.Path(__file__).parents[1] / "helpers"
 
 
 @pytest.fixture(scope="module")
-def told(music, caches, tmp_path_factory):
+def report(music, caches, tmp_path_factory):
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, CHILDREN / "on_meshes.py", tmp_path_factory.mktemp("meshes")]
     done = subprocess.run(
@@ -30,42 +30,42 @@ def told(music, caches, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["8x1", "4x2", "1x8"])
-def test_losses_are_those_of_one_device(told, mesh):
+def test_meshes_have_the_losses_of_one_device(report, mesh):
     for kind in ("losses", "valid"):
-        assert len(told["1x1"][kind])
-        np.testing.assert_allclose(told[mesh][kind], told["1x1"][kind], rtol=2e-5)
+        assert len(report["1x1"][kind])
+        np.testing.assert_allclose(report[mesh][kind], report["1x1"][kind], rtol=2e-5)
 
 
 @pytest.mark.slow
-def test_a_split_checkpoint_is_the_same_on_one_device(told):
-    assert told["split"] > 0
-    assert told["same"]
+def test_sharded_checkpoint_equals_that_of_one_device(report):
+    assert report["split"] > 0
+    assert report["same"]
 
 
 @pytest.mark.slow
-def test_clips_are_the_same_bit_for_bit_on_whichever_device(told):
-    assert told["sampled"] == {"same": True, "makers": 4, "devices": 4}
+def test_clips_are_equal_on_every_device(report):
+    assert report["sampled"] == {"same": True, "makers": 4, "devices": 4}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["data", "blockwise"])
-def test_copies_of_the_model_only_sum_gradients(told, name):
+def test_data_parallel_replicas_only_sum_gradients(report, name):
     """Nothing is gathered: not the sound for its FFT, not the songs, not the draws, no queries."""
-    names = re.findall(r" (all-gather|all-to-all|collective-permute)\S*\(", told["program"][name])
+    names = re.findall(r" (all-gather|all-to-all|collective-permute)\S*\(", report["program"][name])
     assert not names
-    assert "all-reduce" in told["program"][name]
+    assert "all-reduce" in report["program"][name]
 
 
 @pytest.mark.slow
-def test_attention_by_blocks_is_the_same_on_eight_devices(told):
+def test_blockwise_attention_is_the_same_on_eight_devices(report):
     for kind in ("losses", "valid"):
-        np.testing.assert_allclose(told["blockwise"][kind], told["1x1"][kind], rtol=2e-5)
+        np.testing.assert_allclose(report["blockwise"][kind], report["1x1"][kind], rtol=2e-5)
 
 
 @pytest.mark.slow
-def test_split_parameters_are_gathered_and_the_sound_is_not(told):
+def test_fsdp_gathers_parameters_and_no_audio(report):
     """No gathered array is as long as the batch's sound."""
-    gathered = re.findall(r"= (\w+)\[([\d,]*)\]\S* all-gather", told["program"]["fsdp"])
+    gathered = re.findall(r"= (\w+)\[([\d,]*)\]\S* all-gather", report["program"]["fsdp"])
     assert gathered
     most = max(np.prod([int(n) for n in shape.split(",") if n]) for _, shape in gathered)
     assert most < 8 * 31 * 64

@@ -26,7 +26,7 @@ def test_a_product_takes_the_time_that_the_rate_says(monkeypatch):
     assert 0.2 < rates[0] / rates[1] < 5
 
 
-def test_a_profile_holds_as_many_steps_as_asked_for(nano):
+def test_profile_holds_the_requested_steps(nano):
     nano.profile_steps = 2
     step = jax.jit(lambda x: jnp.sin(x) @ x)
     profile, x = Profile(nano, WARM + 4), jnp.ones((64, 64))

@@ -31,19 +31,19 @@ def test_a_lean_program_gives_the_same_gradient_in_less_memory():
     ]
     usual, lean = (program.memory_analysis().temp_size_in_bytes for program in programs)
     assert lean < 0.8 * usual
-    found = (jax.tree.leaves(program(weights)) for program in programs)
-    for one, other in zip(*found, strict=True):
+    result = (jax.tree.leaves(program(weights)) for program in programs)
+    for one, other in zip(*result, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(one).max())
 
 
 @CPU
 def test_an_option_that_this_xla_does_not_know_is_left_out(monkeypatch):
-    monkeypatch.setitem(xla_options.LEAN, "cpu", {"xla_cpu_of_another_year": "yes"})
+    monkeypatch.setitem(xla_options.MEMORY_OPTIONS, "cpu", {"xla_cpu_of_another_year": "yes"})
     xla_options.supported_options.cache_clear()
     assert xla_options.compiler_options() is None
     monkeypatch.undo()
     xla_options.supported_options.cache_clear()
-    assert xla_options.compiler_options() == xla_options.LEAN["cpu"]
+    assert xla_options.compiler_options() == xla_options.MEMORY_OPTIONS["cpu"]
 
 
 def resident():

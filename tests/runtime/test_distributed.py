@@ -143,7 +143,9 @@ def test_all_processes_time_as_many_dispatches(monkeypatch, slow_somewhere):
     monkeypatch.setattr(preflight, "roofline", types.SimpleNamespace(**measures))
     given = lambda job, count: (None, None, np.arange(count), None)
     monkeypatch.setattr(preflight, "first_dispatch", given)
-    monkeypatch.setattr(preflight, "MAX_TIMED_SECONDS", 0.0)  # this process finds every dispatch slow
+    monkeypatch.setattr(
+        preflight, "MAX_TIMED_SECONDS", 0.0
+    )  # this process finds every dispatch slow
     agree = lambda slow: requested.append(slow) or slow_somewhere
     monkeypatch.setattr(distributed, "max_over_processes", agree)
     preflight.timing(job)

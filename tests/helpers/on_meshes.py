@@ -1,6 +1,7 @@
-"""Child of test_meshes: trains one config on several meshes of 8 virtual devices, says what came.
+"""Child of test_mesh: train one config on several meshes of 8 virtual devices, print the results.
 
-python on_meshes.py WORKDIR MUSIC CACHES   (XLA_FLAGS=--xla_force_host_platform_device_count=8)
+XLA_FLAGS=--xla_force_host_platform_device_count=8 \
+    python -m tests.helpers.on_meshes WORKDIR MUSIC CACHES
 """
 
 import json
@@ -10,17 +11,15 @@ import sys
 import jax
 import numpy as np
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[2])]
-
-from experiments.scaling import collectives  # noqa: E402
-from specdiff_jax.conditioning.prompts import UNCONDITIONAL  # noqa: E402
-from specdiff_jax.data import prepare  # noqa: E402
-from specdiff_jax.runtime import mesh as meshes  # noqa: E402
-from specdiff_jax.runtime.worker_pool import run_on_devices  # noqa: E402
-from specdiff_jax.sampling import generator, sample  # noqa: E402
-from specdiff_jax.training import checkpoints, train  # noqa: E402
-from specdiff_jax.training.diffusion_job import DiffusionJob  # noqa: E402
-from tests.helpers.nano import small_config  # noqa: E402
+from experiments.scaling import collectives
+from specdiff_jax.conditioning.prompts import UNCONDITIONAL
+from specdiff_jax.data import prepare
+from specdiff_jax.runtime import mesh as meshes
+from specdiff_jax.runtime.worker_pool import run_on_devices
+from specdiff_jax.sampling import generator, sample
+from specdiff_jax.training import checkpoints, train
+from specdiff_jax.training.diffusion_job import DiffusionJob
+from tests.helpers.nano import small_config
 
 MESHES = ((1, 1), (8, 1), (4, 2), (1, 8))
 
@@ -49,7 +48,7 @@ def restored(config, name, mesh):
 def program(config, mesh):
     """The text of the training step's program on a mesh."""
     config.mesh.data, config.mesh.fsdp = mesh
-    return collectives.compiled(config)[0].as_text()
+    return collectives.compile_step(config)[0].as_text()
 
 
 def sampled(config, name):

@@ -1,6 +1,6 @@
 """Child of test_processes: one of two processes of two virtual devices each.
 
-    python one_of_two.py PORT PROCESS WORKDIR MUSIC CACHES [STEPS]
+    python -m tests.helpers.one_of_two PORT PROCESS WORKDIR MUSIC CACHES [STEPS]
 
 Trains, then prints the digest of the newest checkpoint as this job restores it.
 """
@@ -11,13 +11,11 @@ import sys
 
 import jax
 
-sys.path[:0] = [str(pathlib.Path(__file__).parents[2])]
-
-from specdiff_jax.data import prepare  # noqa: E402
-from specdiff_jax.runtime import distributed, mesh  # noqa: E402
-from specdiff_jax.training import checkpoints, train  # noqa: E402
-from specdiff_jax.training.diffusion_job import DiffusionJob  # noqa: E402
-from tests.helpers.nano import small_config  # noqa: E402
+from specdiff_jax.data import prepare
+from specdiff_jax.runtime import distributed, mesh
+from specdiff_jax.training import checkpoints, train
+from specdiff_jax.training.diffusion_job import DiffusionJob
+from tests.helpers.nano import small_config
 
 
 def digest(config):

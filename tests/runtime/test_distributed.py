@@ -18,7 +18,8 @@ from configs import base
 from specdiff_jax.runtime import distributed
 from specdiff_jax.training import preflight, train
 
-CHILD = pathlib.Path(__file__).parents[1] / "helpers" / "one_of_two.py"
+ROOT = pathlib.Path(__file__).parents[2]
+CHILD = ("-m", "tests.helpers.one_of_two")
 
 
 def free_port():
@@ -30,8 +31,9 @@ def free_port():
 def started(port, process, workdir, music, caches, devices, steps=3):
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     return subprocess.Popen(
-        [sys.executable, CHILD, *map(str, (port, process, workdir, music, caches, steps))],
+        [sys.executable, *CHILD, *map(str, (port, process, workdir, music, caches, steps))],
         env=os.environ | flags | {"JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -14,16 +14,15 @@ from jax.sharding import PartitionSpec
 
 from specdiff_jax.runtime import mesh as meshes
 
-CHILDREN = pathlib.Path(__file__).parents[1] / "helpers"
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def report(music, caches, tmp_path_factory):
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, CHILDREN / "on_meshes.py", tmp_path_factory.mktemp("meshes")]
-    done = subprocess.run(
-        [*command, music, caches], env=os.environ | flags, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "tests.helpers.on_meshes", tmp_path_factory.mktemp("meshes")]
+    options = {"env": os.environ | flags, "cwd": ROOT, "capture_output": True, "text": True}
+    done = subprocess.run([*command, music, caches], **options)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
